@@ -1,0 +1,52 @@
+"""Packaging: every field comes from settings.ini, so that nbdev and pip read the same facts."""
+from configparser import ConfigParser
+from pathlib import Path
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+here = Path(__file__).parent
+config = ConfigParser(delimiters=["="])
+config.read(here / "settings.ini", encoding="utf-8")
+cfg = config["DEFAULT"]
+lab, dev = (cfg[f"{name}_requirements"].split() for name in ("lab", "dev"))
+
+
+class BuildWithLessons(build_py):
+    "Puts the lessons beside the package in the wheel, from where `vae_course notebooks DIR` copies them."
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        for notebook in sorted((here / "nbs").glob("*.ipynb")):
+            self.mkpath(f"{self.build_lib}/vae_course/notebooks")
+            self.copy_file(str(notebook), f"{self.build_lib}/vae_course/notebooks/{notebook.name}")
+
+
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    keywords=cfg["keywords"],
+    author=cfg["author"],
+    author_email=cfg["author_email"],
+    license="Apache-2.0",
+    url=cfg["git_url"],
+    packages=find_packages(include=["vae_course", "vae_course.*"]),
+    python_requires=">=" + cfg["min_python"],
+    install_requires=cfg["requirements"].split(),
+    extras_require={"lab": lab, "dev": lab + dev},
+    entry_points={"console_scripts": cfg["console_scripts"].split()},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Education",
+        "Natural Language :: English",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    cmdclass={"build_py": BuildWithLessons},
+    zip_safe=False,
+)

@@ -1,0 +1,118 @@
+"""Execute the notebooks and keep what they show: `make outputs` stores, `make test` compares.
+
+The code cells of a notebook have a hash, kept in its metadata beside the stored outputs, so that
+outputs which belong to older code are noticed."""
+import argparse, hashlib, os, re, sys, time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+root = Path(__file__).resolve().parent.parent
+key = "vae_course"
+
+
+def notebooks(names=()):
+    "Paths of the notebooks in `nbs/`; all of them, or those whose names start with one of `names`."
+    every = sorted((root / "nbs").glob("*.ipynb"))
+    return [p for p in every if not names or any(p.name.startswith(Path(n).name) for n in names)]
+
+
+def code_hash(nb):
+    "A hash of the code cells, in order: prose may change without it."
+    text = "\0".join(c.source for c in nb.cells if c.cell_type == "code")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_run(cell):
+    "Whether a cell is to be executed: code, and not marked `#| eval: false`."
+    return cell.cell_type == "code" and not re.search(r"^#\|\s*eval:\s*false", cell.source, re.M)
+
+
+class Client(NotebookClient):
+    "Executes as JupyterLab does, but leaves out the cells that nbdev leaves out."
+
+    async def async_execute_cell(self, cell, cell_index, **kwargs):
+        if not is_run(cell):
+            if cell.cell_type == "code":
+                cell.outputs = []
+            return cell
+        return await super().async_execute_cell(cell, cell_index, **kwargs)
+
+
+def execute(nb, folder=root / "nbs", timeout=600):
+    "Run `nb` from top to bottom in a kernel of its own; return the seconds that its cells took."
+    client = Client(nb, timeout=timeout, kernel_name="python3", store_widget_state=True,
+                    resources={"metadata": {"path": str(folder)}})
+    start = time.perf_counter()
+    client.execute()
+    return time.perf_counter() - start
+
+
+def tidy(nb):
+    "Leave in the outputs only what a reader should see: no widget state, no counts, no timestamps."
+    nb.metadata.pop("widgets", None)
+    for cell in nb.cells:
+        if cell.cell_type != "code":
+            continue
+        cell.execution_count = None
+        cell.metadata.pop("execution", None)
+        for out in cell.outputs:
+            if "execution_count" in out:
+                out.execution_count = None
+        merged = []
+        for out in cell.outputs:
+            if out.output_type == "stream" and merged and merged[-1].output_type == "stream" and merged[-1].name == out.name:
+                merged[-1].text += out.text
+            else:
+                merged.append(out)
+        cell.outputs = merged
+
+
+def store(path):
+    "Execute a notebook and write it back with its outputs, the hash of its code and its running time."
+    nb = nbformat.read(path, 4)
+    seconds = execute(nb)
+    tidy(nb)
+    nb.metadata[key] = {"code": code_hash(nb), "seconds": round(seconds)}
+    nbformat.write(nb, path)
+    return seconds
+
+
+def stale(path):
+    "Why the stored outputs of a notebook are not those of its code; an empty string when they are."
+    nb = nbformat.read(path, 4)
+    if not any(is_run(c) for c in nb.cells):
+        return ""
+    kept = nb.metadata.get(key, {}).get("code")
+    if kept is None:
+        return "has no stored outputs: run `make outputs`"
+    if kept != code_hash(nb):
+        return "was changed after its outputs were stored: run `make outputs`"
+    errors = [i for i, c in enumerate(nb.cells) if c.cell_type == "code" and any(o.output_type == "error" for o in c.outputs)]
+    if errors:
+        return f"has stored errors in cells {errors}"
+    size = path.stat().st_size / 1e6
+    return f"is {size:.1f} MB: at most 2 MB are allowed" if size > 2 else ""
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Execute notebooks of nbs/ and store their outputs.")
+    parser.add_argument("names", nargs="*", help="beginnings of file names, such as 03; none means all")
+    parser.add_argument("--changed", action="store_true", help="only those whose code changed since")
+    args = parser.parse_args()
+    os.environ.setdefault("TQDM_DISABLE", "1")     # a progress bar is for who waits, not for who reads
+    failed = 0
+    for path in notebooks(args.names):
+        if args.changed and not stale(path):
+            continue
+        try:
+            print(f"{path.name}: {store(path):.0f} s", flush=True)
+        except Exception as e:
+            failed += 1
+            print(f"{path.name}: FAILED\n{e}", flush=True)
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
