@@ -44,7 +44,7 @@ setup(
         "Intended Audience :: Education",
         "Natural Language :: English",
         "Programming Language :: Python :: 3",
-        *(f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13, 14)),
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     cmdclass={"build_py": BuildWithLessons},

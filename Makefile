@@ -1,0 +1,36 @@
+# make lab | test | docs | outputs | bench | clean: each makes the environment first, when it is not there.
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+RUN = .venv/bin/python
+
+help:
+	@echo "make lab      environment, then JupyterLab on the course (ARGS=--no-browser for a server)"
+	@echo "make test     environment, then everything that must hold"
+	@echo "make docs     the site, into _docs/"
+	@echo "make outputs  run the lessons and store what they show (ARGS='03 04' for some, ARGS=--changed for the changed)"
+	@echo "make clean    remove what was built (the environment stays; rm -r .venv removes it)"
+
+.venv/installed: settings.ini setup.py $(CONSTRAINTS)
+	test -x $(RUN) || $(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[dev]"
+	touch $@
+
+lab: .venv/installed
+	.venv/bin/jupyter lab --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/index.ipynb $(ARGS)
+
+test: .venv/installed
+	$(RUN) tools/check.py $(ARGS)
+
+docs: .venv/installed
+	$(RUN) tools/site.py $(ARGS)
+
+outputs: .venv/installed
+	$(RUN) tools/lessons.py $(ARGS)
+	.venv/bin/nbdev_clean
+
+clean:
+	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.PHONY: help lab test docs outputs clean
