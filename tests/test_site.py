@@ -1,0 +1,206 @@
+"""The site in a real browser: every page, as a reader would meet it, and its configuration.
+
+The site is built once into a folder of its own and served under a sub-path, from where nothing outside may be asked for."""
+import functools, http.server, re, shutil, subprocess, sys, threading
+from pathlib import Path
+
+import pytest, yaml
+
+root = Path(__file__).resolve().parent.parent
+chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(chromium is None, reason="no Chromium on this machine: install the package `chromium`")
+config = yaml.safe_load((root / "_quarto.yml").read_text(encoding="utf-8"))
+parts = config["website"]["sidebar"]["contents"]
+lessons = [name for part in parts for name in part["contents"]]     # notebooks, in the order of the sidebar
+pages = [re.sub(r"^\d+_", "", name).replace(".ipynb", ".html") for name in lessons]
+
+
+def test_configuration():
+    stub = yaml.safe_load((root / "nbs" / "_quarto.yml").read_text(encoding="utf-8"))
+    assert stub["metadata-files"] == ["../_quarto.yml"]
+    assert stub["project"]["output-dir"] == config["project"]["output-dir"] == "_docs"
+    assert config["format"]["html"]["html-math-method"]["url"] == "assets/katex/"
+    assert all((root / "nbs" / config["website"][key]).exists() for key in ("favicon",))
+
+
+def test_every_lesson_is_in_the_sidebar_once():
+    there = sorted(p.name for p in (root / "nbs").glob("*.ipynb"))
+    assert sorted(lessons) == there
+    assert lessons[0] == "index.ipynb" and lessons[1:] == sorted(lessons[1:])
+
+
+@pytest.mark.parametrize("name", lessons)
+def test_a_lesson_opens_with_its_title_and_one_sentence(name):
+    "The site makes the title block of the first cell, and anything else in that cell would be lost."
+    import nbformat
+    first = nbformat.read(root / "nbs" / name, 4).cells[0]
+    assert first.cell_type == "markdown" and re.fullmatch(r"# [^\n]+\n\n> [^\n]+\s*", first.source), first.source
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    "The folder of the site, freshly built without a word of warning."
+    folder = tmp_path_factory.mktemp("www") / "course"
+    done = subprocess.run([sys.executable, "tools/site.py", str(folder)], cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "warning" not in done.stdout, done.stdout + done.stderr
+    return folder
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    "Where the site is served: under a sub-path of a local server."
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site.parent)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/course/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser):
+    "A tab that keeps in `tab.complaints` what went wrong, and in `tab.asked` every address that it asked for."
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="light", accept_downloads=True)
+    tab = context.new_page()
+    tab.complaints, tab.asked = [], []
+    tab.on("console", lambda m: m.type == "error" and tab.complaints.append(f"{tab.url}: {m.text}"))
+    tab.on("pageerror", lambda e: tab.complaints.append(f"{tab.url}: {e}"))
+    tab.on("requestfailed", lambda r: tab.complaints.append(f"{tab.url}: {r.url[:100]} failed"))
+    tab.on("response", lambda r: r.status >= 400 and tab.complaints.append(f"{tab.url}: {r.url} gave {r.status}"))
+    tab.on("request", lambda r: tab.asked.append(r.url))
+    yield tab
+    context.close()
+
+
+look = r"""() => {
+  const all = (what) => [...document.querySelectorAll(what)], problems = [];
+  const scrolls = (e) => { for (; e && e.tagName !== 'MAIN'; e = e.parentElement) if (/auto|scroll|hidden/.test(getComputedStyle(e).overflowX)) return true; };
+  const wide = all('main *').filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !scrolls(e.parentElement) && !e.closest('.katex-mathml'));
+  if (document.documentElement.scrollWidth > innerWidth) problems.push('the page is wider than the window');
+  wide.slice(0, 3).forEach((e) => problems.push('too wide: ' + e.outerHTML.slice(0, 120)));
+  const text = document.body.cloneNode(true);
+  text.querySelectorAll('pre, code, script, style, .katex').forEach((e) => e.remove());
+  (text.textContent.match(/.{0,30}(\$\$|\\(frac|begin|mathbb|log|sum|mu|sigma|tag)\b|\\[(\[]).{0,30}/g) || []).forEach((t) => problems.push('raw TeX: ' + t));
+  all('.katex-error').forEach((e) => problems.push('bad TeX: ' + e.textContent));
+  all('img:not(.navbar-logo)').filter((e) => !e.alt).forEach(() => problems.push('a picture without alt text'));
+  all('img').filter((e) => !e.complete || !e.naturalWidth).forEach(() => problems.push('a picture that does not show'));
+  const parse = (c) => (c.match(/[\d.]+/g) || [0, 0, 0, 0]).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [.2126, .7152, .0722][i], 0);
+  const ground = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > .9) return c; } return [255, 255, 255]; };
+  const seen = new Set();
+  all('main p, main li, main td, main th, main summary, main a, main code, main pre span, .sidebar-link, #TOC a').filter((e) => e.textContent.trim() && !e.closest('.katex')).forEach((e) => {
+    const fore = getComputedStyle(e).color, back = ground(e), [a, b] = [light(parse(fore)), light(back)].sort((x, y) => y - x);
+    const key = fore + back, ratio = (a + .05) / (b + .05);
+    if (ratio < 4.5 && !seen.has(key)) { seen.add(key); problems.push('contrast ' + ratio.toFixed(1) + ': ' + e.outerHTML.slice(0, 100)); }
+  });
+  return {problems, ids: all('[id], a[name]').map((e) => e.id || e.name), links: all('a[href]').map((e) => e.href), title: document.title,
+          dark: light(parse(getComputedStyle(document.body).backgroundColor)) < .2};
+}"""
+
+
+@needs_browser
+def test_every_page_in_both_modes_on_a_narrow_screen(tab, address):
+    found = {}
+    for name in pages:
+        for mode in ("light", "dark"):
+            tab.emulate_media(color_scheme=mode)
+            if mode == "light":
+                tab.goto(address + name, wait_until="load")
+                tab.evaluate("document.querySelectorAll('details').forEach((d) => d.open = true)")
+            tab.wait_for_function(f"document.documentElement.classList.contains('quarto-dark') === {str(mode == 'dark').lower()}")
+            seen = tab.evaluate(look)
+            assert seen["dark"] == (mode == "dark"), name
+            tab.complaints += [f"{name}, {mode}: {p}" for p in seen["problems"]]
+        found[address + name] = seen
+    for page, seen in found.items():
+        for link in seen["links"]:
+            place, _, anchor = link.partition("#")
+            if not link.startswith(address):
+                assert re.match(r"https?://(?!127\.0\.0\.1)|mailto:", link), f"{page} links to {link}"
+                continue
+            if place in found:
+                if anchor and anchor not in found[place]["ids"]:
+                    tab.complaints.append(f"{page}: no such place {link}")
+            elif place != address:
+                answer = tab.request.head(place)
+                if not answer.ok:
+                    tab.complaints.append(f"{page}: broken link {link}")
+    outside = {url for url in tab.asked if not url.startswith((address, "data:", "blob:"))}
+    assert not tab.complaints and not outside, "\n".join([*tab.complaints, *outside])
+
+
+@needs_browser
+def test_no_page_is_too_wide_on_a_desk(tab, address):
+    for width in (1280, 1000):
+        tab.set_viewport_size({"width": width, "height": 900})
+        for name in pages:
+            tab.goto(address + name)
+            wide = [p for p in tab.evaluate(look)["problems"] if "wide" in p]
+            assert not wide, (name, width, wide)
+
+
+@needs_browser
+def test_previous_next_and_sidebar(tab, address):
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    for i, name in enumerate(pages):
+        tab.goto(address + name)
+        for side, j in (("previous", i - 1), ("next", i + 1)):
+            link = tab.locator(f".nav-page-{side} a")
+            assert link.count() == (0 <= j < len(pages))
+            if link.count():
+                assert link.evaluate("a => a.href") == address + pages[j]
+        entries = tab.locator("#quarto-sidebar a[href]").evaluate_all("all => all.map(a => a.href)")
+        assert entries == [address + p for p in pages]
+        assert tab.locator("#quarto-sidebar a.active").evaluate("a => a.href") == address + name
+
+
+@needs_browser
+def test_notebooks_download_as_they_are(tab, address):
+    for name, notebook in zip(pages, lessons):
+        tab.goto(address + name)
+        with tab.expect_download() as download:
+            tab.click(".download a")
+        assert download.value.suggested_filename == notebook
+        assert Path(download.value.path()).read_bytes() == (root / "nbs" / notebook).read_bytes()
+
+
+@needs_browser
+@pytest.mark.parametrize("where", ["server", "file"])
+def test_search_and_dark_mode(tab, site, address, where):
+    base = address if where == "server" else site.as_uri() + "/"
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    tab.goto(base + "elbo.html")
+    title = tab.inner_text("h1.title")
+    tab.goto(base + "index.html")
+    tab.fill("#quarto-search input", title.split("· ")[-1])
+    tab.wait_for_selector("#quarto-search .search-result")
+    tab.locator("#quarto-search .search-result", has_text=title).first.click()
+    tab.wait_for_url(re.compile(r".*/elbo\.html"))
+    ground = "getComputedStyle(document.body).backgroundColor"
+    day = tab.evaluate(ground)
+    tab.click(".quarto-color-scheme-toggle")
+    tab.wait_for_function(f"{ground} !== '{day}'")
+    night = tab.evaluate(ground)
+    tab.reload()
+    assert tab.evaluate(ground) == night        # the choice is kept
+    assert not tab.complaints, tab.complaints
+
+
+@needs_browser
+def test_a_phone_opens_the_sidebar(tab, address):
+    tab.goto(address + "index.html")
+    tab.click(".quarto-btn-toggle")
+    tab.click(f"#quarto-sidebar a[href='{pages[1]}']")
+    tab.wait_for_url(address + pages[1])
+    assert not tab.complaints, tab.complaints

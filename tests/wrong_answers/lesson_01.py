@@ -1,0 +1,71 @@
+"""Wrong answers to the exercises of lesson 01: (check, code, part of the message)."""
+
+WRONG = [
+    ("check_kl_to_wide_prior", """
+def kl_to_wide_prior(mu, logvar, s):
+    return 0.5 * ((mu / s)**2 + logvar.exp() / s**2 - 1 - logvar + 2 * math.log(s)).mean(-1)
+""", "averaged over the latents"),
+    ("check_kl_to_wide_prior", """
+def kl_to_wide_prior(mu, logvar, s):
+    return 0.5 * (1 + logvar - 2 * math.log(s) - (mu / s)**2 - logvar.exp() / s**2).sum(-1)
+""", "sign is wrong"),
+    ("check_kl_to_wide_prior", """
+def kl_to_wide_prior(mu, logvar, s):
+    return kl_to_standard_normal(mu, logvar)
+""", "does not depend on s"),
+    ("check_kl_to_wide_prior", """
+def kl_to_wide_prior(mu, logvar, s):
+    return kl_to_standard_normal(mu / s**0.5, logvar - math.log(s))
+""", "took s for a variance"),
+    ("check_kl_to_wide_prior", """
+def kl_to_wide_prior(mu, logvar, s):
+    return kl_to_standard_normal(mu / s, logvar - 2 * math.log(s)).mean()
+""", "all examples together"),
+    ("check_posterior_1d", """
+def posterior_1d(x, w, sigma):
+    return x / w, sigma / w
+""", "without the prior"),
+    ("check_posterior_1d", """
+def posterior_1d(x, w, sigma):
+    M = w**2 + sigma**2
+    return w * x / M, sigma**2 / M
+""", "this is the variance"),
+    ("check_posterior_1d", """
+def posterior_1d(x, w, sigma):
+    M = w**2 + sigma**2
+    return x / M, sigma / M**0.5
+""", "a factor w is missing"),
+    ("check_kl_estimate", """
+def kl_estimate(q, p, samples):
+    z = p.sample((samples,))
+    terms = q.log_prob(z) - p.log_prob(z)
+    return terms.mean(0), terms.std(0) / samples**0.5
+""", "you drew from p"),
+    ("check_kl_estimate", """
+def kl_estimate(q, p, samples):
+    z = q.sample((samples,))
+    terms = q.log_prob(z) - p.log_prob(z)
+    return terms.mean(0), terms.std(0)
+""", "standard deviation of one term"),
+    ("check_kl_estimate", """
+def kl_estimate(q, p, samples):
+    z = q.sample((samples,))
+    terms = p.log_prob(z) - q.log_prob(z)
+    return terms.mean(0), terms.std(0) / samples**0.5
+""", "sign is wrong"),
+    ("check_log_evidence", """
+def log_evidence(model, x, samples):
+    z = model.prior.sample((samples,))
+    return model.likelihood(z).log_prob(x[:, None]).mean(1)
+""", "mean belongs inside"),
+    ("check_log_evidence", """
+def log_evidence(model, x, samples):
+    z = model.prior.sample((samples,))
+    return torch.logsumexp(model.likelihood(z).log_prob(x[:, None]), 1)
+""", "subtract log K"),
+    ("check_log_evidence", """
+def log_evidence(model, x, samples):
+    z = model.prior.sample((samples,))
+    return model.likelihood(z).log_prob(x[:, None]).exp().mean(1).log()
+""", "use torch.logsumexp"),
+]

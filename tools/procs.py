@@ -1,0 +1,155 @@
+"""What nbdev does to a notebook on its way to the site, beside its own steps: `procs` and `renderer` in settings.ini.
+
+The site is then the same whether smalldocs (`make docs`) or Quarto (`nbdev_docs`) renders it."""
+import ast, html, inspect, re, shutil
+from pathlib import Path
+
+from execnb.nbio import mk_cell
+from fastcore.docments import docments
+from nbdev.config import get_config
+from nbdev.frontmatter import _dict2fm
+from nbdev.process import Processor
+
+callout = re.compile(r"^> \*\*(Note|Tip|Warning|Important|Caution|Think)[.!:]\*\*[ ]*(.*(?:\n>.*)*)", re.M)
+pictures = "image/svg+xml", "image/png", "image/jpeg"
+widget = "application/vnd.jupyter.widget-view+json"
+still = ('<p class="needs-kernel">A still picture: its controls work where a kernel runs. '
+         "Download this notebook (above) and open it in JupyterLab.</p>")
+download = ('<p class="download"><a href="notebooks/{0}" download="{0}"><i class="bi bi-download" aria-hidden="true"></i> '
+            "Download this notebook</a></p>")
+
+
+def text_of(value):
+    "A value of a notebook as one string: notebooks store strings or lists of lines."
+    return value if isinstance(value, str) else "".join(value)
+
+
+def shown(cell):
+    "Leaves out what nbdev's `rm_export` leaves out, but keeps exported imports: the code below them would not run without."
+    marks = set(getattr(cell, "directives_", None) or ())
+    imports = "export" in marks and all(isinstance(line, (ast.Import, ast.ImportFrom)) for line in ast.parse(cell.source).body)
+    if marks & {"exporti", "hide", "default_exp"} or ("export" in marks and not imports):
+        del cell["source"]
+
+
+def callouts(cell):
+    "`> **Note.** …`, which JupyterLab shows as a quotation, becomes a callout."
+    def box(match):
+        word, body = match[1], re.sub(r"^> ?", "", match[2], flags=re.M).strip()
+        kind = "tip" if word == "Think" else word.lower()
+        return f':::: {{.callout-{kind} title="{word}"}}\n{body}\n::::\n'
+    if cell.cell_type == "markdown":
+        cell.source = callout.sub(box, cell.source)
+
+
+def site_links(cell):
+    "Links of nbdev to pages of this site become relative, so that the site works under any address."
+    cfg = get_config()
+    here = f"]({cfg.doc_host}{cfg.doc_baseurl}/"
+    if cell.cell_type == "markdown":
+        cell.source = cell.source.replace(here, "](")
+    for out in cell.get("outputs", []):
+        if "text/markdown" in out.get("data", {}):
+            out.data["text/markdown"] = text_of(out.data["text/markdown"]).replace(here, "](")
+
+
+def alt_text(out, cell):
+    "The alternative text of a picture: from its metadata, or from `#| fig-alt:` of its cell; else nothing."
+    meta = out.get("metadata") or {}
+    found = [meta[kind].get("alt") for kind in pictures if isinstance(meta.get(kind), dict)] + [meta.get("alt")]
+    words = (getattr(cell, "directives_", None) or {}).get("fig-alt:", [])
+    return next((alt for alt in found if alt), " ".join(words).strip("\"'"))
+
+
+def outputs(cell):
+    "Pictures carry their alternative text, and a widget is a still picture with a note."
+    for out in cell.get("outputs", []):
+        data = out.get("data", {})
+        live = data.pop(widget, None) is not None
+        kind = next((k for k in pictures if k in data), None)
+        if not live and not kind:
+            continue
+        alt, content = html.escape(alt_text(out, cell), quote=True), text_of(data.get("text/html", ""))
+        if kind == "image/svg+xml":
+            content = f'<div role="img" aria-label="{alt}">{text_of(data[kind])}</div>'
+        elif kind:
+            size = ((out.get("metadata") or {}).get(kind) or {}).get("width")
+            width = f' width="{size}"' if size else ""
+            content = f'<img class="img-fluid" alt="{alt}"{width} src="data:{kind};base64,{text_of(data[kind]).strip()}">'
+        out.data = {"text/html": f'<div class="picture">{content}</div>' * bool(content) + still * live}
+
+
+class page(Processor):
+    "A page's title begins with the number of its notebook, and a link downloads the notebook as it is."
+    def begin(self):
+        nb, path = self.nb, Path(self.nb.path_)
+        nb.metadata.pop("widgets", None)        # the state of widgets is for a kernel, and breaks nbdev's writer
+        number = re.match(r"(\d+)_", path.name)
+        if number:
+            nb.frontmatter_["title"] = f"{number[1]} · {nb.frontmatter_['title']}"
+        nb.cells[0].source = _dict2fm(nb.frontmatter_)
+        folder = get_config().config_path / "_proc" / "notebooks"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path.name)
+        nb.cells.insert(1, mk_cell(download.format(path.name), "markdown"))
+
+
+class ApiCard:
+    "What `show_doc` shows on the site: the call, the docstring, a table of parameters and, for a class, one of its methods."
+
+    def __init__(self, sym, name=None, title_level=3):
+        self.sym, self.name, self.level = sym, name or sym.__qualname__, title_level
+
+    def call(self, f, name):
+        "How `f` is called, on one line; the name alone where the call is not written in this course."
+        init = next((k for k in f.__mro__ if "__init__" in vars(k)), object) if inspect.isclass(f) else f
+        if init.__module__.split(".")[0] not in (get_config().lib_path.name, "__main__"):
+            return name
+        try:
+            params = [p.replace(annotation=inspect.Parameter.empty) for p in inspect.signature(f).parameters.values() if p.name != "self"]
+        except (TypeError, ValueError):
+            return name
+        return name + re.sub(r"<(?:function|class) '?(?:[\w.]*\.)?(\w+).*?>", r"\1", str(inspect.Signature(params)))
+
+    def parameters(self):
+        "The table of the parameters that have a word of explanation."
+        rows = [(n, d) for n, d in docments(self.sym, full=True).items() if n not in ("self", "return") and d.get("docment")]
+        rows = [f"| `{n}` | {in_cell(d['docment'])} |" for n, d in rows]
+        returns = docments(self.sym, full=True).get("return", {}).get("docment")
+        rows += [f"| *returns* | {in_cell(returns)} |"] if returns else []
+        return table("parameter", rows)
+
+    def methods(self):
+        "The table of a class's public methods and properties."
+        members = vars(self.sym).items() if inspect.isclass(self.sym) else ()
+        rows = []
+        for name, f in members:
+            f = getattr(f, "__func__", f)
+            if name.startswith("_") or not (inspect.isfunction(f) or isinstance(f, property)):
+                continue
+            call = name if isinstance(f, property) else self.call(f, name)
+            rows.append(f'| <span id="{self.name.lower()}.{name.lower()}"></span>`{call}` | {in_cell(doc_of(f))} |')
+        return table("method", rows)
+
+    def _repr_markdown_(self):
+        head = f"{'#' * self.level} `{self.call(self.sym, self.name)}` {{#{self.name.lower()}}}"
+        parts = [head, doc_of(self.sym), self.parameters(), self.methods()]
+        return "::::: {.api-card}\n" + "\n\n".join(p for p in parts if p) + "\n:::::"
+
+    def __repr__(self):
+        return self.name
+
+
+def doc_of(f):
+    "The docstring of `f` itself, not that of a parent."
+    return inspect.cleandoc(f.__doc__ or "")
+
+
+def in_cell(text):
+    "Text that fits into a cell of a Markdown table."
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+def table(title, rows):
+    "A Markdown table of two columns, or nothing when it has no rows."
+    return "\n".join([f"| {title} | |", "|---|---|", *rows]) if rows else ""
