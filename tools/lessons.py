@@ -60,6 +60,7 @@ def tidy(nb):
         for out in cell.outputs:
             if "execution_count" in out:
                 out.execution_count = None
+            out.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)     # dead without its kernel: the still picture stays
         merged = []
         for out in cell.outputs:
             if out.output_type == "stream" and merged and merged[-1].output_type == "stream" and merged[-1].name == out.name:

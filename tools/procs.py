@@ -4,7 +4,7 @@ The site is then the same whether smalldocs (`make docs`) or Quarto (`nbdev_docs
 import ast, html, inspect, re, shutil
 from pathlib import Path
 
-from execnb.nbio import mk_cell
+from execnb.nbio import mk_cell, read_nb
 from fastcore.docments import docments
 from nbdev.config import get_config
 from nbdev.frontmatter import _dict2fm
@@ -17,6 +17,11 @@ still = ('<p class="needs-kernel">A still picture: its controls work where a ker
          "Download this notebook (above) and open it in JupyterLab.</p>")
 download = ('<p class="download"><a href="notebooks/{0}" download="{0}"><i class="bi bi-download" aria-hidden="true"></i> '
             "Download this notebook</a></p>")
+
+
+def is_ours(module):
+    "Whether a name in this module is written in this course; a notebook's own names are in `__main__`."
+    return module.split(".")[0] in (get_config().lib_path.name, "__main__")
 
 
 def text_of(value):
@@ -43,11 +48,13 @@ def callouts(cell):
 
 
 def site_links(cell):
-    "Links of nbdev to pages of this site become relative, so that the site works under any address."
+    "Links of nbdev to pages of this site become relative, so that the site works under any address; its cards show no warnings."
     cfg = get_config()
     here = f"]({cfg.doc_host}{cfg.doc_baseurl}/"
     if cell.cell_type == "markdown":
         cell.source = cell.source.replace(here, "](")
+    if cell.cell_type == "code" and re.search(r"^show_doc\(", cell.source, re.M):
+        cell.outputs = [out for out in cell.outputs if out.output_type != "stream"]
     for out in cell.get("outputs", []):
         if "text/markdown" in out.get("data", {}):
             out.data["text/markdown"] = text_of(out.data["text/markdown"]).replace(here, "](")
@@ -80,7 +87,9 @@ def outputs(cell):
 
 
 class page(Processor):
-    "A page's title begins with the number of its notebook, and a link downloads the notebook as it is."
+    """A page's title begins with the number of its notebook, and a link downloads the notebook as it is.
+
+    nbdev makes the title block of the first cell and drops it: what else stands in that cell is put back here."""
     def begin(self):
         nb, path = self.nb, Path(self.nb.path_)
         nb.metadata.pop("widgets", None)        # the state of widgets is for a kernel, and breaks nbdev's writer
@@ -91,7 +100,8 @@ class page(Processor):
         folder = get_config().config_path / "_proc" / "notebooks"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / path.name)
-        nb.cells.insert(1, mk_cell(download.format(path.name), "markdown"))
+        rest = re.sub(r"^# .*$\n*|^> .*$", "", read_nb(path).cells[0].source, flags=re.M).strip()
+        nb.cells.insert(1, mk_cell(f"{download.format(path.name)}\n\n{rest}", "markdown"))
 
 
 class ApiCard:
@@ -103,7 +113,7 @@ class ApiCard:
     def call(self, f, name):
         "How `f` is called, on one line; the name alone where the call is not written in this course."
         init = next((k for k in f.__mro__ if "__init__" in vars(k)), object) if inspect.isclass(f) else f
-        if init.__module__.split(".")[0] not in (get_config().lib_path.name, "__main__"):
+        if not is_ours(init.__module__):
             return name
         try:
             params = [p.replace(annotation=inspect.Parameter.empty) for p in inspect.signature(f).parameters.values() if p.name != "self"]
@@ -114,7 +124,7 @@ class ApiCard:
     def parameters(self):
         "The table of the parameters that have a word of explanation."
         rows = [(n, d) for n, d in docments(self.sym, full=True).items() if n not in ("self", "return") and d.get("docment")]
-        rows = [f"| `{n}` | {in_cell(d['docment'])} |" for n, d in rows]
+        rows = [f"| <code>{n}</code> | {in_cell(d['docment'])} |" for n, d in rows]
         returns = docments(self.sym, full=True).get("return", {}).get("docment")
         rows += [f"| *returns* | {in_cell(returns)} |"] if returns else []
         return table("parameter", rows)
@@ -125,10 +135,11 @@ class ApiCard:
         rows = []
         for name, f in members:
             f = getattr(f, "__func__", f)
-            if name.startswith("_") or not (inspect.isfunction(f) or isinstance(f, property)):
+            source = f.fget if isinstance(f, property) else f
+            if name.startswith("_") or not inspect.isfunction(source) or not is_ours(source.__module__):
                 continue
             call = name if isinstance(f, property) else self.call(f, name)
-            rows.append(f'| <span id="{self.name.lower()}.{name.lower()}"></span>`{call}` | {in_cell(doc_of(f))} |')
+            rows.append(f'| <span id="{self.name.lower()}.{name.lower()}"></span><code>{html.escape(call)}</code> | {in_cell(doc_of(f))} |')
         return table("method", rows)
 
     def _repr_markdown_(self):

@@ -1,6 +1,6 @@
 """Build the site: `nbs/` through nbdev's processors into `_proc/`, and from there with smalldocs into `_docs/`.
 
-Nothing is fetched. Exits with 1 when there is anything to say against the result: a broken link or anchor,
+Nothing is fetched: KaTeX 0.19.1 (MIT) lies in nbs/assets/katex, as `npm pack katex` gives it. Exits with 1 when there is anything to say against the result: a broken link or anchor,
 a key of `_quarto.yml` that is not understood, a picture without alternative text, an address outside the site
 that a page would load."""
 import argparse, os, re, shutil, sys
@@ -87,6 +87,8 @@ def problems(site):
     pages = {p: Names(p) for p in sorted(site.rglob("*.html"))}
     found = []
     for path, page in pages.items():
+        if str(root) in path.read_text(encoding="utf-8"):
+            found.append(f"{path.name}: shows the path of a folder on this machine")
         if page.blind:
             found.append(f"{path.name}: {page.blind} picture(s) without alternative text")
         for address in page.loads:
@@ -111,6 +113,8 @@ def build(out):
     proc = proc_nbs(force=True)
     site = Course(config.load(proc), quiet=True)
     pages = site.build()
+    if out.exists() and any(out.iterdir()) and not (out / "site_libs").is_dir():
+        sys.exit(f"{out} holds something else than a site: give another folder")
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(site.out, out)
     return pages, site.warnings + problems(out)
@@ -118,7 +122,7 @@ def build(out):
 
 def main():
     parser = argparse.ArgumentParser(description="Build the site of nbs/.")
-    parser.add_argument("out", nargs="?", type=Path, default=root / "_docs", help="the folder to write, _docs by default")
+    parser.add_argument("--out", type=Path, default=root / "_docs", help="the folder to write, _docs by default")
     out = parser.parse_args().out
     pages, wrong = build(out)
     for line in wrong:

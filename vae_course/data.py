@@ -174,7 +174,7 @@ def read_idx(folder, # that holds the four files, unpacked or as .gz
     train, test = (Examples(image(f'{part}-images-idx3-ubyte'), label(f'{part}-labels-idx1-ubyte')) for part in ('train', 't10k'))
     return train, test
 
-# %% ../nbs/90_data.ipynb #f4bd7d87
+# %% ../nbs/90_data.ipynb #d71dc31a
 @contextmanager
 def fetching(what, # name of the set
              into, # folder that receives the files
@@ -182,7 +182,7 @@ def fetching(what, # name of the set
              timeout=10): # seconds to wait for an answer
     "A new folder to download into; what then lies in it is moved to `into`. Raises `DataNotFound` when the network is not to be asked, or fails."
     if not download or os.environ.get('VAE_COURSE_OFFLINE', '0') not in ('', '0'):
-        raise DataNotFound(f'{what} is in none of the folders searched, and downloads are switched off')
+        raise DataNotFound(f'{what} is not on disk and downloads are switched off; set VAE_COURSE_DATA to a folder that holds it')
     before = socket.getdefaulttimeout()
     try:
         into.mkdir(parents=True, exist_ok=True)
@@ -308,14 +308,14 @@ def whole_numbers(x): # a tensor of whole numbers, or of truth values
         x = x.byte() * 255
     return x.byte()
 
-# %% ../nbs/90_data.ipynb #1fbdc77d
+# %% ../nbs/90_data.ipynb #ca6f5eb4
 def as_labels(y,  # array, tensor or list of whole numbers, `(N,)`; None for no labels
               n): # number of inputs
     "`y` as int64 `(n,)`; −1 means no label. Raises `DataError`."
     if y is None: return torch.full((n,), -1)
     y = y.detach().cpu() if isinstance(y, torch.Tensor) else np.asarray(y)
     if isinstance(y, np.ndarray):
-        if y.dtype.kind not in 'iub': 
+        if y.dtype.kind not in 'iub':
             raise DataError(f'got labels of type {y.dtype}: give whole numbers; np.unique(y, return_inverse=True) makes them from names')
         y = torch.from_numpy(y.astype(np.int64))
     if y.is_floating_point() or y.is_complex(): raise DataError(f'got labels of type {y.dtype}: give whole numbers, such as y.long()')

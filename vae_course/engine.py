@@ -205,16 +205,16 @@ def rates_as_tensors(optimizers, device):
     "Make every learning rate a 0-d tensor on `device`, so that a schedule can move it in place."
     for group in (g for o in optimizers for g in o.param_groups): group['lr'] = torch.as_tensor(group['lr'], dtype=torch.float32).to(device)
 
-# %% ../nbs/94_engine.ipynb #9b5a8eaf
+# %% ../nbs/94_engine.ipynb #82366d56
 class NonFiniteLoss(FloatingPointError):
     "A term of the loss became NaN or infinite; the message gives the step, the term and, from `fit`, the likely cause."
     def __init__(self, message,    # what is said
-                 step=None,        # of the epoch, from 0; None when it was the weights after the last
+                 step=None,        # of the epoch, counted from 0; None when it was the weights after the last
                  where='step'):    # or `validation batch`
         super().__init__(message)
         self.step, self.where = step, where
 
-# %% ../nbs/94_engine.ipynb #d3660770
+# %% ../nbs/94_engine.ipynb #1df02d56
 def mean_terms(names, # of the columns
                rows,  # a row of terms for each batch
                sizes, # examples in each batch
@@ -225,7 +225,8 @@ def mean_terms(names, # of the columns
     if len(bad):
         step, column = bad[0].tolist()
         bad_names = [n for n, v in zip(names, rows[step]) if not v.isfinite() and n != 'loss'] or ['loss']     # the loss is bad because one of them is
-        raise NonFiniteLoss(f'`{bad_names[0]}` became {rows[step, names.index(bad_names[0])].item()} at {where} {step}', step, where)
+        value = 'NaN' if rows[step, names.index(bad_names[0])].isnan() else 'infinite'
+        raise NonFiniteLoss(f'`{bad_names[0]}` became {value} at {where} {step + 1} of {len(rows)}', step, where)
     weights = torch.tensor(sizes, dtype=torch.double)
     return dict(zip(names, ((rows * weights[:, None]).sum(0) / weights.sum()).tolist()))
 
@@ -354,7 +355,7 @@ def first_bad_module(model, batch): # the batch that gave a bad term
         for hook in hooks: hook.remove()
     return found[0] if found else None
 
-# %% ../nbs/94_engine.ipynb #e9fec765
+# %% ../nbs/94_engine.ipynb #28f5efbe
 @torch.no_grad()
 def likely_cause(model, batch, # the model as it was before the bad step, and the batch of that step
                  losses,       # of the steps before it, in order
@@ -365,9 +366,9 @@ def likely_cause(model, batch, # the model as it was before the bad step, and th
     if (name := not_finite(model)) and not losses: return f'the weights `{name}` were not finite before the step: build the model anew, or load an earlier checkpoint'
     if type(getattr(model, 'likelihood', None)).__name__ == 'Bernoulli' and (x.min() < 0 or x.max() > 1):
         found.append(f'the data reach from {x.min().item():g} to {x.max().item():g}, outside [0, 1], which a Bernoulli likelihood cannot take: rescale them')
-    try: spread = model.encode(x).stddev.max().item()
-    except (AttributeError, TypeError): spread = 0.0
-    if not spread < 200: found.append(f'logvar is unbounded, q(z|x) has a standard deviation of {spread:.3g}: pass it through `bound_logvar`')
+    try: least, most = (v.item() for v in model.encode(x).stddev.aminmax())
+    except (AttributeError, TypeError): least, most = 1.0, 1.0
+    if not 1e-4 < least <= most < 1e4: found.append(f'logvar is unbounded, the standard deviations of q(z|x) reach from {least:.2g} to {most:.2g}: pass it through `bound_logvar`')
     weight = max((p.abs().max().item() for p in model.parameters()), default=0.0)
     if losses and losses[-1] > min(losses) + max(10.0, abs(losses[0])):
         found.append(f'the learning rate of {rate:.3g} is too high, the loss had risen from {min(losses):.4g} to {losses[-1]:.4g}: take a tenth of it, or `clip=1`')
@@ -390,7 +391,7 @@ def fingerprint(examples): # `Examples`, or None
     checksum = zlib.crc32(examples.y.cpu().contiguous().numpy(), zlib.crc32(examples.x.cpu().contiguous().view(torch.uint8).numpy()))
     return dict(examples=len(examples), shape=list(examples.data_shape), dtype=str(examples.x.dtype), content=f'{checksum:08x}')
 
-# %% ../nbs/94_engine.ipynb #12896122
+# %% ../nbs/94_engine.ipynb #a3c183ad
 class Run:
     "What `fit` keeps between epochs: optimizers, batches, schedules, history, best weights and the checkpoint. Raises as `fit` does."
     def __init__(self, model, train, valid, history, epochs, batch_size, rate, binarize, schedules, clip, patience, seed, device, checkpoint):
@@ -476,7 +477,7 @@ class Run:
             what, cause = self.replay(e)
             self.restore(start)
             epoch = len(self.history) + 1
-            raise NonFiniteLoss(f'{what} of epoch {epoch}. Likely cause: {cause}. The model is back at its weights before epoch {epoch}', e.step, e.where) from None
+            raise NonFiniteLoss(f'{what} in epoch {epoch}. Likely cause: {cause}. The model is back at its weights before epoch {epoch}', e.step, e.where) from None
 
     def replay(self, error): # the `NonFiniteLoss` of the first time
         "Repeat the epoch with a look at every step: `(what happened, likely cause)`."
@@ -492,7 +493,7 @@ class Run:
             losses.append(terms['loss'].item())
             if name := not_finite(self.model):
                 self.model.load_state_dict(kept)
-                return f'the gradient of `{name}` became NaN or infinite at step {step}', likely_cause(self.model, batch, losses, rate)
+                return f'the gradient of `{name}` became NaN or infinite at step {step + 1} of {len(self.batches)}', likely_cause(self.model, batch, losses, rate)
         if error.where != 'step':
             self.model.eval()
             batch = list(self.valid_batches)[error.step]

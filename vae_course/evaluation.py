@@ -57,7 +57,7 @@ def evaluating(model,  # any module
         finally:
             for m, mode in modes: m.training = mode
 
-# %% ../nbs/05_evaluation.ipynb #e109d441
+# %% ../nbs/05_evaluation.ipynb #ad2ebb12
 def per_example(f,              # `x` `(B, *data_shape)` to values `(B, ...)`
                 model,          # what `f` asks
                 examples,       # `Examples`
@@ -66,7 +66,7 @@ def per_example(f,              # `x` `(B, *data_shape)` to values `(B, ...)`
     "f(x) for each example, `(N, ...)`, float64 on the CPU, in evaluation mode; `x` comes where the model's weights are and in their type."
     weights = next(model.parameters(), torch.zeros(()))
     with evaluating(model, seed):
-        return torch.cat([f(x.to(weights.device, weights.dtype)).double().cpu() for x, _ in Batches(examples, batch_size)])
+        return torch.cat([f(x.to(weights.device, weights.dtype)).cpu().double() for x, _ in Batches(examples, batch_size)])
 
 # %% ../nbs/05_evaluation.ipynb #a70e4c12
 def draws(q,        # q(z|x) over `(B, D)`
@@ -133,7 +133,7 @@ def effective_samples(log_w,  # log importance weights, the K samples along `dim
     "The effective sample size of the weights, from 1 to K (Kong et al. 1994)."
     return torch.exp(2*torch.logsumexp(log_w, dim) - torch.logsumexp(2*log_w, dim))
 
-# %% ../nbs/05_evaluation.ipynb #d457357a
+# %% ../nbs/05_evaluation.ipynb #935c20ce
 class NLL(Estimate):
     "An importance-sampled −log p(x): an upper bound in expectation, with what is known of its looseness."
     def __init__(self, values,    # −L_K of each example, nats
@@ -147,7 +147,7 @@ class NLL(Estimate):
     @property
     def bias(self): return 0.5 * (1/self.effective - 1/self.samples).mean().item()
     def __repr__(self):
-        return f'{super().__repr__()[:-1]}; K = {self.samples:,}, {self.effective_samples:.3g} effective; too high by about {self.bias:.2g} or more)'
+        return f'{super().__repr__()[:-1]}; K = {self.samples:,}, {self.effective_samples:.3g} effective, bias about {abs(self.bias):.2f})'
 
 # %% ../nbs/05_evaluation.ipynb #0054d23e
 def nll(model,          # a VAE
@@ -211,7 +211,7 @@ def bits_per_dim(nats,         # −log p(x) or −ELBO of an example, in nats
     "Nats per example as bits per dimension; a density over [0, 1] is put back on the scale of its grey levels (Theis et al. 2016)."
     return nats / (dims * math.log(2)) + (math.log2(levels) if levels else 0.0)
 
-# %% ../nbs/05_evaluation.ipynb #c25d9351
+# %% ../nbs/05_evaluation.ipynb #aa0d7b78
 class Reliability:
     "How often pixels are 1 where the model says p, in bins of p of equal width."
     def __init__(self, bins=10): # how many
@@ -220,8 +220,9 @@ class Reliability:
     def add(self, p, x): # probabilities and pixels of 0 and 1, of the same shape
         "Count more pixels."
         bins = self.sums.shape[1]
-        index = (p * bins).long().clamp(0, bins - 1).flatten()
-        for row, what in zip(self.sums, (torch.ones_like(p), p, x)): row += torch.bincount(index, what.flatten().double(), bins).cpu()
+        p, x = p.flatten().cpu().double(), x.flatten().cpu().double()
+        index = (p * bins).long().clamp(0, bins - 1)
+        for row, what in zip(self.sums, (torch.ones_like(p), p, x)): row += torch.bincount(index, what, bins)
         return self
 
     @property
@@ -251,7 +252,7 @@ def reliability(model,          # a VAE with a Bernoulli likelihood
     per_example(count, model, examples, batch_size, seed)
     return table
 
-# %% ../nbs/05_evaluation.ipynb #bb1998e2
+# %% ../nbs/05_evaluation.ipynb #b00a5ac0
 def interval_coverage(model,          # a VAE with a continuous likelihood, such as Gaussian
                       examples,       # `Examples`, unseen in training
                       levels=(0.5, 0.8, 0.95), # of the central intervals
@@ -264,6 +265,6 @@ def interval_coverage(model,          # a VAE with a continuous likelihood, such
         check_pixels(p, x, grey=True)
         if base(p).support.is_discrete: raise ValueError(f'got a {type(base(p)).__name__} likelihood: intervals are of continuous pixels; see `reliability`')
         low, high = ([base(p).icdf(x.new_tensor((1 + side*level) / 2)) for level in levels] for side in (-1, 1))
-        return torch.stack([((a <= x) & (x <= b)).double().flatten(1).mean(1) for a, b in zip(low, high)], 1)
+        return torch.stack([((a <= x) & (x <= b)).float().flatten(1).mean(1) for a, b in zip(low, high)], 1)
     shares = per_example(inside, model, examples, batch_size, seed)
     return {level: Estimate(share, unit='of the pixels') for level, share in zip(levels, shares.T)}

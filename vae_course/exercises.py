@@ -4,7 +4,10 @@
 
 # %% auto #0
 __all__ = ['WrongAnswer', 'Verdict', 'is_blank', 'exercise', 'given', 'matches', 'check_kl_to_wide_prior', 'check_posterior_1d',
-           'check_kl_estimate', 'linear_gaussian', 'check_log_evidence', 'check_bits_per_dimension',
+           'check_kl_estimate', 'linear_gaussian', 'check_log_evidence', 'check_draw_exponential',
+           'check_draw_correlated', 'check_leave_one_out', 'check_round_through', 'check_gaussian_nll',
+           'check_elbo_terms', 'check_effective_beta', 'check_mixture_prior', 'check_cyclical',
+           'check_mean_over_examples', 'check_should_stop', 'check_careful_step', 'check_bits_per_dimension',
            'check_active_units', 'check_importance_bound', 'check_effective_samples']
 
 # %% ../nbs/93_exercises.ipynb #a90656e1
@@ -149,6 +152,267 @@ def check_log_evidence(f): # `f(model, x, samples)`, `(N,)`
         if ((got - inside).abs() < 0.1 * (inside - right).abs()).all(): raise WrongAnswer('you averaged the logarithms: the mean belongs inside the logarithm, of p(x|z) and not of log p(x|z)')
         if near(-right): raise WrongAnswer('the sign is wrong: this is −log p(x)')
         raise WrongAnswer(f'log p(x) is {right[0]:.3f} for the first x, and you gave {got[0]:.3f}')
+
+# %% ../nbs/93_exercises.ipynb #e9bf356f
+@exercise
+def check_draw_exponential(f): # `f(rate, u)`
+    "Lesson 02, exercise 1: an exponential draw with a gradient."
+    u = torch.rand(200, generator=torch.Generator().manual_seed(0)).clamp(0.01, 0.99)
+    rate = torch.linspace(0.3, 4, 200).requires_grad_()
+    z = f(rate, u)
+    got = given(z)
+    if not matches(got, given(f(rate, u))): raise WrongAnswer('the same u gives another draw: compute z from u, and draw nothing inside')
+    near = lambda value: matches(got, value.detach())
+    unit = (-torch.log(u), -torch.log(1 - u))   # both are right: 1 − u is uniform as well
+    if any(near(-v / rate) for v in unit): raise WrongAnswer('your z is negative: the logarithm of a number below 1 is, so put a minus before it')
+    if any(near(v * rate) for v in unit): raise WrongAnswer('you multiplied by the rate: with a high rate waiting times are short, so divide')
+    if any(near(v) for v in unit): raise WrongAnswer('your z does not depend on the rate')
+    if not any(near(v / rate) for v in unit): raise WrongAnswer(f'for u = {u[0]:.3f} and rate {rate[0]:.3f}, z is {unit[1][0] / rate[0]:.3f}, and you gave {got.flatten()[0]:.3f}')
+    if not z.requires_grad: raise WrongAnswer('z has no gradient: the rate must enter by ordinary arithmetic, without detach or sample')
+    slope, = torch.autograd.grad(z.sum(), rate)
+    if not matches(slope, -got / rate.detach()): raise WrongAnswer('the gradient for the rate is not −z / rate: something in between is detached')
+
+# %% ../nbs/93_exercises.ipynb #e46c28c4
+@exercise
+def check_draw_correlated(f): # `f(mu, L, eps)`, `(N, D)`
+    "Lesson 02, exercise 2: a draw from a Gaussian with covariance L Lᵀ."
+    g = torch.Generator().manual_seed(0)
+    mu = torch.randn(3, generator=g).requires_grad_()
+    L = (torch.randn(3, 3, generator=g).tril() + 2 * torch.eye(3)).requires_grad_()
+    eps = torch.randn(7, 3, generator=g)
+    z = f(mu, L, eps)
+    got, right = given(z), (mu + eps @ L.T).detach()
+    near = lambda value: matches(got, value.detach())
+    if near(mu + eps @ L): raise WrongAnswer('these draws have covariance Lᵀ L: with draws in rows, L ε becomes eps @ L.T')
+    if near(eps @ L.T): raise WrongAnswer('the mean is missing')
+    if near(mu + eps @ (L @ L.T)): raise WrongAnswer('you multiplied by the covariance: its square root L is the scale, as σ is and σ² is not')
+    if near(mu + eps * L.diag()): raise WrongAnswer('you used the diagonal of L only: these draws have no correlations')
+    if not near(right): raise WrongAnswer(f'wanted draws of shape {tuple(right.shape)} that begin with {right[0, 0]:.3f}; yours have shape {tuple(got.shape)}')
+    if not z.requires_grad: raise WrongAnswer('z has no gradient: compute it without detach')
+    slopes = torch.autograd.grad(z.sum(), (mu, L), allow_unused=True)
+    if any(s is None or not s.abs().sum() > 0 for s in slopes): raise WrongAnswer('the gradient must reach both mu and L: one of them is detached')
+
+# %% ../nbs/93_exercises.ipynb #d4a31d42
+@exercise
+def check_leave_one_out(f): # `f(values, score)`, `(S, D)`
+    "Lesson 02, exercise 3: the score function with a leave-one-out baseline."
+    g = torch.Generator().manual_seed(0)
+    values, score = 5 + torch.randn(6, generator=g), torch.randn(6, 4, generator=g)
+    got = given(f(values, score))
+    others = (values.sum() - values) / 5
+    right = (values - others)[:, None] * score
+    if matches(got, right): return
+    if matches(got, (values - values.mean())[:, None] * score): raise WrongAnswer("the baseline contains the draw's own value: the estimate shrinks by (S − 1)/S, a bias; leave the own value out")
+    if matches(got, values[:, None] * score): raise WrongAnswer('no baseline was taken off')
+    if matches(got, -right): raise WrongAnswer('the sign is wrong: take the baseline off the value, not the value off the baseline')
+    if matches(got, (values - (values.sum() - values) / 6)[:, None] * score): raise WrongAnswer('the others are S − 1 draws: divide their sum by S − 1')
+    if matches(got, right.mean(0)): raise WrongAnswer('return one term for each draw, `(S, D)`: the mean comes later')
+    raise WrongAnswer(f'the first term is {right[0, 0]:.3f}, and you gave {got.flatten()[0]:.3f} (shape {tuple(got.shape)}, wanted {tuple(right.shape)})')
+
+# %% ../nbs/93_exercises.ipynb #d38d2fbc
+@exercise
+def check_round_through(f): # `f(x)`
+    "Lesson 02, exercise 4: rounding with a straight-through gradient."
+    x = torch.tensor([[-1.7, 0.2, 0.9], [2.4, -0.1, 3.3]], requires_grad=True)
+    out = f(x)
+    got = given(out)
+    if matches(got, x.detach()): raise WrongAnswer('your output is not rounded: the hard value must go forward')
+    if matches(got, (x + x.round()).detach()): raise WrongAnswer('you added the rounded value to x: take the value of x off again, without its gradient')
+    if not matches(got, x.detach().round()): raise WrongAnswer(f'wanted {x.detach().round().tolist()}, got {got.tolist()}')
+    if not out.requires_grad: raise WrongAnswer('the output has no gradient: only the difference to x must be detached')
+    weights = torch.tensor([[1., -2., 3.], [0.5, 4., -1.]])
+    slope, = torch.autograd.grad((out * weights).sum(), x, allow_unused=True)
+    if slope is None or matches(slope, 0 * weights): raise WrongAnswer('the gradient is 0: rounding has no slope; the gradient must go around it')
+    if matches(slope, 2 * weights): raise WrongAnswer('the gradient is doubled: x reaches the output on two paths')
+    if not matches(slope, weights): raise WrongAnswer('the gradient for x must be the gradient of the output, unchanged')
+
+# %% ../nbs/93_exercises.ipynb #ef083d41
+import math
+import torch, torch.nn.functional as F
+import torch.distributions as D
+
+# %% ../nbs/93_exercises.ipynb #ba77712d
+@exercise
+def check_gaussian_nll(f): # `f(x, mean, sigma)`, `(B,)`
+    "Lesson 03, exercise 1: −log N(x; mean, σ² I) in nats."
+    g = torch.Generator().manual_seed(0)
+    x, mean, sigma, d = torch.randn(4, 7, generator=g), torch.randn(4, 7, generator=g), 0.3, 7
+    each = -D.Normal(mean, sigma).log_prob(x)
+    right, normalizer, got = each.sum(-1), d * 0.5 * math.log(2 * math.pi * sigma**2), given(f(x, mean, sigma))
+    if matches(got, right): return
+    if matches(got, right - normalizer): raise WrongAnswer('the normalizer is missing: without ½ log(2πσ²) for each dimension, the largest σ always wins')
+    if matches(got, right - normalizer * (d - 1) / d): raise WrongAnswer(f'the normalizer counts once for each of the {d} dimensions, and you added it once in all')
+    if matches(got, right - d * 0.5 * math.log(2 * math.pi)): raise WrongAnswer('the 2π is missing: without it the density does not integrate to 1')
+    if matches(got, right / d): raise WrongAnswer('you averaged over the dimensions: a log-density is the sum over them')
+    if matches(got, -right): raise WrongAnswer('the sign is wrong: this is +log p, and −log p was asked for')
+    if matches(got, each): raise WrongAnswer('you did not sum over the dimensions: an example has one log-density')
+    if matches(got, right.mean()) or matches(got, right.sum()): raise WrongAnswer('you took all examples together: keep one number for each')
+    if matches(got, -D.Normal(mean, sigma**0.5).log_prob(x).sum(-1)): raise WrongAnswer('you took sigma for the variance: it is the standard deviation')
+    raise WrongAnswer(f'the first example has {right[0]:.3f} nats, and you gave {got.flatten()[0]:.3f} (shape {tuple(got.shape)}, wanted {tuple(right.shape)})')
+
+# %% ../nbs/93_exercises.ipynb #1f60f0d3
+@exercise
+def check_elbo_terms(f): # `f(x, logits, mu, logvar)`, two 0-d tensors
+    "Lesson 03, exercise 2: `(reconstruction, kl)` in nats per example."
+    g = torch.Generator().manual_seed(0)
+    x, logits = (torch.rand(5, 1, 28, 28, generator=g) < .3).float(), torch.randn(5, 1, 28, 28, generator=g)
+    mu, logvar = torch.randn(2, 5, 12, generator=g)
+    pixels, latents, n = 784, 12, len(x)
+    answer = f(x, logits, mu, logvar)
+    if answer is None: raise WrongAnswer('your function returned None: did you forget `return`?')
+    if len(answer) != 2: raise WrongAnswer('return two terms, (reconstruction, kl)')
+    r, kl = map(given, answer)
+    right_r = F.binary_cross_entropy_with_logits(logits, x, reduction='sum') / n
+    right_kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum() / n
+    if matches(r, right_r) and matches(kl, right_kl): return
+    if matches(r, right_kl) and matches(kl, right_r): raise WrongAnswer('the two terms are in the wrong order: reconstruction first')
+    if matches(r, right_r / pixels): raise WrongAnswer(f'you averaged over the pixels: the KL term now weighs {pixels} times as much')
+    if matches(kl, right_kl / latents): raise WrongAnswer(f'you averaged over the latents: the KL term now weighs 1/{latents} of what it should')
+    if matches(r, right_r * n) or matches(kl, right_kl * n): raise WrongAnswer('you summed over the batch: a term is the average over its examples')
+    if matches(kl, -right_kl): raise WrongAnswer('the sign of the KL is wrong: it is never negative, and training would reward a large one')
+    if matches(r, -right_r): raise WrongAnswer('the sign of the reconstruction is wrong: it is −log p(x|z), to be made small')
+    twice = F.binary_cross_entropy_with_logits(torch.sigmoid(logits), x, reduction='sum') / n
+    if matches(r, twice): raise WrongAnswer('you applied the sigmoid twice: a loss `with_logits` does it itself')
+    if r.shape or kl.shape: raise WrongAnswer(f'each term is one number; yours have shapes {tuple(r.shape)} and {tuple(kl.shape)}')
+    raise WrongAnswer(f'the terms are {right_r:.3f} and {right_kl:.3f} nats, and you gave {r:.3f} and {kl:.3f}')
+
+# %% ../nbs/93_exercises.ipynb #00afa068
+@exercise
+def check_effective_beta(f): # `f(pixels, latents, reconstruction, kl)`, a number
+    "Lesson 03, exercise 3: the weight of the KL that a loss with sums or means really has."
+    for pixels, latents in ((784, 20), (3072, 128)):
+        for reconstruction in ('sum', 'mean'):
+            for kl in ('sum', 'mean'):
+                got = f(pixels, latents, reconstruction, kl)
+                if got is None: raise WrongAnswer('your function returned None: did you forget `return`?')
+                a, b = (1 / pixels if reconstruction == 'mean' else 1), (1 / latents if kl == 'mean' else 1)
+                if math.isclose(got, b / a, rel_tol=1e-6): continue
+                case = f'{reconstruction} over {pixels} pixels, {kl} over {latents} latents'
+                if math.isclose(got, a / b, rel_tol=1e-6): raise WrongAnswer(f'upside down ({case}): the smaller the reconstruction was made, the more the KL weighs')
+                if reconstruction == kl == 'mean' and math.isclose(got, 1): raise WrongAnswer(f'two means do not cancel ({case}): one divides by {pixels}, the other by {latents}')
+                if kl == 'mean' and math.isclose(got, 1 / a): raise WrongAnswer(f'you left out the mean over the latents ({case})')
+                raise WrongAnswer(f'{case}: the KL weighs {b / a:.4g}, and you gave {got:.4g}')
+
+# %% ../nbs/93_exercises.ipynb #ad5b49fa
+@exercise
+def check_mixture_prior(f): # `f(means)`, a distribution over `(D,)`
+    "Lesson 03, exercise 4: an equal mixture of Gaussians of variance 1."
+    g = torch.Generator().manual_seed(0)
+    means, z = 2 * torch.randn(3, 4, generator=g), 2 * torch.randn(6, 4, generator=g)
+    p = f(means)
+    if p is None: raise WrongAnswer('your function returned None: did you forget `return`?')
+    if not hasattr(p, 'log_prob'): raise WrongAnswer(f'return a distribution, with `log_prob` and `sample`; got {type(p).__name__}')
+    each = D.Normal(means, 1.).log_prob(z[:, None])            # (6, 3, 4)
+    right = each.sum(-1).logsumexp(1) - math.log(3)
+    try: got = p.log_prob(z)
+    except (RuntimeError, ValueError) as e: raise WrongAnswer(f'log_prob of z of shape (6, 4) fails ({e}): is the mixture over the means, and each component over all 4 dimensions?') from e
+    if matches(got, right):
+        if p.sample((2,)).shape != (2, 4): raise WrongAnswer(f'two draws have shape {tuple(p.sample((2,)).shape)}: it should be (2, 4)')
+        return
+    if matches(got, each.logsumexp(1) - math.log(3)): raise WrongAnswer('each dimension picks its own hump: join the dimensions of a component with `D.Independent(…, 1)` before you mix')
+    if matches(got, (each.logsumexp(1) - math.log(3)).sum(-1)): raise WrongAnswer('each dimension picks its own hump: join the dimensions first, then mix')
+    if matches(got, each.sum(-1).mean(1)): raise WrongAnswer('you averaged the log-densities: a mixture averages the densities, and takes the logarithm after that')
+    if matches(got, right + math.log(3)): raise WrongAnswer('the weights ¹⁄ₘ are missing: your density integrates to M')
+    if matches(got, D.Normal(means.mean(0), 1.).log_prob(z).sum(-1)): raise WrongAnswer('this is one Gaussian in the middle of the means: a mixture has a hump at each of them')
+    raise WrongAnswer(f'the first code has log p(z) = {right[0]:.3f}, and you gave {got.flatten()[0]:.3f} (shape {tuple(got.shape)}, wanted (6,))')
+
+# %% ../nbs/93_exercises.ipynb #92c723fb
+import torch
+from torch import nn
+
+# %% ../nbs/93_exercises.ipynb #c8c4fbdf
+@exercise
+def check_cyclical(f): # `f(cycles, rise)` gives a schedule
+    "Lesson 04, exercise 1: β rises from 0 to 1 in each of several equal parts."
+    for cycles, rise in ((4, .5), (2, .25), (3, 1.0)):
+        schedule = f(cycles, rise)
+        if schedule is None: raise WrongAnswer('your function returned None: did you forget `return`?')
+        if not callable(schedule): raise WrongAnswer('a schedule is a function of t: return a function, not a number')
+        for part in range(cycles):
+            for share in (.01, .1, .4, .6, .99):
+                t, right = (part + share) / cycles, min(1.0, share / rise)
+                got = float(schedule(t))
+                if abs(got - right) < 1e-6: continue
+                if got > 1: raise WrongAnswer(f'the value grows to {got:.2f}: it stays at 1 after the rise')
+                if part > 0 and abs(got - min(1.0, t * cycles / rise)) < 1e-6: raise WrongAnswer('it rises in the first part only: each part starts again from 0')
+                if abs(got - share) < 1e-6: raise WrongAnswer(f'you rise during the whole part: after a share of {rise} of it the value is 1')
+                if abs(got - min(1.0, share / cycles / rise)) < 1e-6: raise WrongAnswer('you took `rise` as a share of the run: it is a share of one part')
+                raise WrongAnswer(f'with cycles={cycles} and rise={rise}, at t={t:.3f} β is {right:.3f}, and yours is {got:.3f}')
+
+# %% ../nbs/93_exercises.ipynb #c96f6302
+@exercise
+def check_mean_over_examples(f): # `f(means, sizes)`, a 0-d tensor or a number
+    "Lesson 04, exercise 2: the mean over examples from the means over batches."
+    g = torch.Generator().manual_seed(0)
+    for sizes in (torch.tensor([128, 128, 16]), torch.tensor([5, 7, 1, 3])):
+        means = torch.rand(len(sizes), generator=g) * 100
+        right = (means * sizes).sum() / sizes.sum()
+        answer = f(means, sizes)
+        if answer is None: raise WrongAnswer('your function returned None: did you forget `return`?')
+        got = torch.as_tensor(answer)
+        def matches(value): return got.dim() == 0 and abs(got.item() - value.item()) < 1e-4 * value.item()
+        if matches(right): continue
+        if got.dim() > 0: raise WrongAnswer(f'you gave {tuple(got.shape)} numbers: one was asked for')
+        if matches(means.mean()): raise WrongAnswer(f'you averaged over the batches: an example of the last one, with {sizes[-1]}, weighs {sizes[0] / sizes[-1]:.3g} times as much as one of the first')
+        if matches((means * sizes).sum()): raise WrongAnswer('that is the sum over the examples: divide by their number')
+        if matches((means * sizes).sum() / len(sizes)): raise WrongAnswer('you divided by the number of batches: divide by the number of examples')
+        if matches(means.sum() / sizes.sum()): raise WrongAnswer('each mean has to be multiplied by the size of its batch first')
+        if matches(means[-1]): raise WrongAnswer('that is the last batch alone')
+        raise WrongAnswer(f'for means {means.tolist()} and sizes {sizes.tolist()} the mean is {right.item():.4f}, and yours is {got.item():.4f}')
+
+# %% ../nbs/93_exercises.ipynb #a8efebec
+@exercise
+def check_should_stop(f): # `f(losses, patience)`, True or False
+    "Lesson 04, exercise 3: stop when the best value is `patience` epochs old."
+    cases = [([5., 6.], 2, False, 'one epoch without improvement is not yet two: you stopped too soon'),
+             ([5., 6., 7.], 2, True, 'two epochs without improvement, and patience is 2: you went on for one more'),
+             ([5., 6., 5.5], 2, True, 'you compared with the epoch before: 5.5 is better than 6, but not than the best, 5'),
+             ([9., 9.5, 8., 8.5, 7.], 2, False, 'you counted all rises since the beginning: a new best value starts the count anew'),
+             ([5., 6., 7., 4.], 2, False, 'the newest value is the best of all: you looked only at the epochs before it'),
+             ([5., 5., 5.], 2, True, 'a value equal to the best is no improvement'),
+             ([3.], 1, False, 'one epoch alone is the best so far')]
+    for losses, patience, right, why in cases:
+        got = f(list(losses), patience)
+        if got is None: raise WrongAnswer('your function returned None: did you forget `return`?')
+        if bool(got) != right: raise WrongAnswer(f'{why} (losses {losses}, patience {patience})')
+    g = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        losses, patience = torch.randint(0, 6, (8,), generator=g).tolist(), int(torch.randint(1, 5, (), generator=g))
+        right = len(losses) - 1 - losses.index(min(losses)) >= patience
+        if bool(f(list(losses), patience)) != right: raise WrongAnswer(f'for losses {losses} and patience {patience} the answer is {right}')
+
+# %% ../nbs/93_exercises.ipynb #a92a6806
+@exercise
+def check_careful_step(f): # `f(model, batch, optimizer, largest)`, the loss
+    "Lesson 04, exercise 4: one step with a gradient clipped as a whole."
+    class Quadratic(nn.Module):
+        "‖a − x‖² / 2 + ‖b − 4x‖² / 2: the gradient can be told by eye."
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+        def losses(self, batch): return dict(loss=((self.a - batch[0])**2).sum() / 2 + ((self.b - 4 * batch[0])**2).sum() / 2)
+        def now(self): return torch.cat([self.a, self.b]).detach().clone()
+    def steps(n, largest):
+        model, places = Quadratic(), []
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(n):
+            loss = f(model, (torch.ones(2), None), optimizer, largest)
+            places.append(model.now())
+        return loss, places
+    loss, (first, second) = steps(2, 1e9)
+    whole = torch.tensor([1., 1., 4., 4.])
+    if loss is None: raise WrongAnswer('your function returned None: return the loss')
+    if not first.any(): raise WrongAnswer('the weights did not move: `zero_grad` comes before `backward`, and `step` after it')
+    if (first < 0).any(): raise WrongAnswer('the weights moved away from the minimum')
+    if not torch.allclose(first, 0.1 * whole): raise WrongAnswer(f'with no need to clip, the first step goes to {(0.1 * whole).tolist()}, and yours went to {first.tolist()}')
+    if not torch.allclose(second, 0.19 * whole): raise WrongAnswer('the second step still carries the gradient of the first: `optimizer.zero_grad()` is missing')
+    if isinstance(loss, torch.Tensor) and loss.requires_grad: raise WrongAnswer('the loss that you return still holds its graph, and with it the memory of the whole step: `detach` it')
+    if abs(float(loss) - 17 * 0.9**2) > 1e-3: raise WrongAnswer('return the loss as it was before the step')
+    clipped = steps(1, 0.5)[1][0] / 0.1
+    if torch.allclose(clipped, whole): raise WrongAnswer('the gradient was not clipped: it has its full length only between `backward` and `step`, so clip there')
+    if torch.allclose(clipped, whole.clamp(max=0.5)): raise WrongAnswer('you cut each number of the gradient: that turns its direction; shorten all of it by one factor')
+    if abs(clipped[:2].norm() - 0.5) < 1e-3: raise WrongAnswer('you clipped each parameter alone: that turns the direction of the gradient; clip all of them together')
+    if abs(clipped.norm() - 0.5) > 1e-3: raise WrongAnswer(f'the clipped gradient has the norm {clipped.norm():.3f}, and {0.5} was asked for')
 
 # %% ../nbs/93_exercises.ipynb #198c7c13
 import math

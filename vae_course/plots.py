@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ink', 'faint', 'paper', 'palette', 'markers', 'dpi', 'Picture', 'subplots', 'place', 'as_pixels', 'mosaic',
-           'grid_axes', 'draw_grid', 'show_images', 'show_reconstructions', 'plot_latent_map', 'evaluating',
+           'grid_axes', 'number', 'draw_grid', 'show_images', 'show_reconstructions', 'plot_latent_map', 'evaluating',
            'plot_manifold', 'active_dims', 'plot_traversal', 'plot_history']
 
 # %% ../nbs/91_plots.ipynb #10efb581
@@ -65,7 +65,7 @@ def place(ax, figsize, alt):
     if isinstance(picture, Picture): picture.alt = f'{picture.alt} {alt}'.strip()
     return ax, ax
 
-# %% ../nbs/91_plots.ipynb #1a9eb021
+# %% ../nbs/91_plots.ipynb #6d0354ee
 def as_pixels(x): # `(N, C, H, W)` or `(N, H, W)`, tensor or array, uint8 or floats in [0, 1]
     "`x` as float32 `(N, H, W, C)` in [0, 1], with C 1 or 3. Raises `ValueError`."
     x = torch.as_tensor(x).detach().cpu()
@@ -77,7 +77,10 @@ def as_pixels(x): # `(N, C, H, W)` or `(N, H, W)`, tensor or array, uint8 or flo
     if x.max() > 10: raise ValueError(f'got pixels up to {x.max().item():g}: give uint8 in 0…255, or floats in [0, 1]')
     return x.clamp(0, 1).movedim(1, -1).numpy()
 
-def mosaic(x, columns, gap=2, ground=1.0): # pictures `(N, H, W, C)`, pictures in a row, pixels between them, their grey
+def mosaic(x,          # `(N, H, W, C)`
+           columns,    # pictures in a row
+           gap=2,      # pixels between two
+           ground=1.): # their grey
     "One picture `(rows (H + gap) − gap, columns (W + gap) − gap, C)` of many, row by row."
     n, h, w, c = x.shape
     rows = math.ceil(n / columns)
@@ -87,7 +90,7 @@ def mosaic(x, columns, gap=2, ground=1.0): # pictures `(N, H, W, C)`, pictures i
         out[top:top + h, left:left + w] = picture
     return out
 
-# %% ../nbs/91_plots.ipynb #f6893939
+# %% ../nbs/91_plots.ipynb #32679f06
 def grid_axes(size,  # of the drawing, width and height in pixels
               left=0, below=0, # room for words, in pixels
               alt=''):
@@ -97,7 +100,11 @@ def grid_axes(size,  # of the drawing, width and height in pixels
     picture = Picture(figsize=(width / dpi, height / dpi), alt=alt)
     return picture, picture.add_axes([(left + edge) / width, (below + edge) / height, size[0] / width, size[1] / height])
 
-def draw_grid(x, columns, ax, alt, row_titles=(), titles=(), column_titles=()):
+def number(values): # a tensor
+    "Short texts for an axis, without −0.0."
+    return [f'{round(v, 1) + 0:.1f}'.replace('-', '−') for v in values.tolist()]
+
+def draw_grid(x, columns, ax, alt, row_titles=(), titles=(), column_titles=(), foot=''):
     "Draw pictures `(N, H, W, C)` as a grid, with words at the left, above each, and below the columns; a `Picture`, or `ax`."
     n, h, w, _ = x.shape
     gap = 2
@@ -106,18 +113,19 @@ def draw_grid(x, columns, ax, alt, row_titles=(), titles=(), column_titles=()):
     if above: x = np.concatenate([np.ones((n, above, w, x.shape[-1]), np.float32), x], axis=1)
     grid = mosaic(x, columns, gap)
     high, wide = grid.shape[:2]
-    left, below = 8 + 8 * max(map(len, row_titles), default=0) if len(row_titles) else 0, 20 if len(column_titles) else 0
+    left, below = 8 + 8 * max(map(len, row_titles), default=0) if len(row_titles) else 0, 20 * bool(len(column_titles)) + 16 * bool(foot)
     shown, ax = grid_axes((wide * scale, high * scale), left, below, alt) if ax is None else place(ax, None, alt)
-    ax.imshow(grid.squeeze(-1) if grid.shape[-1] == 1 else grid, cmap='gray', vmin=0, vmax=1, interpolation='nearest')
+    ax.imshow(grid.squeeze(-1) if grid.shape[-1] == 1 else grid, cmap='gray', vmin=0, vmax=1)
     ax.set_axis_off()
     words = dict(color=ink, fontsize=9, clip_on=False)
     middle = lambda i: i % columns * (w + gap) + w / 2 - .5
     for i, t in enumerate(titles): ax.text(middle(i), i // columns * (h + above + gap) + .75 * above, str(t), ha='center', **words)
     for i, t in enumerate(row_titles): ax.text(-6 / scale, i * (h + above + gap) + above + h / 2, str(t), ha='right', va='center', **words)
     for i, t in enumerate(column_titles): ax.text(middle(i), high + 4 / scale, str(t), ha='center', va='top', **words)
+    ax.text(wide / 2, high + 20 / scale, foot, ha='center', va='top', **words)
     return shown
 
-# %% ../nbs/91_plots.ipynb #6d891353
+# %% ../nbs/91_plots.ipynb #acdb45b1
 def show_images(x,            # `(N, C, H, W)` or `(N, H, W)`, uint8 or floats in [0, 1]
                 columns=None, # pictures in a row
                 titles=None,  # N short texts, one above each picture
@@ -129,7 +137,7 @@ def show_images(x,            # `(N, C, H, W)` or `(N, H, W)`, uint8 or floats i
     if n > 400: raise ValueError(f'got {n:,} pictures: show 400 at most, such as x[:64]')
     if titles is not None and len(titles) != n: raise ValueError(f'got {n} pictures and {len(titles)} titles: give one for each')
     columns = columns or min(n, 10 if n <= 50 else math.ceil(n**.5))
-    alt = alt or f'{n} pictures in {math.ceil(n / columns)} rows' + (f', titled {", ".join(map(str, titles))}' if titles is not None else '') + '.'
+    alt = alt or f'{n} pictures in rows of {columns}' + (f', titled {", ".join(map(str, titles))}' if titles is not None else '') + '.'
     return draw_grid(x, columns, ax, alt, titles=() if titles is None else titles)
 
 # %% ../nbs/91_plots.ipynb #654c5c5b
@@ -188,7 +196,7 @@ def evaluating(model):
         with torch.no_grad(): yield next(model.parameters()).device
     finally: model.train(was_training)
 
-# %% ../nbs/91_plots.ipynb #713515e4
+# %% ../nbs/91_plots.ipynb #e7133e53
 def plot_manifold(model,   # a VAE with two latents
                   n=15,    # pictures a side
                   ax=None, alt=None):
@@ -202,14 +210,14 @@ def plot_manifold(model,   # a VAE with two latents
     scale = max(1, round(480 / (n * w)))
     alt = alt or f'{n} × {n} pictures decoded from the plane of z[0] and z[1], each from {z[0]:.1f} to {z[-1]:.1f}.'
     shown, ax = grid_axes((n * w * scale, n * h * scale), 56, 40, alt) if ax is None else place(ax, None, alt)
-    ax.imshow(grid.squeeze(-1) if grid.shape[-1] == 1 else grid, cmap='gray', vmin=0, vmax=1, interpolation='nearest')
+    ax.imshow(grid.squeeze(-1) if grid.shape[-1] == 1 else grid, cmap='gray', vmin=0, vmax=1)
     at = sorted({0, n // 4, n // 2, n - 1 - n // 4, n - 1})
-    ax.set_xticks([(i + .5) * w - .5 for i in at], [f'{z[i]:.1f}' for i in at])
-    ax.set_yticks([(n - i - .5) * h - .5 for i in at], [f'{z[i]:.1f}' for i in at])
+    ax.set_xticks([(i + .5) * w - .5 for i in at], number(z[at]))
+    ax.set_yticks([(n - i - .5) * h - .5 for i in at], number(z[at]))
     ax.set(xlabel='z[0]', ylabel='z[1]')
     return shown
 
-# %% ../nbs/91_plots.ipynb #125bb940
+# %% ../nbs/91_plots.ipynb #62b962fc
 def active_dims(q, # q(z|x), a diagonal Gaussian over `(B, D)`
                 n): # how many
     "The `n` latents with the largest mean KL from N(0, 1), the largest first."
@@ -233,7 +241,7 @@ def plot_traversal(model,     # a VAE
         for row, i in enumerate(dims): z[row * steps:(row + 1) * steps, i] = values
         grid = as_pixels(model.decode(z).mean)
     alt = alt or f'{len(dims)} rows of {steps} decoded pictures; in each row one latent goes from {-span:g} to {span:g}: {", ".join(f"z[{i}]" for i in dims)}.'
-    return draw_grid(grid, steps, ax, alt, row_titles=[f'z[{i}]' for i in dims], column_titles=[f'{v:.1f}' for v in values.tolist()])
+    return draw_grid(grid, steps, ax, alt, row_titles=[f'z[{i}]' for i in dims], column_titles=number(values), foot='value of the latent')
 
 # %% ../nbs/91_plots.ipynb #98403c09
 def plot_history(history,    # a `History`, or a list of dicts with `epoch`

@@ -1,0 +1,96 @@
+"""Known errors of the field, planted one at a time in a copy of the course: for each, a check of a lesson must fail.
+
+An error is a replacement in the source of one room. It is made in the notebook that defines the room and in the module exported from it,
+and then the notebook named beside it runs from top to bottom: it must stop, and at a check."""
+import json, os, re, shutil, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+import pytest
+
+here = Path(__file__).resolve().parent
+root = here.parent
+
+# (number in the list of errors, what is done, room, old source, new source, the notebook whose check must fail)
+PLANTED = [
+    (1, "reconstruction averaged over the pixels", "03_elbo", "reconstruction = -self.decode(z).log_prob(x).mean()",
+     "reconstruction = -self.decode(z).log_prob(x).mean() / x[0].numel()", "03_elbo"),
+    (1, "KL averaged over the latents", "01_latent", "return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)",
+     "return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).mean(-1)", "01_latent"),
+    (2, "KL added with the wrong sign", "03_elbo", "loss=reconstruction + self.beta * kl", "loss=reconstruction - self.beta * kl", "03_elbo"),
+    (2, "KL logged with the wrong sign", "01_latent", "return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)",
+     "return -0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)", "01_latent"),
+    (2, "nll returned as +log p", "05_evaluation", "[-importance_weighted(log_w)", "[importance_weighted(log_w)", "05_evaluation"),
+    (3, "evaluation returns inside its batch loop", "94_engine", "                sizes.append(len(batch[0]))\n        return mean_terms",
+     "                sizes.append(len(batch[0]))\n                break\n        return mean_terms", "94_engine"),
+    (3, "batches of unequal size averaged as equals", "94_engine", "((rows * weights[:, None]).sum(0) / weights.sum())", "rows.mean(0)", "94_engine"),
+    (3, "the last partial batch dropped", "05_evaluation", "Batches(examples, batch_size)])", "Batches(examples, batch_size, drop_last=True)])", "05_evaluation"),
+    (4, "evaluated at z = mu and called an ELBO", "03_elbo", "z = draw(q, eps)", "z = q.mean", "03_elbo"),
+    (4, "training mode left on while evaluating", "05_evaluation", "        model.eval()\n", "", "05_evaluation"),
+    (4, "training mode left on while validating", "94_engine", "    model.eval()\n", "", "94_engine"),
+    (5, "the mean outside the logarithm", "05_evaluation", "return torch.logsumexp(log_w, dim) - math.log(samples)", "return log_w.mean(dim)", "05_evaluation"),
+    (5, "logsumexp without log K", "05_evaluation", "torch.logsumexp(log_w, dim) - math.log(samples)", "torch.logsumexp(log_w, dim)", "05_evaluation"),
+    (5, "K clipped to the batch size", "05_evaluation", "for first in range(0, samples, chunk): yield", "samples = min(samples, q.batch_shape[0])\n    for first in range(0, samples, chunk): yield", "05_evaluation"),
+    (7, "logvar unbounded", "02_reparameterization", "return limit * torch.tanh(raw / limit)", "return raw", "02_reparameterization"),
+    (7, "the encoder's logvar passed on unbounded", "03_elbo", "diagonal_gaussian(mu, bound_logvar(logvar))", "diagonal_gaussian(mu, logvar)", "03_elbo"),
+    (8, "probabilities passed as logits", "03_elbo", "D.Bernoulli(logits=out", "D.Bernoulli(logits=torch.sigmoid(out)", "03_elbo"),
+    (8, "images outside [0, 1] let in", "94_engine", "    if least < low or most > high:", "    if False:", "94_engine"),
+    (11, "a Gaussian log-density without its normalizer", "03_elbo", "return D.Normal(out, self.sigma, validate_args=False)",
+     "return type('Bare', (D.Normal,), dict(log_prob=lambda self, x: -0.5 * ((x - self.loc) / self.scale)**2))(out, self.sigma, validate_args=False)", "03_elbo"),
+]
+names = [f"error {number}: {what}" for number, what, *_ in PLANTED]
+
+
+def plant(folder, room, old, new):
+    "Copy the course to `folder`, and replace `old` by `new` in the notebook of `room` and in its module."
+    for name in ("nbs", "vae_course"):
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "assets"))
+    path = folder / "nbs" / f"{room}.ipynb"
+    nb = nbformat.read(path, 4)
+    cells = [c for c in nb.cells if c.cell_type == "code" and old in c.source]
+    exported = [c for c in cells if re.search(r"^#\|\s*exports?\b", c.source, re.M)]
+    assert len(exported) == 1, f"{room}: {old!r} stands in {len(exported)} exported cells; bring the planted error in step with the source"
+    exported[0].source = exported[0].source.replace(old, new, 1)
+    nbformat.write(nb, path)
+    module = folder / "vae_course" / f"{room[3:]}.py"
+    text = module.read_text()
+    assert text.count(old) >= 1, f"{module.name} lacks {old!r}"
+    module.write_text(text.replace(old, new, 1))
+
+
+def failing_cell(folder, notebook):
+    "What `plant.py` says: the first cell that fails, or None."
+    done = subprocess.run([sys.executable, here / "plant.py", folder, f"{notebook}.ipynb"], text=True, capture_output=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert lines, done.stdout[-2000:] + done.stderr[-2000:]
+    return json.loads(lines[-1].removeprefix("RESULT "))
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    "The failing cell for each planted error; two run at a time."
+    def outcome(error):
+        number, what, room, old, new, notebook = error
+        folder = tmp_path_factory.mktemp("planted")
+        try:
+            plant(folder, room, old, new)
+            return failing_cell(folder, notebook)
+        except AssertionError as e:
+            return e
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return dict(zip(names, pool.map(outcome, PLANTED)))
+
+
+@pytest.mark.parametrize("name", names)
+def test_a_check_notices(outcomes, name):
+    found = outcomes[name]
+    if isinstance(found, AssertionError):
+        raise found
+    assert found is not None, f"{name}: every cell ran; the check is missing"
+    assert found["error"] in ("AssertionError", "WrongAnswer", "NonFiniteLoss"), f"stopped by {found['error']} ({found['message']}) and not by a check, at\n{found['cell']}"
+    print(f"{name}\n  noticed by: {found['cell'].strip().splitlines()[-1]}\n  {found['message']}")
