@@ -28,7 +28,7 @@ def imports(nb):
 def exercises(path):
     "`(title, blank, check, solution)` of each exercise in a notebook, and its imports."
     nb = nbformat.read(path, 4)
-    starts = [i for i, c in enumerate(nb.cells) if c.cell_type == "markdown" and re.match(r"#+\s*Exercise", c.source)]
+    starts = [i for i, c in enumerate(nb.cells) if c.cell_type == "markdown" and re.match(r"#+\s*Exercise\s+\d", c.source)]
     for start, end in zip(starts, starts[1:] + [len(nb.cells)]):
         cells = nb.cells[start + 1:end]
         code = [c.source for c in cells if c.cell_type == "code"]

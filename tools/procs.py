@@ -3,6 +3,7 @@
 The site is then the same whether smalldocs (`make docs`) or Quarto (`nbdev_docs`) renders it."""
 import ast, html, inspect, re, shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 from execnb.nbio import mk_cell, read_nb
 from fastcore.docments import docments
@@ -47,12 +48,18 @@ def callouts(cell):
         cell.source = callout.sub(box, cell.source)
 
 
+def place(match):
+    "A link to a heading as JupyterLab names it, `#What-is-KL?`, becomes one as the site names it, `#what-is-kl`."
+    name = re.sub(r"[^\w.\s-]", "", unquote(match[2])).lower()
+    return f"]({match[1]}#{re.sub(r'^[^a-z]+', '', name)})"
+
+
 def site_links(cell):
     "Links of nbdev to pages of this site become relative, so that the site works under any address; its cards show no warnings."
     cfg = get_config()
     here = f"]({cfg.doc_host}{cfg.doc_baseurl}/"
     if cell.cell_type == "markdown":
-        cell.source = cell.source.replace(here, "](")
+        cell.source = re.sub(r"\]\(([\w./-]*)#([^)\s]+)\)", place, cell.source.replace(here, "]("))
     if cell.cell_type == "code" and re.search(r"^show_doc\(", cell.source, re.M):
         cell.outputs = [out for out in cell.outputs if out.output_type != "stream"]
     for out in cell.get("outputs", []):
@@ -69,14 +76,14 @@ def alt_text(out, cell):
 
 
 def outputs(cell):
-    "Pictures carry their alternative text, and a widget is a still picture with a note."
+    "Pictures carry their alternative text, and a widget without a kernel is a still picture with a note."
     for out in cell.get("outputs", []):
         data = out.get("data", {})
         live = data.pop(widget, None) is not None
         kind = next((k for k in pictures if k in data), None)
-        if not live and not kind:
+        if "text/html" in data or not (live or kind):       # our widgets bring their still picture and a note as HTML
             continue
-        alt, content = html.escape(alt_text(out, cell), quote=True), text_of(data.get("text/html", ""))
+        alt, content = html.escape(alt_text(out, cell), quote=True), ""
         if kind == "image/svg+xml":
             content = f'<div role="img" aria-label="{alt}">{text_of(data[kind])}</div>'
         elif kind:

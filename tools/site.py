@@ -1,8 +1,8 @@
 """Build the site: `nbs/` through nbdev's processors into `_proc/`, and from there with smalldocs into `_docs/`.
 
-Nothing is fetched: KaTeX 0.19.1 (MIT) lies in nbs/assets/katex, as `npm pack katex` gives it. Exits with 1 when there is anything to say against the result: a broken link or anchor,
-a key of `_quarto.yml` that is not understood, a picture without alternative text, an address outside the site
-that a page would load."""
+Nothing is fetched: KaTeX 0.19.1 (MIT) lies in nbs/assets/katex, as `npm pack katex` gives it. Exits with 1 when there
+is anything to say against the result: a broken link or anchor, a key of `_quarto.yml` that is not understood, a picture
+without alternative text, an address outside the site that a page would load, a path of this machine."""
 import argparse, os, re, shutil, sys
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath

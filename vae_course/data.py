@@ -284,15 +284,15 @@ def load(name=None,      # `mnist`, `fashion_mnist`, `mnist_static` or `digits`;
     if name not in loaders: raise DataError(f'no data set called {name!r}: there are {", ".join(loaders)}; `from_arrays` and `from_folder` take your own')
     return loaders[name](root, download)
 
-# %% ../nbs/90_data.ipynb #502e1a46
+# %% ../nbs/90_data.ipynb #7dbd3bca
 def as_inputs(x): # array or tensor, `(N, D)`, `(N, H, W)`, `(N, C, H, W)` or `(N, H, W, C)`
     "`x` as a uint8 tensor, or float32 in [0, 1]; pictures get their channel in front. Raises `DataError`."
-    try: x = x.detach().cpu() if isinstance(x, torch.Tensor) else torch.tensor(np.asarray(x))
+    try: x = x.detach().cpu() if isinstance(x, torch.Tensor) else torch.tensor(np.ascontiguousarray(x))
     except (TypeError, ValueError) as e: raise DataError(f'cannot read the inputs as numbers ({e}): give one array, all examples of one shape') from e
     if not 2 <= x.dim() <= 4:
         raise DataError(f'got inputs of shape {tuple(x.shape)}: give vectors (N, D), grey pictures (N, H, W) or pictures (N, C, H, W)')
     if x.dim() == 3: x = x[:, None]
-    if x.dim() == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
+    if x.dim() == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] > x.shape[-1]:
         print(f'Channels come last in {tuple(x.shape)}: moved to the front.')
         x = x.movedim(-1, 1)
     if x.is_complex(): raise DataError('got complex inputs: give real ones')
@@ -308,12 +308,12 @@ def whole_numbers(x): # a tensor of whole numbers, or of truth values
         x = x.byte() * 255
     return x.byte()
 
-# %% ../nbs/90_data.ipynb #ca6f5eb4
+# %% ../nbs/90_data.ipynb #4c3cc5af
 def as_labels(y,  # array, tensor or list of whole numbers, `(N,)`; None for no labels
               n): # number of inputs
     "`y` as int64 `(n,)`; −1 means no label. Raises `DataError`."
     if y is None: return torch.full((n,), -1)
-    y = y.detach().cpu() if isinstance(y, torch.Tensor) else np.asarray(y)
+    y = y.detach().cpu() if isinstance(y, torch.Tensor) else np.ascontiguousarray(y)
     if isinstance(y, np.ndarray):
         if y.dtype.kind not in 'iub':
             raise DataError(f'got labels of type {y.dtype}: give whole numbers; np.unique(y, return_inverse=True) makes them from names')

@@ -8,7 +8,7 @@ __all__ = ['CHECKSUM', 'ZEROS', 'available_devices', 'pick_device', 'prepare_dev
            'random_state', 'set_random_state', 'seeded', 'descend', 'train_step', 'make_optimizers', 'rates_as_tensors',
            'NonFiniteLoss', 'mean_terms', 'not_finite', 'run_epoch', 'run_evaluation', 'check_range', 'check_shape',
            'decoded_shape', 'check_examples', 'check_settings', 'sampled', 'first_bad_module', 'likely_cause',
-           'differences', 'fingerprint', 'Run']
+           'differences', 'fingerprint', 'Resumable', 'Watched', 'Run']
 
 # %% ../nbs/94_engine.ipynb #73df7937
 import copy, errno, hashlib, json, math, os, random, zlib
@@ -391,8 +391,78 @@ def fingerprint(examples): # `Examples`, or None
     checksum = zlib.crc32(examples.y.cpu().contiguous().numpy(), zlib.crc32(examples.x.cpu().contiguous().view(torch.uint8).numpy()))
     return dict(examples=len(examples), shape=list(examples.data_shape), dtype=str(examples.x.dtype), content=f'{checksum:08x}')
 
-# %% ../nbs/94_engine.ipynb #a3c183ad
-class Run:
+# %% ../nbs/94_engine.ipynb #83398f6b
+class Resumable:
+    "The part of a `Run` that its checkpoint is about."
+    def settings(self, train, valid, batch_size, binarize, seed):
+        "What a run must share with the one that it goes on from."
+        kept = self.model.state_dict()
+        values = {k: b.item() for k, b in self.model.named_buffers() if b.dim() == 0 and k not in self.schedules and k not in kept}
+        return dict(model=type(self.model).__name__, recipe=getattr(self.model, 'recipe', None), shapes={k: list(v.shape) for k, v in kept.items()},
+                    buffers=values, optimizers=[type(o).__name__ for o in self.optimizers], train=fingerprint(train), valid=fingerprint(valid), epochs=self.epochs,
+                    batch_size=batch_size, lr=sampled(self.rate), binarize=binarize, schedules={k: sampled(s) for k, s in self.schedules.items()},
+                    clip=self.clip, patience=self.patience, seed=seed)
+
+    def state(self): # what training goes on with; not a copy
+        return dict(model=dict(self.model.state_dict()), optimizers=[o.state_dict() for o in self.optimizers], random=random_state())
+
+    def restore(self, state): # what `state` gave
+        self.model.load_state_dict(state['model'])
+        for optimizer, kept in zip(self.optimizers, state['optimizers']): optimizer.load_state_dict(kept)
+        rates_as_tensors(self.optimizers, self.device)
+        set_random_state(state['random'])
+
+    def save(self):
+        "Write the checkpoint. Raises `CheckpointError`."
+        about = dict(kind='run', facts=self.facts, recipe=getattr(self.model, 'recipe', None), best=self.best, history=self.history.rows)
+        save_checkpoint(self.checkpoint, about | self.state())
+
+    def resume(self):
+        "Go on from the checkpoint. Raises `CheckpointError` when it is of another run."
+        state = load_checkpoint(self.checkpoint)
+        if state.get('kind') != 'run': raise CheckpointError(f'{self.checkpoint} holds no training run: give `fit` another file')
+        found = differences(state['facts'], self.facts)
+        more = f'; and {len(found) - 4} more' if len(found) > 4 else ''
+        if found: raise CheckpointError(f'{self.checkpoint} is of another run: {"; ".join(found[:4])}{more}. Give the same settings to go on, or another file to start anew')
+        self.restore(state)
+        self.history.rows[:], self.best = state['history'], state['best']
+
+# %% ../nbs/94_engine.ipynb #50bb0859
+class Watched:
+    "The part of a `Run` that finds out where a NaN came from."
+    @contextmanager
+    def watch(self):
+        "Around one epoch: when a term is not finite, go back to its beginning, find the step again, and name the likely cause."
+        start = copy.deepcopy(self.state())
+        try: yield
+        except NonFiniteLoss as e:
+            self.restore(start)
+            what, cause = self.replay(e)
+            self.restore(start)
+            epoch = len(self.history) + 1
+            raise NonFiniteLoss(f'{what} in epoch {epoch}. Likely cause: {cause}. The model is back at its weights before epoch {epoch}', e.step, e.where) from None
+
+    def replay(self, error): # the `NonFiniteLoss` of the first time
+        "Repeat the epoch with a look at every step: `(what happened, likely cause)`."
+        self.model.train()
+        losses = []
+        for step, batch in enumerate(self.batches):
+            self.before_step(step)
+            rate = self.optimizers[0].param_groups[0]['lr'].item()
+            terms = self.model.losses(batch)
+            if not all(v.isfinite() for v in terms.values()): return str(error), likely_cause(self.model, batch, losses, rate)
+            kept = copy.deepcopy(self.model.state_dict())
+            descend(self.model, terms['loss'], self.optimizers, self.clip)
+            losses.append(terms['loss'].item())
+            if name := not_finite(self.model):
+                self.model.load_state_dict(kept)
+                return f'the gradient of `{name}` became NaN or infinite at step {step + 1} of {len(self.batches)}', likely_cause(self.model, batch, losses, rate)
+        if error.where != 'step': batch = list(self.valid_batches)[error.step]
+        self.model.train(error.where == 'step')
+        return str(error), likely_cause(self.model, batch, losses, rate)
+
+# %% ../nbs/94_engine.ipynb #f208f0e9
+class Run(Resumable, Watched):
     "What `fit` keeps between epochs: optimizers, batches, schedules, history, best weights and the checkpoint. Raises as `fit` does."
     def __init__(self, model, train, valid, history, epochs, batch_size, rate, binarize, schedules, clip, patience, seed, device, checkpoint):
         self.model, self.history, self.epochs, self.rate, self.schedules, self.clip, self.patience = model, history, epochs, rate, schedules or {}, clip, patience
@@ -410,14 +480,6 @@ class Run:
         if self.checkpoint:
             self.facts = self.settings(train, valid, batch_size, binarize, seed)
             if self.checkpoint.exists(): self.resume()
-
-    def settings(self, train, valid, batch_size, binarize, seed):
-        "What a run must share with the one that it goes on from."
-        values = {k: b.item() for k, b in self.model.named_buffers() if b.dim() == 0 and k not in self.schedules and k not in self.model.state_dict()}
-        return dict(model=type(self.model).__name__, recipe=getattr(self.model, 'recipe', None), shapes={k: list(v.shape) for k, v in self.model.state_dict().items()},
-                    buffers=values, optimizers=[type(o).__name__ for o in self.optimizers], train=fingerprint(train), valid=fingerprint(valid), epochs=self.epochs,
-                    batch_size=batch_size, lr=sampled(self.rate), binarize=binarize, schedules={k: sampled(s) for k, s in self.schedules.items()},
-                    clip=self.clip, patience=self.patience, seed=seed)
 
     @property
     def step(self): return len(self.history) * len(self.batches)
@@ -437,7 +499,7 @@ class Run:
         "Keep the epoch: in the history, as the best weights if it is the best, and in the checkpoint."
         self.history.rows.append(dict(epoch=len(self.history) + 1, lr=self.optimizers[0].param_groups[0]['lr'].item(), **terms))
         if self.patience is not None and self.history.waited() == 0: self.best = copy.deepcopy(self.model.state_dict())
-        if self.checkpoint: save_checkpoint(self.checkpoint, dict(kind='run', facts=self.facts, recipe=getattr(self.model, 'recipe', None), best=self.best, history=self.history.rows) | self.state())
+        if self.checkpoint: self.save()
 
     def finished(self):
         "Whether all epochs are done, or `patience` is at its end."
@@ -447,54 +509,3 @@ class Run:
     def finish(self):
         "Go back to the best weights, where they were kept."
         if self.best is not None: self.model.load_state_dict(self.best)
-
-    def state(self): # tensors that training goes on with: not a copy
-        return dict(model=dict(self.model.state_dict()), optimizers=[o.state_dict() for o in self.optimizers], random=random_state())
-
-    def restore(self, state): # what `state` gave
-        self.model.load_state_dict(state['model'])
-        for optimizer, kept in zip(self.optimizers, state['optimizers']): optimizer.load_state_dict(kept)
-        rates_as_tensors(self.optimizers, self.device)
-        set_random_state(state['random'])
-
-    def resume(self):
-        "Go on from the checkpoint. Raises `CheckpointError` when it is of another run."
-        state = load_checkpoint(self.checkpoint)
-        if state.get('kind') != 'run': raise CheckpointError(f'{self.checkpoint} holds a model and no training run: give `fit` another file')
-        found = differences(state['facts'], self.facts)
-        more = f'; and {len(found) - 4} more' if len(found) > 4 else ''
-        if found: raise CheckpointError(f'{self.checkpoint} is of another run: {"; ".join(found[:4])}{more}. Give the same settings to go on, or another file to start anew')
-        self.restore(state)
-        self.history.rows[:], self.best = state['history'], state['best']
-
-    @contextmanager
-    def watch(self):
-        "Around one epoch: when a term is not finite, go back to its beginning, find the step again, and name the likely cause."
-        start = copy.deepcopy(self.state())
-        try: yield
-        except NonFiniteLoss as e:
-            self.restore(start)
-            what, cause = self.replay(e)
-            self.restore(start)
-            epoch = len(self.history) + 1
-            raise NonFiniteLoss(f'{what} in epoch {epoch}. Likely cause: {cause}. The model is back at its weights before epoch {epoch}', e.step, e.where) from None
-
-    def replay(self, error): # the `NonFiniteLoss` of the first time
-        "Repeat the epoch with a look at every step: `(what happened, likely cause)`."
-        self.model.train()
-        losses, batch = [], None
-        for step, batch in enumerate(self.batches):
-            self.before_step(step)
-            rate = self.optimizers[0].param_groups[0]['lr'].item()
-            terms = self.model.losses(batch)
-            if not all(v.isfinite() for v in terms.values()): return str(error), likely_cause(self.model, batch, losses, rate)
-            kept = copy.deepcopy(self.model.state_dict())
-            descend(self.model, terms['loss'], self.optimizers, self.clip)
-            losses.append(terms['loss'].item())
-            if name := not_finite(self.model):
-                self.model.load_state_dict(kept)
-                return f'the gradient of `{name}` became NaN or infinite at step {step + 1} of {len(self.batches)}', likely_cause(self.model, batch, losses, rate)
-        if error.where != 'step':
-            self.model.eval()
-            batch = list(self.valid_batches)[error.step]
-        return str(error), likely_cause(self.model, batch, losses, rate)

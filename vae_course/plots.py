@@ -90,7 +90,7 @@ def mosaic(x,          # `(N, H, W, C)`
         out[top:top + h, left:left + w] = picture
     return out
 
-# %% ../nbs/91_plots.ipynb #32679f06
+# %% ../nbs/91_plots.ipynb #b0e0465e
 def grid_axes(size,  # of the drawing, width and height in pixels
               left=0, below=0, # room for words, in pixels
               alt=''):
@@ -113,7 +113,7 @@ def draw_grid(x, columns, ax, alt, row_titles=(), titles=(), column_titles=(), f
     if above: x = np.concatenate([np.ones((n, above, w, x.shape[-1]), np.float32), x], axis=1)
     grid = mosaic(x, columns, gap)
     high, wide = grid.shape[:2]
-    left, below = 8 + 8 * max(map(len, row_titles), default=0) if len(row_titles) else 0, 20 * bool(len(column_titles)) + 16 * bool(foot)
+    left, below = 8 + 8 * max(map(len, row_titles), default=0) if len(row_titles) else 0, 20 * bool(len(column_titles)) + 20 * bool(foot)
     shown, ax = grid_axes((wide * scale, high * scale), left, below, alt) if ax is None else place(ax, None, alt)
     ax.imshow(grid.squeeze(-1) if grid.shape[-1] == 1 else grid, cmap='gray', vmin=0, vmax=1)
     ax.set_axis_off()
@@ -196,7 +196,7 @@ def evaluating(model):
         with torch.no_grad(): yield next(model.parameters()).device
     finally: model.train(was_training)
 
-# %% ../nbs/91_plots.ipynb #e7133e53
+# %% ../nbs/91_plots.ipynb #fcfcd8cc
 def plot_manifold(model,   # a VAE with two latents
                   n=15,    # pictures a side
                   ax=None, alt=None):
@@ -209,7 +209,7 @@ def plot_manifold(model,   # a VAE with two latents
     grid, (h, w) = mosaic(x, n, gap=0), x.shape[1:3]
     scale = max(1, round(480 / (n * w)))
     alt = alt or f'{n} × {n} pictures decoded from the plane of z[0] and z[1], each from {z[0]:.1f} to {z[-1]:.1f}.'
-    shown, ax = grid_axes((n * w * scale, n * h * scale), 56, 40, alt) if ax is None else place(ax, None, alt)
+    shown, ax = grid_axes((n * w * scale, n * h * scale), 70, 44, alt) if ax is None else place(ax, None, alt)
     ax.imshow(grid.squeeze(-1) if grid.shape[-1] == 1 else grid, cmap='gray', vmin=0, vmax=1)
     at = sorted({0, n // 4, n // 2, n - 1 - n // 4, n - 1})
     ax.set_xticks([(i + .5) * w - .5 for i in at], number(z[at]))
