@@ -34,11 +34,12 @@ setup(
     author_email=cfg["author_email"],
     license="Apache-2.0",
     url=cfg["git_url"],
+    package_dir={"": "."},     # an editable install puts this folder on the path, where nbdev finds tools.procs
     packages=find_packages(include=["vae_course", "vae_course.*"]),
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require={"lab": lab, "dev": lab + dev},
-    entry_points={"console_scripts": cfg["console_scripts"].split()},
+    entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["vae_course=vae_course._modidx:d"]},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Education",

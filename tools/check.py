@@ -75,10 +75,10 @@ def check_lessons():
 
 
 def check_pytest(*arguments):
-    "The tests that a notebook cannot hold, each counted."
+    "The tests that a notebook cannot hold, each counted; two files at a time, one thread each."
     with tempfile.TemporaryDirectory() as tmp:
         report = Path(tmp) / "report.xml"
-        status, output, seconds = run([sys.executable, "-m", "pytest", "tests", "-q", "--durations=10", f"--junitxml={report}", *arguments], OMP_NUM_THREADS="1")
+        status, output, seconds = run([sys.executable, "-m", "pytest", "tests", "-q", "-n", "2", "--dist", "loadfile", "--durations=10", f"--junitxml={report}", *arguments], OMP_NUM_THREADS="1")
         print(re.sub(r"^(\d+ (passed|failed|skipped)).*$", "", output[-6000:], flags=re.M).rstrip())
         if not report.exists():
             return record("pytest", "start", output[-3000:])

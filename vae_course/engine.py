@@ -461,7 +461,7 @@ class Watched:
         self.model.train(error.where == 'step')
         return str(error), likely_cause(self.model, batch, losses, rate)
 
-# %% ../nbs/94_engine.ipynb #f208f0e9
+# %% ../nbs/94_engine.ipynb #0dbdd98c
 class Run(Resumable, Watched):
     "What `fit` keeps between epochs: optimizers, batches, schedules, history, best weights and the checkpoint. Raises as `fit` does."
     def __init__(self, model, train, valid, history, epochs, batch_size, rate, binarize, schedules, clip, patience, seed, device, checkpoint):
@@ -474,7 +474,7 @@ class Run(Resumable, Watched):
         check_settings(model, train, valid, epochs, batch_size, rate, self.schedules, clip, patience)
         seed_everything(seed)
         self.batches = Batches(train.to(self.device), batch_size, shuffle=True, binarize=binarize)
-        self.valid_batches = None if valid is None else Batches((binarized(valid) if binarize else valid).to(self.device), max(batch_size, 1000))
+        self.valid_batches = None if valid is None else Batches((binarized(valid.to('cpu')) if binarize else valid).to(self.device), max(batch_size, 1000))
         self.optimizers = make_optimizers(model, self.device)
         self.steps = epochs * len(self.batches)
         if self.checkpoint:
@@ -507,5 +507,6 @@ class Run(Resumable, Watched):
         return n >= self.epochs or (self.patience is not None and n > 0 and self.history.waited() >= self.patience)
 
     def finish(self):
-        "Go back to the best weights, where they were kept."
+        "Go back to the best weights, where they were kept, and to evaluation mode."
         if self.best is not None: self.model.load_state_dict(self.best)
+        self.model.eval()

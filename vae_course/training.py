@@ -49,7 +49,7 @@ def warmup_cosine(peak,       # highest value
     "A schedule that rises in a straight line to `peak` (Goyal et al. 2017) and falls to 0 along a cosine (Loshchilov and Hutter 2017)."
     return lambda t: peak * (t / warm if t < warm else 0.5 * (1 + math.cos(math.pi * (t - warm) / (1 - warm))))
 
-# %% ../nbs/04_training.ipynb #e263d0cf
+# %% ../nbs/04_training.ipynb #a733330e
 def fit(model,                # `losses(batch)` gives the terms to minimise and to log
         train,                # `Examples` to learn from
         valid=None,           # `Examples` to watch; always reported as −ELBO at β = 1
@@ -64,7 +64,7 @@ def fit(model,                # `losses(batch)` gives the terms to minimise and 
         device='auto',        # `cpu`, `cuda`, `mps`, or the fastest here
         checkpoint=None,      # file to write after every epoch, and to resume from when it is there
         progress=True):       # show a progress bar
-    "Train `model`, and return its `History`. Raises `NonFiniteLoss`, `CheckpointError`, `DataError` and `ValueError`."
+    "Train `model`, leave it in evaluation mode, and return its `History`. Raises `NonFiniteLoss`, `CheckpointError`, `DataError` and `ValueError`."
     rate = lr if callable(lr) else warmup_cosine(lr)
     run = Run(model, train, valid, History(), epochs, batch_size, rate, binarize, schedules, clip, patience, seed, device, checkpoint)
     with progress_bar(run, progress) as bar:
@@ -75,7 +75,7 @@ def fit(model,                # `losses(batch)` gives the terms to minimise and 
                 if valid is not None: terms |= run.validate()
             run.finish_epoch(terms | dict(seconds=time.perf_counter() - start))
             bar.show(terms)
-    run.finish()                                                  # back to the best weights, if `patience` was given
+    run.finish()                                                  # the best weights, if `patience` was given
     return run.history
 
 # %% ../nbs/04_training.ipynb #266e2f1f
