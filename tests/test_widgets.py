@@ -102,13 +102,13 @@ def test_the_latent_explorer_names_the_nearest_example():
     explorer = latent_explorer(model, examples, classes=["ape", "bee", "cat"])
     explorer.sliders["a"].value, explorer.sliders["b"].value = 0.3, 0.2
     distances = (codes - torch.tensor([0.3, 0.2])).norm(dim=-1)
-    assert f"is a {['ape', 'bee', 'cat'][distances.argmin() % 3]}," in explorer.description
+    assert f"has the label {['ape', 'bee', 'cat'][distances.argmin() % 3]} and lies" in explorer.description
     assert f"{distances.min():.2f} away" in explorer.description
 
 
 def test_unlabelled_examples_make_a_map_too():
     explorer = latent_explorer(mlp_vae(latent_dim=2, hidden=(16,)), Examples(torch.rand(5, 1, 28, 28), torch.full((5,), -1)))
-    assert " is a " not in explorer.description and "away" in explorer.description
+    assert "label" not in explorer.description and "away" in explorer.description
 
 
 def test_a_model_with_other_than_two_latents_is_refused():

@@ -145,7 +145,7 @@ def reparameterization_explorer(mu=1.0,     # where the mean begins
                 f'{slopes[0]:.2f} for μ ({2*mu:.2f} expected), {slopes[1]:.2f} for log σ² ({np.exp(logvar):.2f} expected)')
     return Explorer('Fixed noise, the codes made from it, and their gradients', figure, move, mu=('mean μ', slider(mu, -3, 3)), logvar=('log-variance log σ²', slider(logvar, -3, 2)))
 
-# %% ../nbs/92_widgets.ipynb #8b38bcee
+# %% ../nbs/92_widgets.ipynb #ca157ed0
 def latent_explorer(model,          # has `prior`, `encode` and `decode`, and two latents
                     examples=None,  # `Examples` whose codes make a map
                     classes=None,   # name of each label
@@ -174,7 +174,7 @@ def latent_explorer(model,          # has `prior`, `encode` and `decode`, and tw
         text = f'z = ({a:.2f}, {b:.2f})'
         if examples is None: return text
         distance, nearest = (codes - torch.tensor([a, b])).norm(dim=-1).min(0)
-        kind = '' if labels[nearest] < 0 else f' is a {classes[labels[nearest]] if classes else labels[nearest].item()}, and'
+        kind = '' if labels[nearest] < 0 else f' has the label {classes[labels[nearest]] if classes else labels[nearest].item()} and'
         return f'{text}: the nearest of {len(codes):,} encoded examples{kind} lies {distance:.2f} away'
     return Explorer('A point of the latent space and its decoded picture', figure, move,
                     a=('z[0]', slider(0., -limit, limit, 0.1)), b=('z[1]', slider(0., -limit, limit, 0.1)))
