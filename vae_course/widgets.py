@@ -40,7 +40,7 @@ def as_png(picture,     # a PIL image
     else: picture.save(file, 'png', compress_level=1)
     return file.getvalue()
 
-# %% ../nbs/92_widgets.ipynb #ab175e55
+# %% ../nbs/92_widgets.ipynb #92020e3c
 def slider(value, low, high, step=0.05):
     "A slider that reports its value while it moves."
     return widgets.FloatSlider(value, min=low, max=high, step=step, readout=False, layout=dict(width='20em'))
@@ -49,7 +49,7 @@ def row(label, slider): # a text, and a slider
     "The slider, and a labelled number box with the same value."
     box = widgets.BoundedFloatText(slider.value, min=slider.min, max=slider.max, step=slider.step, description=label, continuous_update=True,
                                    style=dict(description_width='10em'), layout=dict(width='18em'))
-    widgets.link((slider, 'value'), (box, 'value'))
+    widgets.link((slider, 'value'), (box, 'value'), transform=(lambda value: round(value, 6), float))
     return widgets.HBox([box, slider], layout=dict(flex_flow='row wrap', align_items='center'))
 
 # %% ../nbs/92_widgets.ipynb #a309d945
