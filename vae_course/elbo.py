@@ -14,17 +14,11 @@ import torch.distributions as D
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
 from .reparameterization import bound_logvar, draw
 
-# %% ../nbs/03_elbo.ipynb #954dfb91
-#| exports
-
 # %% ../nbs/03_elbo.ipynb #1e08e218
 class Bernoulli(nn.Module):
     "p(x|z) for pixels of 0 and 1, one logit each. On grey pixels its −log_prob is the cross-entropy, which is no −log p(x)."
     def forward(self, out): # logits `(..., *data_shape)`
         return D.Bernoulli(logits=out, validate_args=False)
-
-# %% ../nbs/03_elbo.ipynb #0261a90e
-#| exports
 
 # %% ../nbs/03_elbo.ipynb #da6352b9
 class Gaussian(nn.Module):
@@ -53,9 +47,6 @@ def dequantize(x,              # pictures as uint8, 0…255
     u = torch.rand(x.shape, device=x.device, generator=generator).clamp(max=1 - 2**-15)
     return (x.float() + u) / 256
 
-# %% ../nbs/03_elbo.ipynb #321d5f65
-#| exports
-
 # %% ../nbs/03_elbo.ipynb #6f601934
 def kl_divergence(q, # q(z|x)
                   p, # p(z)
@@ -63,9 +54,6 @@ def kl_divergence(q, # q(z|x)
     "KL(q ‖ p) per example in nats: closed form for two diagonal Gaussians, else log q(z) − log p(z) at the draw."
     gaussians = all(isinstance(d, D.Independent) and isinstance(d.base_dist, D.Normal) for d in (q, p))
     return kl_gaussians(q, p) if gaussians else q.log_prob(z) - p.log_prob(z)
-
-# %% ../nbs/03_elbo.ipynb #7693903c
-#| exports
 
 # %% ../nbs/03_elbo.ipynb #d4c7cc49
 class VAE(nn.Module):
@@ -120,18 +108,12 @@ class VAE(nn.Module):
         "The mean of p(x|z) at the mean of q(z|x), `(B, *data_shape)`."
         return self.decode(self.encode(x).mean).mean
 
-# %% ../nbs/03_elbo.ipynb #664701f2
-#| exports
-
 # %% ../nbs/03_elbo.ipynb #0258a088
 def mlp(*sizes, activation=nn.SiLU): # widths, input first
     "Linear layers with `activation` between them."
     layers = []
     for a, b in zip(sizes, sizes[1:]): layers += [nn.Linear(a, b), activation()]
     return nn.Sequential(*layers[:-1])
-
-# %% ../nbs/03_elbo.ipynb #bda566c0
-#| exports
 
 # %% ../nbs/03_elbo.ipynb #8ed7fe39
 likelihoods = dict(bernoulli=Bernoulli, gaussian=Gaussian, gaussian_learned=lambda: Gaussian(sigma=0.3, learned=True))
@@ -140,9 +122,6 @@ def likelihood_named(name): # a key of `likelihoods`
     "A new likelihood called `name`. Raises `ValueError` that lists the names."
     if name not in likelihoods: raise ValueError(f'no likelihood called {name!r}: there are {", ".join(likelihoods)}')
     return likelihoods[name]()
-
-# %% ../nbs/03_elbo.ipynb #f26d2987
-#| exports
 
 # %% ../nbs/03_elbo.ipynb #1bc815cd
 def mlp_vae(data_shape=(1, 28, 28), # of one example
@@ -159,9 +138,6 @@ def mlp_vae(data_shape=(1, 28, 28), # of one example
     model.recipe = dict(name='vae', config=config)
     return model
 
-# %% ../nbs/03_elbo.ipynb #69ab17bc
-#| exports
-
 # %% ../nbs/03_elbo.ipynb #d0b45f99
 class Crop(nn.Module):
     "The first `height` rows and `width` columns of each picture."
@@ -169,9 +145,6 @@ class Crop(nn.Module):
         super().__init__()
         self.height, self.width = height, width
     def forward(self, x): return x[..., :self.height, :self.width]
-
-# %% ../nbs/03_elbo.ipynb #b99d39eb
-#| exports
 
 # %% ../nbs/03_elbo.ipynb #0e26c358
 def conv_vae(data_shape=(1, 28, 28),  # channels, height and width of a picture, of any size

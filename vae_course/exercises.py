@@ -293,13 +293,15 @@ def check_effective_beta(f): # `f(pixels, latents, reconstruction, kl)`, a numbe
                 if kl == 'mean' and math.isclose(got, 1 / a): raise WrongAnswer(f'you left out the mean over the latents ({case})')
                 raise WrongAnswer(f'{case}: the KL weighs {b / a:.4g}, and you gave {got:.4g}')
 
-# %% ../nbs/93_exercises.ipynb #ad5b49fa
+# %% ../nbs/93_exercises.ipynb #20672646
 @exercise
 def check_mixture_prior(f): # `f(means)`, a distribution over `(D,)`
     "Lesson 03, exercise 4: an equal mixture of Gaussians of variance 1."
     g = torch.Generator().manual_seed(0)
     means, z = 2 * torch.randn(3, 4, generator=g), 2 * torch.randn(6, 4, generator=g)
-    p = f(means)
+    try: p = f(means)
+    except (RuntimeError, ValueError) as e:
+        raise WrongAnswer(f'the mixture cannot be built ({e}): join the dimensions of a component with `D.Independent(…, 1)` before you mix') from e
     if p is None: raise WrongAnswer('your function returned None: did you forget `return`?')
     if not hasattr(p, 'log_prob'): raise WrongAnswer(f'return a distribution, with `log_prob` and `sample`; got {type(p).__name__}')
     each = D.Normal(means, 1.).log_prob(z[:, None])            # (6, 3, 4)
@@ -454,7 +456,7 @@ def check_active_units(f): # `f(mu, threshold=0.01)`
     if int(f(mu, 0.5)) != 2: raise WrongAnswer('you use a threshold of your own: take the one that is given')
     if int(f(mu[:, :1] * 0 + 1)) != 0: raise WrongAnswer('a unit that never varies was counted: its variance is 0')
 
-# %% ../nbs/93_exercises.ipynb #21ffe3ce
+# %% ../nbs/93_exercises.ipynb #fe39f9dc
 @exercise
 def check_importance_bound(f): # `f(log_w)`
     "Lesson 05, exercise 3: the log of the mean weight, for each example."
@@ -473,8 +475,10 @@ def check_importance_bound(f): # `f(log_w)`
     if not near(right): raise WrongAnswer(f'for the first example the log of the mean weight is {right[0]:.4f}, and your function gives {got[0]:.4f}')
     if not torch.allclose(f(log_w - 1000), right - 1000): raise WrongAnswer('your weights became 0 before you added them: exp(−1000) is below any float; pull the largest out first')
     if not torch.allclose(f(log_w + 1000), right + 1000): raise WrongAnswer('your weights overflow: densities may be large, exp(1000) is infinite; pull the largest out first')
+    far = torch.tensor([-100.0, -1000.0, -100.0, 0.0, 50.0, -2000.0, -100.0], dtype=torch.float64)
+    if not torch.allclose(f(log_w + far), right + far): raise WrongAnswer('you pulled out the largest of all examples: each has its own, and beside one near −100 the weights of one near −1000 become 0')
 
-# %% ../nbs/93_exercises.ipynb #ece7640c
+# %% ../nbs/93_exercises.ipynb #76265a33
 @exercise
 def check_effective_samples(f): # `f(log_w)`
     "Lesson 05, exercise 4: the effective sample size, for each example."
@@ -490,3 +494,5 @@ def check_effective_samples(f): # `f(log_w)`
     if near(torch.ones_like(right)): raise WrongAnswer('you squared the sum twice, or normalized and forgot the squares: every example gives 1')
     if not near(right): raise WrongAnswer(f'for the first example the effective sample size is {right[0]:.4f}, and your function gives {got.flatten()[0]:.4f}')
     if not torch.allclose(f(log_w - 1000), right): raise WrongAnswer('your weights became 0 before you added them, and 0 / 0 is no number: the ratio does not change when the largest is pulled out first')
+    far = torch.tensor([-100.0, -1000.0, -100.0, 0.0, 50.0, -2000.0, -100.0], dtype=torch.float64)
+    if not torch.allclose(f(log_w + far), right): raise WrongAnswer('you pulled out the largest of all examples: each has its own, and beside one near −100 the weights of one near −1000 become 0')

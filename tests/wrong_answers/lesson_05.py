@@ -56,6 +56,16 @@ def importance_bound(log_w):
 def importance_bound(log_w):
     return math.log(len(log_w)) - torch.logsumexp(log_w, 0)
 """, "sign is turned"),
+    ("check_importance_bound", """
+def importance_bound(log_w):
+    largest = log_w.max()
+    return largest + (log_w - largest).exp().mean(0).log()
+""", "each has its own"),
+    ("check_effective_samples", """
+def effective_size(log_w):
+    w = (log_w - log_w.max()).exp()
+    return w.sum(0)**2 / (w**2).sum(0)
+""", "each has its own"),
     ("check_effective_samples", """
 def effective_size(log_w):
     w = log_w.exp()
