@@ -250,7 +250,7 @@ def check_gaussian_nll(f): # `f(x, mean, sigma)`, `(B,)`
     if matches(got, -D.Normal(mean, sigma**0.5).log_prob(x).sum(-1)): raise WrongAnswer('you took sigma for the variance: it is the standard deviation')
     raise WrongAnswer(f'the first example has {right[0]:.3f} nats, and you gave {got.flatten()[0]:.3f} (shape {tuple(got.shape)}, wanted {tuple(right.shape)})')
 
-# %% ../nbs/93_exercises.ipynb #1f60f0d3
+# %% ../nbs/93_exercises.ipynb #d891d799
 @exercise
 def check_elbo_terms(f): # `f(x, logits, mu, logvar)`, two 0-d tensors
     "Lesson 03, exercise 2: `(reconstruction, kl)` in nats per example."
@@ -258,13 +258,16 @@ def check_elbo_terms(f): # `f(x, logits, mu, logvar)`, two 0-d tensors
     x, logits = (torch.rand(5, 1, 28, 28, generator=g) < .3).float(), torch.randn(5, 1, 28, 28, generator=g)
     mu, logvar = torch.randn(2, 5, 12, generator=g)
     pixels, latents, n = 784, 12, len(x)
-    answer = f(x, logits, mu, logvar)
+    answer = f(x, logits.requires_grad_(), mu.requires_grad_(), logvar.requires_grad_())
     if answer is None: raise WrongAnswer('your function returned None: did you forget `return`?')
-    if len(answer) != 2: raise WrongAnswer('return two terms, (reconstruction, kl)')
+    if not isinstance(answer, (tuple, list)) or len(answer) != 2: raise WrongAnswer('return two terms, (reconstruction, kl), and not their sum')
     r, kl = map(given, answer)
+    logits, mu, logvar = logits.detach(), mu.detach(), logvar.detach()
     right_r = F.binary_cross_entropy_with_logits(logits, x, reduction='sum') / n
     right_kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum() / n
-    if matches(r, right_r) and matches(kl, right_kl): return
+    if matches(r, right_r) and matches(kl, right_kl):
+        if all(isinstance(term, torch.Tensor) and term.requires_grad for term in answer): return
+        raise WrongAnswer('the numbers are right, but no gradient comes back through them: return the tensors, without `.item()` or `.detach()`')
     if matches(r, right_kl) and matches(kl, right_r): raise WrongAnswer('the two terms are in the wrong order: reconstruction first')
     if matches(r, right_r / pixels): raise WrongAnswer(f'you averaged over the pixels: the KL term now weighs {pixels} times as much')
     if matches(kl, right_kl / latents): raise WrongAnswer(f'you averaged over the latents: the KL term now weighs 1/{latents} of what it should')
@@ -276,10 +279,13 @@ def check_elbo_terms(f): # `f(x, logits, mu, logvar)`, two 0-d tensors
     if r.shape or kl.shape: raise WrongAnswer(f'each term is one number; yours have shapes {tuple(r.shape)} and {tuple(kl.shape)}')
     raise WrongAnswer(f'the terms are {right_r:.3f} and {right_kl:.3f} nats, and you gave {r:.3f} and {kl:.3f}')
 
-# %% ../nbs/93_exercises.ipynb #00afa068
+# %% ../nbs/93_exercises.ipynb #406d4d3e
 @exercise
 def check_effective_beta(f): # `f(pixels, latents, reconstruction, kl)`, a number
     "Lesson 03, exercise 3: the weight of the KL that a loss with sums or means really has."
+    constant = f(784, 20, 'sum', 'sum')
+    if constant is not None and {constant} == {f(784, 20, r, k) for r in ('sum', 'mean') for k in ('sum', 'mean')}:
+        raise WrongAnswer(f'you gave {constant:.4g} in every case: it depends on which term was averaged, and over how many')
     for pixels, latents in ((784, 20), (3072, 128)):
         for reconstruction in ('sum', 'mean'):
             for kl in ('sum', 'mean'):
@@ -288,7 +294,9 @@ def check_effective_beta(f): # `f(pixels, latents, reconstruction, kl)`, a numbe
                 a, b = (1 / pixels if reconstruction == 'mean' else 1), (1 / latents if kl == 'mean' else 1)
                 if math.isclose(got, b / a, rel_tol=1e-6): continue
                 case = f'{reconstruction} over {pixels} pixels, {kl} over {latents} latents'
-                if math.isclose(got, a / b, rel_tol=1e-6): raise WrongAnswer(f'upside down ({case}): the smaller the reconstruction was made, the more the KL weighs')
+                if math.isclose(got, a / b, rel_tol=1e-6):
+                    why = 'the KL was made smaller, so it weighs less' if b < a else 'the reconstruction was made smaller, so the KL weighs more'
+                    raise WrongAnswer(f'upside down ({case}): {why}')
                 if reconstruction == kl == 'mean' and math.isclose(got, 1): raise WrongAnswer(f'two means do not cancel ({case}): one divides by {pixels}, the other by {latents}')
                 if kl == 'mean' and math.isclose(got, 1 / a): raise WrongAnswer(f'you left out the mean over the latents ({case})')
                 raise WrongAnswer(f'{case}: the KL weighs {b / a:.4g}, and you gave {got:.4g}')

@@ -46,12 +46,26 @@ def elbo_terms(x, logits, mu, logvar):
     kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
     return F.binary_cross_entropy_with_logits(logits, x, reduction='sum'), kl
 """, "summed over the batch"),
+    ("check_elbo_terms", """
+def elbo_terms(x, logits, mu, logvar):
+    pixels = F.binary_cross_entropy_with_logits(logits, x, reduction='none')
+    return pixels.flatten(1).sum(1).mean() + 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1).mean()
+""", "and not their sum"),
+    ("check_elbo_terms", """
+def elbo_terms(x, logits, mu, logvar):
+    pixels = F.binary_cross_entropy_with_logits(logits, x, reduction='none')
+    return pixels.flatten(1).sum(1).mean().item(), 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1).mean().item()
+""", "no gradient comes back"),
     ("check_effective_beta", """
 def effective_beta(pixels, latents, reconstruction, kl):
     a = 1 / pixels if reconstruction == 'mean' else 1
     b = 1 / latents if kl == 'mean' else 1
     return a / b
-""", "upside down"),
+""", "the KL was made smaller, so it weighs less"),
+    ("check_effective_beta", """
+def effective_beta(pixels, latents, reconstruction, kl):
+    return 1
+""", "in every case"),
     ("check_effective_beta", """
 def effective_beta(pixels, latents, reconstruction, kl):
     if reconstruction == kl: return 1
