@@ -57,7 +57,7 @@ def matches(answer, right, tolerance=1e-4):
     "Whether `answer` has the shape of `right` and its numbers, to within `tolerance`."
     return answer.shape == right.shape and torch.allclose(answer.double(), right.double(), rtol=tolerance, atol=tolerance)
 
-# %% ../nbs/93_exercises.ipynb #24388a0d
+# %% ../nbs/93_exercises.ipynb #824c036c
 @exercise
 def check_kl_to_wide_prior(f): # `f(mu, logvar, s)`, `(B,)`
     "Lesson 01, exercise 1: the KL to N(0, s² I)."
@@ -75,8 +75,11 @@ def check_kl_to_wide_prior(f): # `f(mu, logvar, s)`, `(B,)`
     if matches(got, to(1.).sum(-1)): raise WrongAnswer('this is the KL to N(0, I): your answer does not depend on s')
     if matches(got, to(s**0.5).sum(-1)): raise WrongAnswer('you took s for a variance: it is a standard deviation, and the variance of the prior is s²')
     if matches(got, 2 * right): raise WrongAnswer('the factor ½ is missing')
+    if matches(got, kl_divergence(Normal(mu / s, ((logvar - math.log(s)) / 2).exp()), Normal(torch.zeros_like(mu), 1.)).sum(-1)):
+        raise WrongAnswer('the variance of z / s is σ²/s², so its logarithm is logvar − 2 log s: you took off log s once')
     if matches(got, right - D * math.log(s)): raise WrongAnswer('the term log s² is missing: for q = p the KL must be 0')
-    raise WrongAnswer(f'for s = {s} the first example has KL {right[0]:.3f}, and you gave {got.flatten()[0]:.3f} (shape {tuple(got.shape)}, wanted {tuple(right.shape)})')
+    if got.shape != right.shape: raise WrongAnswer(f'give one number for each example, shape {tuple(right.shape)}: yours is {tuple(got.shape)}')
+    raise WrongAnswer(f'for s = {s} the first example has KL {right[0]:.3f}, and you gave {got[0]:.3f}')
 
 # %% ../nbs/93_exercises.ipynb #59a42700
 @exercise
@@ -172,7 +175,7 @@ def check_draw_exponential(f): # `f(rate, u)`
     slope, = torch.autograd.grad(z.sum(), rate)
     if not matches(slope, -got / rate.detach()): raise WrongAnswer('the gradient for the rate is not −z / rate: something in between is detached')
 
-# %% ../nbs/93_exercises.ipynb #e46c28c4
+# %% ../nbs/93_exercises.ipynb #26c31e01
 @exercise
 def check_draw_correlated(f): # `f(mu, L, eps)`, `(N, D)`
     "Lesson 02, exercise 2: a draw from a Gaussian with covariance L Lᵀ."
@@ -180,7 +183,10 @@ def check_draw_correlated(f): # `f(mu, L, eps)`, `(N, D)`
     mu = torch.randn(3, generator=g).requires_grad_()
     L = (torch.randn(3, 3, generator=g).tril() + 2 * torch.eye(3)).requires_grad_()
     eps = torch.randn(7, 3, generator=g)
-    z = f(mu, L, eps)
+    try: z = f(mu, L, eps)
+    except RuntimeError as e:
+        if 'cannot be multiplied' not in str(e): raise
+        raise WrongAnswer('L @ eps has no matching shapes: the draws are rows, and for rows L ε becomes eps @ L.T') from e
     got, right = given(z), (mu + eps @ L.T).detach()
     near = lambda value: matches(got, value.detach())
     if near(mu + eps @ L): raise WrongAnswer('these draws have covariance Lᵀ L: with draws in rows, L ε becomes eps @ L.T')
@@ -209,7 +215,7 @@ def check_leave_one_out(f): # `f(values, score)`, `(S, D)`
     if matches(got, right.mean(0)): raise WrongAnswer('return one term for each draw, `(S, D)`: the mean comes later')
     raise WrongAnswer(f'the first term is {right[0, 0]:.3f}, and you gave {got.flatten()[0]:.3f} (shape {tuple(got.shape)}, wanted {tuple(right.shape)})')
 
-# %% ../nbs/93_exercises.ipynb #d38d2fbc
+# %% ../nbs/93_exercises.ipynb #b7444df5
 @exercise
 def check_round_through(f): # `f(x)`
     "Lesson 02, exercise 4: rounding with a straight-through gradient."
@@ -222,7 +228,7 @@ def check_round_through(f): # `f(x)`
     if not out.requires_grad: raise WrongAnswer('the output has no gradient: only the difference to x must be detached')
     weights = torch.tensor([[1., -2., 3.], [0.5, 4., -1.]])
     slope, = torch.autograd.grad((out * weights).sum(), x, allow_unused=True)
-    if slope is None or matches(slope, 0 * weights): raise WrongAnswer('the gradient is 0: rounding has no slope; the gradient must go around it')
+    if slope is None or matches(slope, 0 * weights): raise WrongAnswer('the gradient is 0: rounding has no slope; the gradient must go around it: detach the difference x.round() − x')
     if matches(slope, 2 * weights): raise WrongAnswer('the gradient is doubled: x reaches the output on two paths')
     if not matches(slope, weights): raise WrongAnswer('the gradient for x must be the gradient of the output, unchanged')
 

@@ -21,6 +21,11 @@ def kl_to_wide_prior(mu, logvar, s):
 def kl_to_wide_prior(mu, logvar, s):
     return 0.5 * ((mu / s)**2 + logvar.exp() / s**2 - 1 - logvar + 2 * math.log(s)).sum(-1).mean()
 """, "all examples together"),
+    ("check_kl_to_wide_prior", """
+def kl_to_wide_prior(mu, logvar, s):
+    logvar = logvar - math.log(s)
+    return 0.5 * ((mu / s)**2 + logvar.exp() - 1 - logvar).sum(-1)
+""", "logvar − 2 log s"),
     ("check_posterior_1d", """
 def posterior_1d(x, w, sigma):
     return x / w, sigma / w

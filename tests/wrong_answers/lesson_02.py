@@ -29,6 +29,10 @@ def draw_correlated(mu, L, eps):
 def draw_correlated(mu, L, eps):
     return mu + eps @ L.detach().T
 """, "one of them is detached"),
+    ("check_draw_correlated", """
+def draw_correlated(mu, L, eps):
+    return mu + L @ eps
+""", "the draws are rows"),
     ("check_leave_one_out", """
 def leave_one_out(values, score):
     return (values - values.mean())[:, None] * score
@@ -45,6 +49,10 @@ def leave_one_out(values, score):
 def round_through(x):
     return x.round()
 """, "the gradient is 0"),
+    ("check_round_through", """
+def round_through(x):
+    return x + x.round() - x
+""", "detach the difference"),
     ("check_round_through", """
 def round_through(x):
     return 2 * x + (x.round() - 2 * x).detach()
