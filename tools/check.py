@@ -3,7 +3,6 @@
 Environment: REQUIRE_ALL=1 makes every skip but "no GPU" a failure. VAE_COURSE_DATA names a folder of data sets."""
 import os, re, shutil, subprocess, sys, tempfile, time
 import xml.etree.ElementTree as xml
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lessons import notebooks, root, stale
@@ -55,30 +54,30 @@ def check_outputs():
     record("outputs", "stored outputs belong to their code", "; ".join(wrong))
 
 
-def check_lesson(job):
+def check_lesson(path, kind, **environment):
     "One notebook from top to bottom under nbdev_test."
-    path, kind, environment = job
-    status, output, seconds = run(["nbdev_test", "--path", path, "--n_workers", "0"], OMP_NUM_THREADS="1", TQDM_DISABLE="1", **environment)
+    status, output, seconds = run(["nbdev_test", "--path", path, "--n_workers", "0"], TQDM_DISABLE="1", **environment)
     problem = output[-3000:] if status else f"took {seconds:.0f} s; the limit is {limit} s" if seconds > limit else ""
     record(kind, f"{path.stem} ({seconds:.0f} s)", problem)
 
 
 def check_lessons():
-    "Every notebook; and some again as on a machine with neither data nor network. Two at a time, one thread each."
+    "Every notebook, one after another with all cores as a reader runs it; and some again as on a machine with neither data nor network."
+    for path in notebooks():
+        check_lesson(path, "lesson")
     with tempfile.TemporaryDirectory() as empty:
         nowhere = {"VAE_COURSE_DATA": "", "XDG_CACHE_HOME": empty}
         nowhere |= {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
         nowhere |= {name: "" for name in ("no_proxy", "NO_PROXY")}
-        jobs = [(p, "lesson", {}) for p in notebooks()] + [(p, "lesson without data or network", nowhere) for p in notebooks(without_data)]
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            list(pool.map(check_lesson, jobs))
+        for path in notebooks(without_data):
+            check_lesson(path, "lesson without data or network", **nowhere)
 
 
-def check_pytest(*arguments):
+def check_pytest():
     "The tests that a notebook cannot hold, each counted; two files at a time, one thread each."
     with tempfile.TemporaryDirectory() as tmp:
         report = Path(tmp) / "report.xml"
-        status, output, seconds = run([sys.executable, "-m", "pytest", "tests", "-q", "-n", "2", "--dist", "loadfile", "--durations=10", f"--junitxml={report}", *arguments], OMP_NUM_THREADS="1")
+        status, output, seconds = run([sys.executable, "-m", "pytest", "tests", "-q", "-n", "2", "--dist", "loadfile", "--durations=10", f"--junitxml={report}"], OMP_NUM_THREADS="1")
         print(re.sub(r"^(\d+ (passed|failed|skipped)).*$", "", output[-6000:], flags=re.M).rstrip())
         if not report.exists():
             return record("pytest", "start", output[-3000:])

@@ -133,7 +133,7 @@ def effective_samples(log_w,  # log importance weights, the K samples along `dim
     "The effective sample size of the weights, from 1 to K (Kong et al. 1994)."
     return torch.exp(2*torch.logsumexp(log_w, dim) - torch.logsumexp(2*log_w, dim))
 
-# %% ../nbs/05_evaluation.ipynb #a2cec5b0
+# %% ../nbs/05_evaluation.ipynb #50603486
 class NLL(Estimate):
     "An importance-sampled −log p(x): an upper bound in expectation, with what is known of its looseness."
     def __init__(self, values,    # −L_K of each example, nats
@@ -150,7 +150,7 @@ class NLL(Estimate):
         inverse = (1/self.effective).mean().item()
         return 0.5 * (inverse - 1/self.samples) if inverse <= min(1/20, 50/self.samples) else math.nan
     def __repr__(self):
-        bias = 'bias unknown: too few of them' if math.isnan(self.bias) else f'at least about {abs(self.bias):.2g} too high'
+        bias = 'bias unknown: too few of them' if math.isnan(self.bias) else f'at least about {max(self.bias, 0.0):.3f} too high'
         return f'{super().__repr__()[:-1]}; K = {self.samples:,}, {self.effective_samples:.3g} effective, {bias})'
 
 # %% ../nbs/05_evaluation.ipynb #0054d23e
