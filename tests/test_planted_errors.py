@@ -3,7 +3,6 @@
 An error is a replacement in the source of one room. It is made in the notebook that defines the room and in the module exported from it,
 and then the notebook named beside it runs from top to bottom: it must stop, and at a check."""
 import json, os, re, shutil, subprocess, sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -59,31 +58,24 @@ def plant(folder, room, old, new):
     module.write_text(text.replace(old, new, 1))
 
 
-def failing_cell(folder, notebook):
-    "What `plant.py` says: the first cell that fails, or None."
-    done = subprocess.run([sys.executable, here / "plant.py", folder, f"{notebook}.ipynb"], text=True, capture_output=True,
-                          env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    assert lines, done.stdout[-2000:] + done.stderr[-2000:]
-    return json.loads(lines[-1].removeprefix("RESULT "))
-
-
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    "The failing cell for each planted error; two run at a time."
-    def outcome(error):
-        number, what, room, old, new, notebook = error
+    "The failing cell for each planted error: a dict, or None when every cell ran."
+    jobs, found = {}, {}
+    for name, (_, _, room, old, new, notebook) in zip(names, PLANTED):
         folder = tmp_path_factory.mktemp("planted")
         try:
             plant(folder, room, old, new)
-            return failing_cell(folder, notebook)
+            jobs[name] = folder, notebook
         except AssertionError as e:
-            return e
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        return dict(zip(names, pool.map(outcome, PLANTED)))
+            found[name] = e
+    done = subprocess.run([sys.executable, here / "plant.py", *(f"{folder}:{notebook}.ipynb" for folder, notebook in jobs.values())],
+                          text=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
+    for name, (folder, _) in jobs.items():
+        result = folder / "result.json"
+        found[name] = json.loads(result.read_text()) if result.exists() else AssertionError(done.stdout[-2000:] + done.stderr[-2000:])
+        shutil.rmtree(folder, ignore_errors=True)
+    return found
 
 
 @pytest.mark.parametrize("name", names)
