@@ -76,7 +76,8 @@ def tab(browser):
     tab.complaints, tab.asked = [], []
     tab.on("console", lambda m: m.type == "error" and tab.complaints.append(f"{tab.url}: {m.text}"))
     tab.on("pageerror", lambda e: tab.complaints.append(f"{tab.url}: {e}"))
-    tab.on("requestfailed", lambda r: tab.complaints.append(f"{tab.url}: {r.url[:100]} failed"))
+    # a request that the test itself cut off, by going to another page, has not failed
+    tab.on("requestfailed", lambda r: "ERR_ABORTED" not in (r.failure or "") and tab.complaints.append(f"{tab.url}: {r.url[:100]} failed: {r.failure}"))
     tab.on("response", lambda r: r.status >= 400 and tab.complaints.append(f"{tab.url}: {r.url} gave {r.status}"))
     tab.on("request", lambda r: tab.asked.append(r.url))
     yield tab
