@@ -109,7 +109,7 @@ def test_killed_and_resumed(folder, uninterrupted, when, epochs):
     assert same(weights(model), weights(whole))
     assert same(history.rows, whole_history.rows)
     assert same(load_checkpoint(path), whole_state)             # moments, best weights, random numbers and all
-    assert sorted(p.name for p in folder.iterdir()) == ["digits.safetensors", "run.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == [".run.safetensors.lock", "digits.safetensors", "run.safetensors"]     # the lock is free again
 
 
 def test_interrupted_in_the_first_epoch_starts_anew(folder, uninterrupted):

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['idx_files', 'static_address', 'static_rows', 'loaders', 'DataError', 'as_floats', 'Examples', 'check_examples',
-           'binarize', 'binarized', 'Batches', 'split', 'DataSet', 'DataNotFound', 'cache_folder', 'places',
-           'read_whole', 'read_idx', 'fetching', 'load_idx', 'first_that_works', 'read_amat', 'load_static',
-           'read_static', 'load_digits', 'load', 'as_inputs', 'whole_numbers', 'as_labels', 'class_names',
-           'from_arrays', 'as_picture', 'picture_files', 'from_folder']
+           'binarize', 'binarized', 'Batches', 'on_device', 'as_example', 'as_batch', 'Stream', 'split', 'DataSet',
+           'DataNotFound', 'cache_folder', 'places', 'read_whole', 'read_idx', 'fetching', 'load_idx',
+           'first_that_works', 'read_amat', 'load_static', 'read_static', 'load_digits', 'load', 'as_inputs',
+           'whole_numbers', 'as_labels', 'class_names', 'from_arrays', 'as_picture', 'picture_files', 'from_folder']
 
 # %% ../nbs/90_data.ipynb #39da40eb
 import gzip, importlib.util, math, os, socket, tempfile, zlib
@@ -78,7 +78,7 @@ def binarized(examples, # grey pictures
     x = binarize(examples.floats(), torch.Generator().manual_seed(seed))
     return Examples(x, examples.y)
 
-# %% ../nbs/90_data.ipynb #b16260cf
+# %% ../nbs/90_data.ipynb #2616fd9a
 class Batches:
     "Batches `(x, y)` of `examples` by index look-up on their device: `x` float32 `(B, *data_shape)`, `y` int64 `(B,)`. The last batch may be smaller."
     def __init__(self,
@@ -87,20 +87,77 @@ class Batches:
                  shuffle=False,     # a new order every epoch
                  binarize=False,    # draw each pixel as 0 or 1, anew every time (dynamic binarization)
                  drop_last=False,   # leave out the last batch when it is smaller
-                 generator=None):   # source of the order and of the drawn pixels
-        self.examples, self.batch_size, self.shuffle, self.binarize, self.drop_last, self.generator = examples, batch_size, shuffle, binarize, drop_last, generator
+                 generator=None,    # source of the order and of the drawn pixels, on the CPU
+                 shard=(0, 1)):     # (number of this process, how many there are): its part of each batch
+        self.examples, self.batch_size, self.shuffle, self.binarize, self.drop_last, self.generator, self.shard = examples, batch_size, shuffle, binarize, drop_last, generator, shard
 
     def __len__(self):
         n = len(self.examples) / self.batch_size
         return int(n) if self.drop_last else int(np.ceil(n))
 
+    def size(self, i): # number of a batch
+        "Examples in batch `i`, over all processes."
+        return min(self.batch_size, len(self.examples) - i*self.batch_size)
+
     def __iter__(self):
-        n = len(self.examples)
+        n, device = len(self.examples), self.examples.x.device
         order = torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
-        for i in range(len(self)):
-            rows = order[i*self.batch_size:(i + 1)*self.batch_size].to(self.examples.x.device)
-            x = as_floats(self.examples.x[rows])
-            yield binarize(x, self.generator) if self.binarize else x, self.examples.y[rows]
+        pixels = on_device(self.generator, device)
+        order, (number, processes) = order.to(device), self.shard
+        for rows in order.split(self.batch_size)[:len(self)]:
+            x, y = as_floats(self.examples.x[rows]), self.examples.y[rows]
+            if self.binarize: x = binarize(x, pixels)
+            yield (x, y) if processes == 1 else (x.tensor_split(processes)[number], y.tensor_split(processes)[number])
+
+def on_device(generator, device): # a CPU generator or None, and a `torch.device`
+    "`generator` itself on the CPU, else one on `device` that is seeded from it."
+    if generator is None or device.type == 'cpu': return generator
+    return torch.Generator(device).manual_seed(torch.randint(2**62, (1,), generator=generator).item())
+
+# %% ../nbs/90_data.ipynb #9ed6adab
+def as_example(item): # what a data set gives for one index
+    "A picture `(C, H, W)`, uint8 or float32, and its label (−1 when it has none). Raises `DataError`."
+    picture, label = (item[0], item[1]) if isinstance(item, (tuple, list)) and len(item) > 1 else (item[0] if isinstance(item, (tuple, list)) else item, -1)
+    if not isinstance(picture, torch.Tensor):
+        picture = torch.from_numpy(np.array(picture))
+        picture = picture[None] if picture.dim() == 2 else picture.movedim(-1, 0) if picture.dim() == 3 else picture
+    if picture.dtype not in (torch.uint8, torch.float32):
+        raise DataError(f'got a picture of type {picture.dtype}: the data set must give uint8 (0…255), float32 in [0, 1], or PIL images')
+    return picture, label if isinstance(label, int) else int(label) if isinstance(label, torch.Tensor) and label.numel() == 1 else -1
+
+def as_batch(items): # what a data set gives for several indices
+    "`(x, y)` of one batch, checked. Raises `DataError`."
+    pictures, labels = zip(*map(as_example, items))
+    odd = next((p for p in pictures if p.shape != pictures[0].shape), None)
+    if odd is not None: raise DataError(f'got pictures of shape {tuple(pictures[0].shape)} and {tuple(odd.shape)} in one batch: the data set must bring them to one size')
+    batch = check_examples(Examples(torch.stack(pictures), torch.tensor(labels)))
+    return batch.x, batch.y
+
+# %% ../nbs/90_data.ipynb #6fa279ec
+class Stream:
+    "Batches `(x, y)` of a torch or torchvision data set, read while training: for data that do not fit into memory. Raises `DataError`."
+    def __init__(self,
+                 dataset,          # gives (picture, label) for an index, and has a length
+                 batch_size=128,   # examples in a batch
+                 shuffle=False,    # a new order every epoch
+                 binarize=False,   # draw each pixel as 0 or 1, anew every time
+                 workers=0,        # processes that read; 0 reads in this one
+                 device='cpu',     # where the batches go
+                 shard=(0, 1)):    # (number of this process, how many there are); with several, a few examples may come twice
+        if not hasattr(dataset, '__len__') or not hasattr(dataset, '__getitem__'):
+            raise DataError(f'got a {type(dataset).__name__}: a stream reads a data set with a length that gives (picture, label) for an index, as those of torchvision do')
+        if len(dataset) == 0: raise DataError(f'got a {type(dataset).__name__} with no examples: it needs at least one')
+        from torch.utils.data import DataLoader, DistributedSampler
+        self.dataset, self.batch_size, self.binarize, self.device, self.shard = dataset, batch_size, binarize, torch.device(device), shard
+        self.sampler = DistributedSampler(dataset, shard[1], shard[0], shuffle) if shard[1] > 1 else None
+        self.loader = DataLoader(dataset, batch_size // shard[1], shuffle and self.sampler is None, self.sampler, num_workers=workers, collate_fn=as_batch,
+                                 pin_memory=self.device.type == 'cuda', persistent_workers=workers > 0)
+
+    def __len__(self): return len(self.loader)
+    def __iter__(self):
+        for x, y in self.loader:
+            x = as_floats(x.to(self.device, non_blocking=True))
+            yield binarize(x) if self.binarize else x, y.to(self.device, non_blocking=True)
 
 # %% ../nbs/90_data.ipynb #8713d0bc
 def split(examples, # to part

@@ -6,16 +6,16 @@
 __all__ = ['registry', 'History', 'constant', 'linear', 'warmup_cosine', 'fit', 'Bar', 'progress_bar', 'build', 'save_model',
            'load_model']
 
-# %% ../nbs/04_training.ipynb #48fcf7d0
+# %% ../nbs/04_training.ipynb #3f1314eb
 import math, os, time
 from importlib import import_module
 from tqdm.auto import tqdm
-from .engine import CheckpointError, Run, load_checkpoint, pick_device, run_epoch, save_checkpoint
+from .engine import CheckpointError, Run, group, load_checkpoint, locked, pick_device, run_epoch, save_checkpoint
 
-# %% ../nbs/04_training.ipynb #36de2e7f
+# %% ../nbs/04_training.ipynb #fe1471b2
 class History:
     "What happened in each epoch: one dict a row, with `epoch`, `seconds`, `lr`, the training terms, and `valid_…` terms."
-    def __init__(self, rows=()): self.rows = list(rows)
+    def __init__(self, rows=()): self.rows, self.switches = list(rows), None       # how the steps were run, once there were any
     def __len__(self): return len(self.rows)
     def __getitem__(self, name): return [row[name] for row in self.rows if name in row]
     def watched(self):
@@ -30,7 +30,7 @@ class History:
         return self.rows[-1]['epoch'] - self.best()['epoch']
     def __repr__(self):
         best = f'; least {self.watched()} {self.best()[self.watched()]:.2f} in epoch {self.best()["epoch"]}' if self[self.watched()] else ''
-        return f'History of {len(self)} epochs{best}'
+        return f'History of {len(self)} epochs{f" ({self.switches})" if self.switches else ""}{best}'
 
 # %% ../nbs/04_training.ipynb #9e9ea85b
 def constant(value): # of the quantity, all the time
@@ -49,7 +49,7 @@ def warmup_cosine(peak,       # highest value
     "A schedule that rises in a straight line to `peak` (Goyal et al. 2017) and falls to 0 along a cosine (Loshchilov and Hutter 2017)."
     return lambda t: peak * (t / warm if t < warm else 0.5 * (1 + math.cos(math.pi * (t - warm) / (1 - warm))))
 
-# %% ../nbs/04_training.ipynb #a733330e
+# %% ../nbs/04_training.ipynb #58048758
 def fit(model,                # `losses(batch)` gives the terms to minimise and to log
         train,                # `Examples` to learn from
         valid=None,           # `Examples` to watch; always reported as −ELBO at β = 1
@@ -63,22 +63,29 @@ def fit(model,                # `losses(batch)` gives the terms to minimise and 
         seed=0,               # of the order, the noise and the drawn pixels
         device='auto',        # `cpu`, `cuda`, `mps`, or the fastest here
         checkpoint=None,      # file to write after every epoch, and to resume from when it is there
-        progress=True):       # show a progress bar
-    "Train `model`, leave it in evaluation mode, and return its `History`. Raises `NonFiniteLoss`, `CheckpointError`, `DataError` and `ValueError`."
+        progress=True,        # show a progress bar
+        precision='auto',     # `fp32`, `bf16`, or the faster of the two; this switch and the next two are the subject of lesson 17
+        compile='auto',       # True or False, or what a short trial finds faster
+        graphs='auto',        # as `compile`, on a CUDA device
+        stream=False,         # `train` is a torch data set of (picture, label), to be read while training
+        workers=0):           # processes that read the stream
+    "Train `model`, leave it in evaluation mode, and return its `History`. Raises `NonFiniteLoss`, `CheckpointError`, `OutOfMemory`, `DataError` and `ValueError`."
     rate = lr if callable(lr) else warmup_cosine(lr)
-    run = Run(model, train, valid, History(), epochs, batch_size, rate, binarize, schedules, clip, patience, seed, device, checkpoint)
-    with progress_bar(run, progress) as bar:
-        while not run.finished():
-            start = time.perf_counter()
-            with run.watch():                                     # when a term becomes NaN, finds out why
-                terms = run_epoch(model, run.batches, run.optimizers, bar.each(run.before_step), clip)
-                if valid is not None: terms |= run.validate()
-            run.finish_epoch(terms | dict(seconds=time.perf_counter() - start))
-            bar.show(terms)
-    run.finish()                                                  # the best weights, if `patience` was given
+    with locked(checkpoint if group()[0] == 0 else None):         # no second run may write there
+        run = Run(model, train, valid, History(), epochs, batch_size, rate, binarize, schedules, clip, patience, seed, device, checkpoint,
+                  precision, compile, graphs, stream, workers)
+        with progress_bar(run, progress) as bar:
+            while not run.finished():
+                start = time.perf_counter()
+                with run.watch():                                 # when a term becomes NaN, finds out why
+                    terms = run_epoch(model, run.batches, run.optimizers, bar.each(run.before_step), clip, step=run.stepper)
+                    if valid is not None: terms |= run.validate()
+                run.finish_epoch(terms | dict(seconds=time.perf_counter() - start))
+                bar.show(terms)
+        run.finish()                                              # the best weights, if `patience` was given
     return run.history
 
-# %% ../nbs/04_training.ipynb #266e2f1f
+# %% ../nbs/04_training.ipynb #24941057
 class Bar(tqdm):
     "A progress bar over the steps of a run."
     def each(self, before_step):
@@ -93,8 +100,8 @@ class Bar(tqdm):
 
 def progress_bar(run, progress):
     "The bar of `run`; none without `progress`, or with `TQDM_DISABLE=1` in the environment."
-    silent = not progress or os.environ.get('TQDM_DISABLE', '0') not in ('', '0')
-    return Bar(total=run.steps, initial=run.step, unit='step', disable=silent)
+    silent = not progress or group()[0] > 0 or os.environ.get('TQDM_DISABLE', '0') not in ('', '0')
+    return Bar(total=run.steps, initial=run.step, unit='step', disable=silent, desc=str(run.switches))
 
 # %% ../nbs/04_training.ipynb #b299be64
 registry = dict(vae='vae_course.elbo:mlp_vae', conv_vae='vae_course.elbo:conv_vae')

@@ -1,0 +1,298 @@
+"""`vae_course train` and `sample` as a user meets them: whole runs, killed ones, several processes, and every error in one line.
+
+Run as a script under torchrun (`torchrun … test_cli.py train …`), the process of rank 1 kills itself as soon as a checkpoint is there."""
+import json, os, re, shutil, signal, subprocess, sys, threading, time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from vae_course import cli
+from vae_course.cli import epochs_kept, main
+from vae_course.data import Batches, Examples, binarized, load
+from vae_course.elbo import dequantize, mlp_vae
+from vae_course.engine import CheckpointError, OutOfMemory, load_checkpoint, run_evaluation, save_checkpoint
+from vae_course.evaluation import bits_per_dim, rate_distortion
+from vae_course.training import load_model, registry
+
+SMALL = "train --data digits --device cpu --precision fp32 --compile off --batch-size 64 --set latent_dim=4 --set hidden=[32]".split()
+LONG = 2000    # epochs that no test waits for
+QUIET = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch, tmp_path):
+    "The bits depend on the number of threads, here and in the processes that are started; files go to a folder of their own."
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def said(capsys, words):
+    "What the command prints."
+    main(words if isinstance(words, list) else words.split())
+    return capsys.readouterr().out
+
+
+def refused(words):
+    "The one line that the command ends with."
+    with pytest.raises(SystemExit) as end: main(words if isinstance(words, list) else words.split())
+    line = str(end.value.code)
+    assert line.startswith("vae_course: ") and "\n" not in line, line       # a text as the code: printed, exit status 1
+    return line
+
+
+def value(text): return float(re.search(r"test \S.*? (-?[\d.]+) nats per example", text)[1])
+
+
+def start(words, *launcher):
+    return subprocess.Popen([sys.executable, *(launcher or ("-m", "vae_course.cli")), *words], env=QUIET, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def torchrun(*program): return ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *program)
+
+
+def wait_for(path, process, seconds=120):
+    "Until `path` is there; `process` is to make it."
+    end = time.monotonic() + seconds
+    while not Path(path).exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, f"no {path} after {seconds} s"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def started():
+    "Starts processes, and ends those that a failing test leaves."
+    every = []
+    def go(*args):
+        every.append(start(*args))
+        return every[-1]
+    yield go
+    for process in every:
+        if process.poll() is None: process.terminate()      # torchrun ends its own
+    for process in every: process.communicate(timeout=60)
+
+
+# --- a whole run
+
+def test_a_run_leaves_its_files_and_its_number_is_right(capsys):
+    out = said(capsys, SMALL + ["--epochs", "2", "--out", "run"])
+    assert {p.name for p in Path("run").iterdir() if p.name[0] != "."} == {"run.safetensors", "model.safetensors", "run.json"}
+    run = json.loads(Path("run/run.json").read_text())
+    assert f'{run["test"]["value"]:.2f}' == f"{value(out):.2f}" and len(run["history"]) == 2 and run["versions"]["torch"] == torch.__version__
+    assert run["settings"]["set"]["latent_dim"] == 4 and run["switches"] == "fp32, eager"
+    assert str(Path.cwd()) not in Path("run/run.json").read_text()
+
+    model, test = load_model("run/model.safetensors"), binarized(load("digits").test, seed=0)
+    again = run_evaluation(model, Batches(test, cli.TEST_BATCH), seed=0)
+    assert abs(again["neg_elbo"] - run["test"]["value"]) < 1e-4
+    assert "each pixel drawn once as 0 or 1" in out and "upper bound on −log p(x)" in out and "1,000 test images" in out
+    other = rate_distortion(model, test, seed=7).neg_elbo      # other code, other noise
+    assert abs(other.mean - value(out)) < 5 * other.standard_error
+
+    finished = said(capsys, SMALL + ["--epochs", "2", "--out", "run"])
+    assert "finished already" in finished and value(finished) == value(out)
+
+
+def test_grey_pixels_are_a_density_or_are_called_cross_entropy(capsys):
+    out = said(capsys, SMALL + "--epochs 1 --likelihood gaussian_learned --out grey".split())
+    model, data = load_model("grey/model.safetensors"), load("digits")
+    test = Examples(dequantize(data.test.x, torch.Generator().manual_seed(0)), data.test.y)
+    again = run_evaluation(model, Batches(test, cli.TEST_BATCH), seed=0)["neg_elbo"]
+    assert abs(again - value(out)) < 0.006 and "density over [0, 1]" in out
+    assert f"{bits_per_dim(again, 784, levels=256):.3f} bits per dimension" in out
+
+    out = said(capsys, SMALL + "--epochs 1 --no-binarize --out crossed".split())
+    assert "test cross-entropy + KL" in out and "no bound" in out and "−ELBO" not in out
+    again = run_evaluation(load_model("crossed/model.safetensors"), Batches(data.test, cli.TEST_BATCH), seed=0)["neg_elbo"]
+    assert abs(again - value(out)) < 0.006
+    assert "use --likelihood bernoulli" in refused(SMALL + "--likelihood gaussian --binarize --out x".split())
+
+
+def folder_of_pictures(where, mode="L"):
+    "Ten pictures of each of three digits, as files."
+    data = load("digits")
+    for digit in (0, 1, 7):
+        (where / str(digit)).mkdir(parents=True)
+        for i, x in enumerate(data.train.x[data.train.y == digit][:10, 0]): Image.fromarray(x.numpy()).convert(mode).save(where / str(digit) / f"{i}.png")
+
+
+@pytest.mark.parametrize("mode, channels, likelihood", [("L", 1, "gaussian_learned"), ("RGB", 3, "gaussian_learned"), ("1", 1, "bernoulli")])
+def test_pictures_of_a_folder(capsys, mode, channels, likelihood):
+    folder_of_pictures(Path("mine"), mode)
+    out = said(capsys, "train --data folder:mine --model conv_vae --epochs 1 --batch-size 8 --set widths=[4] --device cpu --out run")
+    run = json.loads(Path("run/run.json").read_text())
+    assert "6 test images" in out and run["settings"]["data"] == "folder:mine" and run["settings"]["shape"] == [channels, 28, 28]
+    assert run["settings"]["set"]["likelihood"] == likelihood and ("0 or 1 as they come" in out) == (likelihood == "bernoulli")
+    said(capsys, "sample run -n 5 --columns 5 --device cpu")
+    assert Image.open("run/samples.png").size == (5*30 + 2, 32)
+
+
+class Mean(nn.Module):
+    "A model of another kind: no likelihood, no ELBO, no recipe."
+    def __init__(self, shape): super().__init__(); self.mean = nn.Parameter(torch.zeros(shape))
+    def losses(self, batch, eps=None): return dict(loss=(batch[0] - self.mean).square().flatten(1).sum(1).mean())
+    def sample(self, n): return self.mean.expand(n, *self.mean.shape)
+
+def mean_model(data_shape=(1, 28, 28), unused=0.5): return Mean(tuple(data_shape))
+
+
+def test_a_model_enters_by_one_line_of_the_registry(capsys, monkeypatch):
+    monkeypatch.setitem(registry, "mean", f"{__name__}:mean_model")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    out = said(capsys, "train --model mean --data digits --epochs 1 --device cpu --set unused=1 --out run")
+    assert "test loss" in out and "−ELBO" not in out and "log p" not in out
+    assert "64 samples" in said(capsys, "sample run --device cpu")
+    assert "takes data_shape, unused" in refused("train --model mean --data digits --likelihood bernoulli --out x")
+
+
+# --- samples
+
+def test_samples(capsys):
+    main(SMALL + ["--epochs", "1", "--out", "run"])
+    assert "64 samples of the trained model" in said(capsys, "sample run --seed 1 --device cpu")
+    assert Image.open("run/samples.png").size == (8*30 + 2, 8*30 + 2)
+    said(capsys, "sample run -n 150 --columns 10 --out deep/er/grid.png --device cpu")
+    assert Image.open("deep/er/grid.png").size == (10*30 + 2, 15*30 + 2)
+    for name, seed in dict(a=1, b=2).items(): said(capsys, f"sample run --seed {seed} --out {name}.png --device cpu")
+    assert Path("a.png").read_bytes() == Path("run/samples.png").read_bytes() != Path("b.png").read_bytes()
+    Path("run/model.safetensors").unlink()
+    assert "an unfinished run, after epoch 1 of 1" in said(capsys, "sample run --device cpu")
+    assert "at least 1" in refused("sample run -n 0")
+    assert "at least 1" in refused("sample run --columns 0")
+    assert "extension" in refused("sample run --out grid.picture --device cpu")
+    assert "no model in nowhere" in refused("sample nowhere")
+    Path("run/run.safetensors").write_bytes(b"half a file")
+    assert "not a whole checkpoint" in refused("sample run")
+
+
+# --- errors
+
+@pytest.mark.parametrize("words, answer", [
+    ("--model vea", "no model called 'vea': there are vae, conv_vae"), ("--data mnits", "there are mnist, fashion_mnist, mnist_static, digits, and folder:PATH"),
+    ("--data folder:/no/such/place", "is no folder"), ("--data folder:", "folder:PATH"), ("--device tpu", "it has"), ("--device cuda:99", "it has"),
+    ("--set latent=3", "it takes data_shape, latent_dim, hidden, likelihood, dropout"), ("--set latent_dim", "write key=value"), ("--set hidden=3,4", "no JSON value"),
+    ("--set latent_dim=many", "of the kind of 20"), ("--set latent_dim=true", "of the kind of 20"), ("--set latent_dim=-3", "cannot be built"),
+    ("--set hidden=3", "of the kind of [400]"), ("--set dropout=1.5", "cannot be built"), ("--likelihood poisson", "there are bernoulli, gaussian"),
+    ("--likelihood gaussian --set likelihood=bernoulli", "contradict"), ("--size 3", "for folder:PATH"), ("--epochs 0", "at least 1"),
+    ("--batch-size 5000", "at most 3600"), ("--lr -1", "not negative"), ("--lr nan", "finite")])
+def test_errors_are_one_line_that_says_what_there_is(words, answer):
+    assert answer in refused("train --data digits --out run " + words)
+
+
+def test_the_grammar_ends_with_2(capsys):
+    for words in ("train", "train --out x --epochs many", "train --out x --precision fp8", "sample", "draw"):
+        with pytest.raises(SystemExit) as end: main(words.split())
+        assert end.value.code == 2 and "error:" in capsys.readouterr().err
+
+
+def test_the_folder_of_something_else_is_left_alone():
+    main(SMALL + ["--epochs", "1", "--out", "run"])
+    before = {p.name: p.read_bytes() for p in Path("run").iterdir()}
+    assert "epochs was 1 and is 2" in refused(SMALL + ["--epochs", "2", "--out", "run"])
+    assert "set.latent_dim was 4 and is 5" in refused(SMALL + ["--epochs", "1", "--set", "latent_dim=5", "--out", "run"])
+    assert {p.name: p.read_bytes() for p in Path("run").iterdir()} == before
+    Path("run/run.json").unlink()
+    assert "no run.json" in refused(SMALL + ["--epochs", "1", "--out", "run"])
+    Path("file").write_text("")
+    assert "is a file" in refused(SMALL + ["--epochs", "1", "--out", "file"])
+
+
+def test_pictures_that_changed_are_another_run():
+    folder_of_pictures(Path("mine"))
+    command = "train --data folder:mine --epochs 1 --batch-size 8 --set hidden=[8] --device cpu --out run"
+    main(command.split())
+    Image.new("L", (28, 28)).save("mine/0/0.png")
+    assert "content" in refused(command)
+
+
+def test_out_of_memory_is_one_line(monkeypatch):
+    def fit(*args, **kwargs): raise OutOfMemory("out of memory on cpu with batch_size=64:\ntry batch_size=32")
+    monkeypatch.setattr(cli, "fit", fit)
+    assert "try batch_size=32" in refused(SMALL + ["--out", "run"])
+
+
+# --- ended early
+
+def test_killed_and_taken_up_again_gives_the_same_weights(started):
+    command = SMALL + ["--epochs", "12"]
+    process = started(command + ["--out", "killed"])
+    wait_for("killed/run.safetensors", process)
+    process.kill()
+    process.wait()
+    done, of = epochs_kept(Path("killed"))
+    assert 1 <= done < of == 12 and not Path("killed/model.safetensors").exists()
+    main(command + ["--out", "killed"])
+    main(command + ["--out", "whole"])
+    killed, whole = (load_model(f"{run}/model.safetensors").state_dict() for run in ("killed", "whole"))
+    assert all(torch.equal(killed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_run_is_refused_and_the_first_can_be_stopped(started, number):
+    command = SMALL + ["--epochs", str(LONG), "--out", "run"]
+    process = started(command)
+    wait_for("run/run.safetensors", process)
+    assert "another run is writing" in refused(command)
+    assert process.poll() is None
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    last = err.strip().splitlines()[-1]
+    assert process.returncode == 1 and last.startswith("vae_course: stopped: ") and "Traceback" not in err
+    done, of = epochs_kept(Path("run"))
+    assert f"run.safetensors holds epoch {done} of {LONG}" in last and 1 <= done < of and not Path("run/model.safetensors").exists()
+
+
+# --- several processes
+
+def test_two_processes_train_as_one_does(started, capsys):
+    """Noise and order differ, so the two agree as two seeds do. Over six seeds of one process this run's −ELBO has a standard deviation of STD nats;
+    five of them, times √2 for a difference, are allowed. (The exact agreement, with handed-in noise, is tested with the engine.)"""
+    command = SMALL + "--epochs 8 --lr 0.005 --set hidden=[100]".split()
+    process = started(command + ["--out", "two"], *torchrun("-m", "vae_course.cli"))
+    main(command + ["--out", "one"])
+    one = value(capsys.readouterr().out)
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    assert out.count("test −ELBO") == 1 and out.count("vae (") == 1 and "2 processes" in out         # one of them speaks
+    assert abs(value(out) - one) < 5 * 2**.5 * STD
+    model = load_model("two/model.safetensors")
+    again = run_evaluation(model, Batches(binarized(load("digits").test), cli.TEST_BATCH), seed=0)["neg_elbo"]
+    assert abs(again - value(out)) < 0.006 and json.loads(Path("two/run.json").read_text())["processes"] == 2
+
+
+def test_a_worker_that_dies_ends_the_run_with_a_clear_line(started, capsys):
+    command = SMALL + ["--epochs", "15", "--out", "run"]
+    process = started(command, *torchrun(__file__))
+    out, err = process.communicate(timeout=180)
+    lines = [line for line in err.splitlines() if line.startswith("vae_course: ")]
+    done, of = epochs_kept(Path("run"))
+    assert process.returncode != 0 and 1 <= done < of == 15
+    assert len(lines) == 1 and "another one ended" in lines[0] and f"holds epoch {done} of 15, and the same command goes on" in lines[0], err
+    assert "Traceback" not in err.split(lines[0])[0]
+    shutil.copytree("run", "copy")
+    process = started(command[:-1] + ["copy"], *torchrun("-m", "vae_course.cli"))
+    out = said(capsys, command)                                                                      # one process takes it up …
+    assert f"goes on after epoch {done} of 15" in out and len(json.loads(Path("run/run.json").read_text())["history"]) == 15
+    out, err = process.communicate(timeout=180)                                                      # … or two do
+    assert process.returncode == 0 and f"goes on after epoch {done} of 15" in out, err
+
+
+def test_an_error_in_two_processes_is_said_once(started):
+    process = started("train --data mnits --out x".split(), *torchrun("-m", "vae_course.cli"))
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and [line for line in err.splitlines() if "there are mnist" in line] and err.count("there are mnist") == 1
+
+
+if __name__ == "__main__":
+    def die():
+        while not Path(sys.argv[-1], "run.safetensors").exists(): time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if os.environ["RANK"] == "1": threading.Thread(target=die, daemon=True).start()
+    main(sys.argv[1:])

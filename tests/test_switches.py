@@ -1,0 +1,306 @@
+"""The ways to run a step agree: the same batches and the same noise give the same losses, within a stated tolerance."""
+import json, os, subprocess, sys
+from pathlib import Path
+
+import pytest, torch
+from torch import nn
+
+from vae_course import engine
+from vae_course.data import Batches, Examples
+from vae_course.elbo import conv_vae, mlp_vae
+from vae_course.engine import (CheckpointError, OutOfMemory, Stepper, Switches, flush_denormals, locked, make_optimizers, run_epoch)
+from vae_course.training import fit
+
+here = Path(__file__).parent
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
+
+
+def pictures(n=100, side=8, seed=0):
+    numbers = torch.Generator().manual_seed(seed)
+    return Examples(torch.rand(n, 1, side, side, generator=numbers), torch.zeros(n).long())
+
+
+class Normed(nn.Module):
+    "A model that writes to a buffer in its forward pass, has a weight that no loss uses, and counts its steps."
+
+    def __init__(self):
+        super().__init__()
+        self.inner = mlp_vae((1, 8, 8), latent_dim=4, hidden=(32,))
+        self.norm, self.unused = nn.BatchNorm1d(64), nn.Linear(2, 2)
+        self.register_buffer("count", torch.zeros(()))
+
+    def losses(self, batch, eps=None):
+        x = torch.sigmoid(self.norm(batch[0].flatten(1))).unflatten(1, (1, 8, 8))
+        return self.inner.losses((x, None), eps)
+
+    def after_step(self):
+        self.count += 1
+
+
+models = dict(mlp=lambda: mlp_vae((1, 8, 8), latent_dim=4, hidden=(32,)), conv=lambda: conv_vae((1, 8, 8), latent_dim=4, widths=(4, 8)), normed=Normed)
+
+
+def steps_of(switches, name, device="cpu", epochs=2, clip=None):
+    "Every step's terms on 100 pictures in batches of 16 (the last holds 4), the same order and noise for all switches; and the model."
+    torch.manual_seed(0)
+    model, device = models[name]().to(device), torch.device(device)
+    optimizers = make_optimizers(model, device)
+    optimizers[0].param_groups[0]["lr"].fill_(3e-3)
+    batches = Batches(pictures().to(device), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
+    stepper, rows, numbers = Stepper(model, optimizers, 16, clip, switches), [], torch.Generator().manual_seed(2)
+    model.train()
+    for _ in range(epochs):
+        for x, y in batches:
+            eps = torch.randn(len(x), 4, generator=numbers).to(device)
+            rows.append(torch.stack(list(stepper((x, y), eps).values())).cpu())
+    return torch.stack(rows), model
+
+
+@pytest.mark.parametrize("name", models)
+def test_compiled_steps_agree_with_eager_ones(name):
+    eager, plain = steps_of(Switches(), name, clip=1.0)
+    made, program = steps_of(Switches(compile=True), name, clip=1.0)
+    assert (eager - made).abs().max() < 1e-3 * eager.abs().max()        # float32 sums in another order, over 14 steps
+    for a, b in zip(plain.state_dict().values(), program.state_dict().values()):
+        assert torch.allclose(a, b, atol=2e-3)
+    if name == "normed":
+        assert plain.count == program.count == 14
+
+
+@pytest.mark.parametrize("name", models)
+def test_bfloat16_agrees_with_float32(name):
+    full, _ = steps_of(Switches(), name)
+    half, model = steps_of(Switches("bf16"), name)
+    assert 0 < (full - half).abs().max() < 0.01 * full.abs().max()      # bfloat16 keeps 8 bits: 0.4 % a number
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_the_program_draws_the_random_numbers_of_the_eager_step():
+    def losses(switches):
+        torch.manual_seed(0)
+        model = models["mlp"]()
+        optimizers = make_optimizers(model, torch.device("cpu"))
+        step = Stepper(model, optimizers, 16, switches=switches)
+        return [step((pictures(16).x, None))["loss"].item() for _ in range(3)]
+
+    assert losses(Switches()) == pytest.approx(losses(Switches(compile=True)), rel=1e-5)
+
+
+def test_a_run_says_what_it_chose_and_the_trial_leaves_no_trace():
+    def run(**switches):
+        torch.manual_seed(0)
+        model = models["normed"]()
+        history = fit(model, pictures(640), epochs=31, batch_size=64, progress=False, **switches)
+        return history, model
+
+    tried, a = run(precision="auto", compile=False)
+    asked, b = run(precision=str(tried.switches).split(",")[0], compile=False)
+    assert {"fp32, eager", "bf16, eager"} == set(tried.trial) or "fp32, eager" in tried.trial
+    assert asked.trial == {} and str(tried.switches) in repr(tried)
+    for x, y in zip(a.state_dict().values(), b.state_dict().values()):
+        assert torch.equal(x, y)
+    for x, y in zip(tried.rows, asked.rows):
+        assert x["loss"] == y["loss"]
+
+
+def test_the_trial_takes_what_is_faster(monkeypatch):
+    "A switch that halves the time is taken; one that does not work is left."
+    seconds = {"fp32, eager": 1.0, "bf16, eager": 0.5, "bf16, compiled": None}
+
+    def try_out(self, switches, limit=None):
+        self.tried[switches] = self.new_stepper(switches)
+        self.trial[str(switches)] = seconds[str(switches)] or float("inf")
+
+    monkeypatch.setattr(engine.Run, "try_out", try_out)
+    history = fit(models["mlp"](), pictures(320), epochs=1, batch_size=1, progress=False)
+    assert str(history.switches) == "bf16, eager" and set(history.trial) == set(seconds)
+
+
+def test_a_resumed_run_keeps_the_switches_it_had(tmp_path):
+    def stop(self, terms):
+        finish(self, terms)
+        raise KeyboardInterrupt
+
+    finish = engine.Run.finish_epoch
+    model, again = models["mlp"](), models["mlp"]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.Run, "finish_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", precision="bf16", progress=False)
+    history = fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)
+    assert len(history) == 2 and history.switches == Switches("bf16")
+
+
+def test_switches_that_do_not_exist_are_named():
+    for switch, words in (dict(precision="fp8"), "fp32 and bf16, and auto"), (dict(compile="on"), "True or False"), (dict(graphs=True), "CUDA device"):
+        if words == "CUDA device" and torch.cuda.is_available():
+            continue
+        with pytest.raises(ValueError, match=words):
+            fit(models["mlp"](), pictures(), epochs=1, device="cpu", batch_size=16, progress=False, **switch)
+
+
+def test_without_a_compiler_the_error_says_so(monkeypatch):
+    import torch._dynamo
+
+    def no_compiler(*args, **kwargs):
+        raise RuntimeError("no C++ compiler")
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(engine, "compiled", lambda f: torch.compile(f, backend=no_compiler))
+    step = Stepper(model := models["mlp"](), make_optimizers(model, torch.device("cpu")), 16, switches=Switches(compile=True))
+    with pytest.raises(RuntimeError, match="train with compile=False"):
+        step((pictures(16).x, None))
+
+
+# ---------------------------------------------------------------- several processes
+
+def processes(tmp_path, number, switches):
+    env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(here.parent))
+    out = tmp_path / f"{number}.json"
+    start = [sys.executable] if number == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number)]
+    subprocess.run([*start, str(here / "two_processes.py"), str(out), json.dumps(switches)], env=env, check=True, timeout=300)
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("switches", [dict(), dict(precision="bf16"), dict(compile=True)], ids=str)
+def test_two_processes_give_the_losses_of_one(tmp_path, switches):
+    "Batches of 16 and a last one of 7, parted as 4 and 3; the terms of three epochs and the weights after them."
+    one, two = (processes(tmp_path, n, switches) for n in (1, 2))
+    assert (one["processes"], two["processes"]) == (1, 2)
+    tolerance = 2e-3 if switches.get("precision") == "bf16" else 1e-5
+    for a, b in zip(one["history"], two["history"]):
+        assert a == pytest.approx(b, rel=tolerance)
+    for a, b in zip(one["weights"], two["weights"]):
+        assert a == pytest.approx(b, abs=10 * tolerance)
+
+
+def test_more_processes_than_examples_in_a_batch_is_refused(monkeypatch):
+    monkeypatch.setattr(engine, "group", lambda: (0, 3))
+    with pytest.raises(ValueError, match="for 3 processes"):
+        fit(models["mlp"](), pictures(32 + 2), epochs=1, batch_size=16, progress=False, device="cpu")
+
+
+# ---------------------------------------------------------------- faults
+
+def test_two_runs_do_not_write_one_file(tmp_path):
+    program = "import sys, time; from vae_course.engine import locked\nwith locked(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True, cwd=here.parent)
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(CheckpointError, match="another run is writing"):
+            fit(models["mlp"](), pictures(), epochs=1, batch_size=16, checkpoint=tmp_path / "run", progress=False)
+    finally:
+        other.kill()
+        other.wait()
+    fit(models["mlp"](), pictures(), epochs=1, batch_size=16, checkpoint=tmp_path / "run", progress=False)     # the lock died with its process
+    with locked(tmp_path / "run"):
+        pass
+
+
+def test_out_of_memory_names_the_batch_size():
+    class Hungry(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(()))
+
+        def losses(self, batch, eps=None):
+            if self.training:
+                torch.empty(10**16)
+            return dict(loss=self.w**2)
+
+    with pytest.raises(OutOfMemory, match="batch_size=64: try batch_size=32"):
+        fit(Hungry(), pictures(), epochs=1, batch_size=64, progress=False, device="cpu")
+
+
+def test_a_stream_trains_as_tensors_do(tmp_path):
+    from torchvision.datasets import FakeData
+    from torchvision.transforms.functional import pil_to_tensor
+    torch.manual_seed(0)
+    data = FakeData(96, (1, 8, 8))
+    model = models["mlp"]()
+    history = fit(model, data, pictures(), epochs=2, batch_size=32, stream=True, workers=1, checkpoint=tmp_path / "run", progress=False)
+    x = torch.stack([pil_to_tensor(p) for p, _ in data])
+    torch.manual_seed(0)
+    tensors = fit(models["mlp"](), Examples(x, torch.zeros(96).long()), pictures(), epochs=2, batch_size=32, progress=False)
+    assert history["loss"][-1] == pytest.approx(tensors["loss"][-1], rel=0.05)
+    again = fit(model, data, pictures(), epochs=2, batch_size=32, stream=True, checkpoint=tmp_path / "run", progress=False)
+    assert again["loss"] == history["loss"]
+    with pytest.raises(ValueError, match="cannot take examples|built for"):
+        fit(models["mlp"](), FakeData(96, (1, 9, 9)), epochs=1, batch_size=32, stream=True, progress=False)
+
+
+def test_denormals_are_flushed_in_every_thread():
+    "In threads that lived before the setting was made, too: torch's own switch reaches the calling thread alone."
+    program = ("import torch; x = torch.full((500_000,), 1e-20); x * x; from vae_course.engine import flush_denormals, threads_flush\n"
+               "torch.set_flush_denormal(True); before = threads_flush(); print(before, flush_denormals(), (x * x).count_nonzero().item())")
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | dict(OMP_NUM_THREADS="2"), capture_output=True, text=True, cwd=here.parent)
+    before, after, left = done.stdout.split()
+    if after == "False":
+        pytest.skip("this processor cannot flush denormal numbers, or its OpenMP cannot end its threads")
+    assert left == "0"
+    if sys.platform == "linux":
+        assert before == "False"        # else the function would be idle
+
+
+# ---------------------------------------------------------------- on a GPU
+
+@cuda
+@pytest.mark.parametrize("switches", [Switches(), Switches("bf16"), Switches(compile=True), Switches("bf16", compile=True)], ids=str)
+@pytest.mark.parametrize("name", models)
+def test_a_gpu_agrees_with_the_cpu(name, switches):
+    cpu, _ = steps_of(Switches(), name)
+    gpu, _ = steps_of(switches, name, "cuda")
+    assert (cpu - gpu).abs().max() < (0.01 if switches.precision == "bf16" else 2e-3) * cpu.abs().max()
+
+
+@cuda
+@pytest.mark.parametrize("switches", [Switches(graphs=True), Switches("bf16", graphs=True), Switches(compile=True, graphs=True)], ids=str)
+def test_captured_steps_agree_with_launched_ones(switches):
+    "The recording draws its own noise, so this model has none: the same batches, the same losses, the last partial batch too."
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.SiLU(), nn.Linear(32, 64))
+
+        def losses(self, batch, eps=None):
+            x = batch[0]
+            return dict(loss=((self.net(x).float() - x.flatten(1))**2).sum(1).mean())
+
+    def losses(switches):
+        torch.manual_seed(0)
+        model, device = Plain().cuda(), torch.device("cuda")
+        optimizers = make_optimizers(model, device)
+        optimizers[0].param_groups[0]["lr"].fill_(3e-3)
+        step = Stepper(model, optimizers, 16, switches=switches)
+        batches = Batches(pictures().to(device), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
+        return torch.tensor([run_epoch(model, batches, optimizers, step=step)["loss"] for _ in range(4)])
+
+    assert torch.allclose(losses(Switches(switches.precision)), losses(switches), rtol=1e-2 if switches.precision == "bf16" else 1e-4)
+
+
+@cuda
+def test_captured_steps_draw_new_noise_and_follow_the_schedule():
+    torch.manual_seed(0)
+    model, device = models["mlp"]().cuda(), torch.device("cuda")
+    optimizers = make_optimizers(model, device)
+    step, batch = Stepper(model, optimizers, 16, switches=Switches(graphs=True)), (pictures(16).x.cuda(), torch.zeros(16).long().cuda())
+    model.train()
+    seen = [step(batch)["loss"].item() for _ in range(8)]
+    assert len(set(seen)) == 8                                          # the rate is 0: the noise alone differs
+    kept = [p.clone() for p in model.parameters()]
+    optimizers[0].param_groups[0]["lr"].fill_(1e-2)
+    model.beta.fill_(0.0)
+    terms = step(batch)
+    assert terms["loss"].item() == pytest.approx(terms["reconstruction"].item())
+    assert any(not torch.equal(a, b) for a, b in zip(kept, model.parameters()))
+
+
+@cuda
+def test_a_run_with_graphs_trains_and_resumes(tmp_path):
+    torch.manual_seed(0)
+    plain = fit(models["mlp"](), pictures(640), epochs=4, batch_size=16, lr=3e-3, graphs=False, compile=False, precision="fp32", progress=False)
+    torch.manual_seed(0)
+    graphs = fit(models["mlp"](), pictures(640), epochs=4, batch_size=16, lr=3e-3, graphs=True, compile=False, precision="fp32", progress=False, checkpoint=tmp_path / "run")
+    assert graphs["loss"][-1] == pytest.approx(plain["loss"][-1], rel=0.02)
+    again = fit(models["mlp"](), pictures(640), epochs=4, batch_size=16, lr=3e-3, graphs=True, compile=False, precision="fp32", progress=False, checkpoint=tmp_path / "run")
+    assert again["loss"] == graphs["loss"]

@@ -1,0 +1,35 @@
+"""What tests/test_switches.py runs under torchrun, and alone: three epochs with the noise handed in, and every epoch's terms."""
+import json, sys
+
+import torch
+
+from vae_course.data import Batches, Examples
+from vae_course.elbo import mlp_vae
+from vae_course.engine import Stepper, Switches, join_processes, make_optimizers, part_size, run_epoch
+
+N, BATCH, D = 71, 16, 3     # the last batch holds 7: parts of 4 and 3
+
+
+def train(switches):
+    with join_processes("cpu") as (number, processes, device):
+        torch.manual_seed(number)       # weights and noise of its own for each process: the first one's weights must win
+        numbers = torch.Generator().manual_seed(5)
+        examples = Examples(torch.rand(N, 1, 6, 6, generator=numbers), torch.zeros(N).long())
+        model = mlp_vae((1, 6, 6), latent_dim=D, hidden=(24,))
+        optimizers = make_optimizers(model, device)
+        optimizers[0].param_groups[0]["lr"].fill_(1e-2)
+        batches = Batches(examples, BATCH, shuffle=True, binarize=True, generator=torch.Generator().manual_seed(7), shard=(number, processes))
+        step = Stepper(model, optimizers, BATCH, clip=5.0, switches=switches)
+        history = []
+        for epoch in range(3):
+            noise = [torch.randn(batches.size(i), D, generator=numbers).tensor_split(processes)[number] for i in range(len(batches))]
+            history.append(run_epoch(model, batches, optimizers, noise=lambda i: noise[i], step=step))
+        if number == 0:
+            return dict(processes=processes, history=history, weights=[p.detach().flatten().tolist() for p in model.parameters()])
+
+
+if __name__ == "__main__":
+    result = train(Switches(**json.loads(sys.argv[2])))
+    if result:
+        with open(sys.argv[1], "w") as f:
+            json.dump(result, f)
