@@ -21,10 +21,10 @@ import numpy as np, torch
 class DataError(ValueError):
     "Data that cannot be used as it is; the message names what came, what is needed and what to do."
 
-# %% ../nbs/90_data.ipynb #6da96bdd
+# %% ../nbs/90_data.ipynb #f6dcb390
 def as_floats(x): # uint8 in 0…255, or float32 in [0, 1]
     "`x` as `float32` in [0, 1]."
-    return x.float() / 255 if x.dtype == torch.uint8 else x
+    return x.float().div_(255) if x.dtype == torch.uint8 else x
 
 # %% ../nbs/90_data.ipynb #5916858e
 @dataclass(frozen=True, repr=False)
@@ -78,7 +78,7 @@ def binarized(examples, # grey pictures
     x = binarize(examples.floats(), torch.Generator().manual_seed(seed))
     return Examples(x, examples.y)
 
-# %% ../nbs/90_data.ipynb #2616fd9a
+# %% ../nbs/90_data.ipynb #748a9877
 class Batches:
     "Batches `(x, y)` of `examples` by index look-up on their device: `x` float32 `(B, *data_shape)`, `y` int64 `(B,)`. The last batch may be smaller."
     def __init__(self,
@@ -105,7 +105,7 @@ class Batches:
         pixels = on_device(self.generator, device)
         order, (number, processes) = order.to(device), self.shard
         for rows in order.split(self.batch_size)[:len(self)]:
-            x, y = as_floats(self.examples.x[rows]), self.examples.y[rows]
+            x, y = as_floats(self.examples.x.index_select(0, rows)), self.examples.y.index_select(0, rows)      # several times faster than x[rows]
             if self.binarize: x = binarize(x, pixels)
             yield (x, y) if processes == 1 else (x.tensor_split(processes)[number], y.tensor_split(processes)[number])
 

@@ -8,7 +8,8 @@ __all__ = ['WrongAnswer', 'Verdict', 'is_blank', 'exercise', 'given', 'matches',
            'check_draw_correlated', 'check_leave_one_out', 'check_round_through', 'check_gaussian_nll',
            'check_elbo_terms', 'check_effective_beta', 'check_mixture_prior', 'check_cyclical',
            'check_mean_over_examples', 'check_should_stop', 'check_careful_step', 'check_bits_per_dimension',
-           'check_active_units', 'check_importance_bound', 'check_effective_samples']
+           'check_active_units', 'check_importance_bound', 'check_effective_samples', 'check_intensity',
+           'PretendedDevice', 'check_timed', 'check_shard_weights', 'check_scaled_rate', 'check_all_reduce_seconds']
 
 # %% ../nbs/93_exercises.ipynb #a90656e1
 import dis
@@ -510,3 +511,109 @@ def check_effective_samples(f): # `f(log_w)`
     if not torch.allclose(f(log_w - 1000), right): raise WrongAnswer('your weights became 0 before you added them, and 0 / 0 is no number: the ratio does not change when the largest is pulled out first')
     far = torch.tensor([-100.0, -1000.0, -100.0, 0.0, 50.0, -2000.0, -100.0], dtype=torch.float64)
     if not torch.allclose(f(log_w + far), right): raise WrongAnswer('you pulled out the largest of all examples: each has its own, and beside one near −100 the weights of one near −1000 become 0')
+
+# %% ../nbs/93_exercises.ipynb #a3e9868f
+@exercise
+def check_intensity(f): # `f(batch_size, inputs, outputs, size)`
+    "Lesson 17, exercise 1: arithmetic intensity of a linear layer."
+    for B, n, m, size in ((128, 784, 400, 4), (1, 100, 30, 4), (64, 20, 400, 8)):
+        flops, x, W, y = 2 * B * n * m, B * n, n * m, B * m
+        right, got = flops / (size * (x + W + y)), f(B, n, m, size)
+        if got is None: raise WrongAnswer('your function returned None: did you forget `return`?')
+        got = float(got)
+        def matches(value): return abs(got - value) < 1e-6 * value
+        if matches(right): continue
+        if matches(right / 2): raise WrongAnswer('you counted the multiplications only: each product is also added to its sum, so there are twice as many operations')
+        if matches(1 / right): raise WrongAnswer('that is bytes for each operation: turn it over')
+        if matches(right * size): raise WrongAnswer(f'you divided by the numbers moved, not by their bytes: a number has {size}')
+        if matches(right * size / 4): raise WrongAnswer(f'you took 4 bytes a number whatever `size` says: here it is {size}')
+        if matches(flops / (size * (x + W))): raise WrongAnswer('you left out the results: they are written to memory too')
+        if matches(flops / (size * (x + y))): raise WrongAnswer('you left out the weights: they are read too, and for a small batch they are nearly all of the traffic')
+        if matches(flops / (size * (W + y))): raise WrongAnswer('you left out the inputs: they are read too')
+        raise WrongAnswer(f'for a batch of {B}, {n} inputs, {m} outputs and {size} bytes a number it is {right:.4g}, and yours is {got:.4g}')
+
+# %% ../nbs/93_exercises.ipynb #6fdabc12
+class PretendedDevice:
+    "A device with a clock of its own: asking takes 1 s, the work 3 s, and the first call 100 s more."
+    def __init__(self): self.now, self.free, self.calls, self.asleep = 0.0, 0.0, 0, 7.0     # busy for 7 s with something else
+    def action(self):
+        self.calls += 1
+        self.now += 1
+        self.free = max(self.now, self.free, self.asleep) + 3 + 100 * (self.calls == 1)
+    def wait(self): self.now = max(self.now, self.free, self.asleep)
+    def clock(self): return self.now
+
+# %% ../nbs/93_exercises.ipynb #57d9247a
+@exercise
+def check_timed(f): # `f(action, wait, clock, calls)`
+    "Lesson 17, exercise 2: a clock that waits for the device."
+    for calls in (10, 4):
+        device = PretendedDevice()
+        got = f(device.action, device.wait, device.clock, calls)
+        if got is None: raise WrongAnswer('your function returned None: did you forget `return`?')
+        got, right = float(got), 3 + 1 / calls
+        def matches(value): return abs(got - value) < 1e-6 * value
+        if matches(right) or matches(3 + 1 / (device.calls - 1)) and device.calls > calls: continue
+        if device.calls < calls: raise WrongAnswer(f'`action` was called {device.calls} times, and calls={calls} were asked for')
+        if matches(calls * right): raise WrongAnswer(f'that is the time of all {calls} calls: divide by their number')
+        if matches(1): raise WrongAnswer('the clock was stopped when the work had been asked for, not when it was done: `wait()` before you read it the second time')
+        if device.calls == calls: raise WrongAnswer('the first call counts with you, and it compiles: call `action` once before the clock starts, and wait for it')
+        if matches(4): raise WrongAnswer('you wait after every call, so the device stands idle while the next is asked for: wait once, after the last')
+        if got > right: raise WrongAnswer('the first call was still being worked on when the clock started: `wait()` before you read it the first time')
+        raise WrongAnswer(f'a device that takes 3 s a call, asked {calls} times, one second each, needs {right:.2f} s a call, and you measured {got:.2f}')
+
+# %% ../nbs/93_exercises.ipynb #6046a1fd
+@exercise
+def check_shard_weights(f): # `f(sizes)`, a list of numbers
+    "Lesson 17, exercise 3: what makes the plain mean over processes the mean over examples."
+    for sizes in ([10, 2], [43, 43, 42], [5, 1, 1, 1]):
+        right, got = [s * len(sizes) / sum(sizes) for s in sizes], f(list(sizes))
+        if got is None: raise WrongAnswer('your function returned None: did you forget `return`?')
+        got = [float(v) for v in got] if hasattr(got, '__len__') else [float(got)]
+        if len(got) != len(sizes): raise WrongAnswer(f'you gave {len(got)} numbers for {len(sizes)} processes: each needs its own')
+        def matches(values): return all(abs(a - b) < 1e-6 * max(1, abs(b)) for a, b in zip(got, values))
+        if matches(right): continue
+        if matches([s / sum(sizes) for s in sizes]): raise WrongAnswer(f'these are the shares, right for a sum over the processes; DDP takes their mean and so divides by {len(sizes)}: multiply it back')
+        if matches([1] * len(sizes)): raise WrongAnswer(f'with equal factors an example of the smallest part weighs {max(sizes) / min(sizes):.3g} times as much as one of the largest')
+        if matches([sum(sizes) / s / len(sizes) for s in sizes]): raise WrongAnswer('you turned it over: the process with more examples must count for more')
+        if matches(sizes): raise WrongAnswer('these are the sizes themselves: the factors must have mean 1, or the gradient grows with the batch')
+        raise WrongAnswer(f'for {sizes} examples the factors are {[round(v, 3) for v in right]}, and yours are {[round(v, 3) for v in got]}')
+
+# %% ../nbs/93_exercises.ipynb #d8fdae52
+@exercise
+def check_scaled_rate(f): # `f(step, lr, processes, warm)`
+    "Lesson 17, exercise 4: linear scaling with warm-up."
+    for lr, n, warm in ((.1, 8, 100), (.003, 3, 7), (.5, 1, 10)):
+        for step in (0, 1, warm // 2, warm, warm + 1, 10 * warm):
+            right, got = lr * (1 + (n - 1) * min(1, step / warm)), f(step, lr, n, warm)
+            if got is None: raise WrongAnswer('your function returned None: did you forget `return`?')
+            got = float(got)
+            def matches(value): return abs(got - value) < 1e-9 + 1e-6 * abs(value)
+            where = f'(step {step}, lr={lr}, processes={n}, warm={warm})'
+            if matches(right): continue
+            if matches(lr * n * min(1, step / warm)): raise WrongAnswer(f'you begin at 0: the rise begins at the rate that one process would have {where}')
+            if matches(lr * (1 + (n - 1) * step / warm)): raise WrongAnswer(f'the rate goes on rising: after `warm` steps it stays {where}')
+            if matches(lr * n): raise WrongAnswer(f'the warm-up is missing: the full rate comes after `warm` steps {where}')
+            if matches(lr): raise WrongAnswer(f'the rate is not scaled: {n} processes make the batch {n} times as large {where}')
+            if matches(lr * (1 + n * min(1, step / warm))): raise WrongAnswer(f'you end at {n + 1} times the rate: the rise is from 1 to {n}, which is {n - 1} {where}')
+            raise WrongAnswer(f'the rate is {right:.4g}, and yours is {got:.4g} {where}')
+
+# %% ../nbs/93_exercises.ipynb #ff4b1d9d
+@exercise
+def check_all_reduce_seconds(f): # `f(parameters, processes, bandwidth, latency)`
+    "Lesson 17, exercise 5: seconds of a ring all-reduce."
+    for P, n, bandwidth, latency in ((1_000_000, 4, 1e9, 1e-3), (652_824, 1000, 25e9, 5e-6), (10_000, 2, 1e6, .5), (5000, 1, 1e9, 1.)):
+        rounds, piece = 2 * (n - 1), 4 * P / n
+        right, got = rounds * (latency + piece / bandwidth), f(P, n, bandwidth, latency)
+        if got is None: raise WrongAnswer('your function returned None: did you forget `return`?')
+        got = float(got)
+        def matches(value): return abs(got - value) < 1e-12 + 1e-6 * abs(value)
+        if matches(right): continue
+        if n == 1: raise WrongAnswer('a single process has nobody to send to: its all-reduce takes no time')
+        if matches(rounds * (latency + piece / 4 / bandwidth)): raise WrongAnswer('you sent numbers, not bytes: a number has 4')
+        if matches(right / 2): raise WrongAnswer('you went around once: n − 1 rounds to add up, and n − 1 more to pass the sums around')
+        if matches(rounds * (latency + 4 * P / bandwidth)): raise WrongAnswer('you sent the whole gradient in every round: a round passes one of n pieces')
+        if matches(latency + rounds * piece / bandwidth): raise WrongAnswer('you counted the latency once: every round has its own, and with many processes that is nearly all of the time')
+        if matches(rounds * piece / bandwidth): raise WrongAnswer('you left out the latency')
+        if matches(2 * n * (latency + piece / bandwidth)): raise WrongAnswer('you counted n rounds where there are n − 1: a process does not send its piece to itself')
+        raise WrongAnswer(f'for {P:,} parameters, {n} processes, {bandwidth:g} bytes a second and a latency of {latency:g} s it is {right:.4g} s, and yours is {got:.4g}')
