@@ -8,6 +8,7 @@ help:
 	@echo "make test     environment, then everything that must hold"
 	@echo "make docs     the site, into _docs/"
 	@echo "make outputs  run the lessons and store what they show (ARGS='03 04' for some, ARGS=--changed for the changed)"
+	@echo "make bench    installs the peers, times this course beside them, writes bench/results/ (ARGS=--quick: shows that it runs)"
 	@echo "make clean    remove what was built (the environment stays; rm -r .venv removes it)"
 
 .venv/installed: settings.ini setup.py $(CONSTRAINTS)
@@ -19,7 +20,7 @@ help:
 lab: .venv/installed
 	.venv/bin/jupyter lab --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/index.ipynb $(ARGS)
 
-test: .venv/installed
+test: .venv/bench
 	$(RUN) tools/check.py $(ARGS)
 
 docs: .venv/installed
@@ -29,8 +30,16 @@ outputs: .venv/installed
 	$(RUN) tools/lessons.py $(ARGS)
 	.venv/bin/nbdev_clean
 
+.venv/bench: .venv/installed
+	$(RUN) -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[dev,bench]"
+	touch $@
+
+bench: .venv/bench
+	$(RUN) bench/speed.py $(ARGS)
+	$(RUN) bench/time_to_quality.py $(ARGS)
+
 clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help lab test docs outputs clean
+.PHONY: help lab test docs outputs bench clean

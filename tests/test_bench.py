@@ -144,7 +144,7 @@ def test_time_to_quality(tmp_path):
     assert row["seeds"] == result["seeds"] == [0] and row["asked"] == result["asked"] == 7
     check_seconds(row["fit_seconds"], 1)
     check_seconds(row["neg_elbo"], 1)
-    assert not row["all_under"] and not row["reached"] and row["neg_elbo"]["most"] > 100 and "MISSED" in output       # one epoch on 1,024 pictures
+    assert not row["all_under"] and row["reached"] is None and row["neg_elbo"]["most"] > 100 and "not judged" in output       # one epoch on 1,024 pictures
     assert row["runs"][0]["fit_seconds"] >= sum(row["runs"][0]["epoch_seconds"]) > 0
     assert {"python", "torch"} <= set(result["versions"])
 
@@ -155,6 +155,24 @@ def test_a_seed_over_the_bound_is_a_miss():
     assert good["all_under"] and good["reached"] and good["reached_in_training"]
     assert not over["all_under"] and not over["reached"] and not over["reached_in_training"]
     assert late["all_under"] and not late["reached"] and late["reached_in_training"]
+    alone = time_to_quality.row_of(runs([99], [5]), "cold", 7.0)
+    assert alone["all_under"] and alone["reached"] is None and alone["reached_in_training"] is None
+
+
+def test_every_seed_runs_cold_then_warm(monkeypatch):
+    "The warm run finds what the cold run of the same seed left, and each seed begins with an empty cache."
+    asked_for = []
+
+    def run(seed, device, switches, cache, quick):
+        asked_for.append((seed, switches["compile"], cache, os.listdir(cache)))
+        Path(cache, "compiled").touch()
+        return dict(seed=seed, fit_seconds=6.0, epoch_seconds=[1.0, 1.0], switches=str(switches["compile"]), neg_elbo=99.0 + seed / 10)
+    monkeypatch.setattr(time_to_quality, "fresh_process", run)
+    monkeypatch.setattr(peers, "bfloat16_is_slow", lambda device: True)
+    result = time_to_quality.measure(torch.device("cpu"))
+    assert [(r["switches"], r["cache"], r["seeds"]) for r in result["rows"]] == [("False", "no compilation", [0, 1, 2]), ("True", "cold", [0, 1, 2]), ("True", "warm", [0, 1, 2])]
+    assert [bool(there) for _, compiled, _, there in asked_for if compiled] == [False, True] * 3
+    assert all(r["reached"] and r["neg_elbo"]["values"] == [99.0, 99.1, 99.2] for r in result["rows"]) and str(time_to_quality.recipe["epochs"]) in result["protocol"]
 
 
 def test_gpu_bench_runs_on_the_cpu(tmp_path):
@@ -213,6 +231,18 @@ def test_stored_results_are_whole():
         result = json.loads(path.read_text(encoding="utf-8"))
         if result.get("bench") in ("speed", "time_to_quality", "gpu"):
             assert facts <= set(result) and result["quick"] is False and not result["commit"].endswith("unknown"), path.name
+
+
+def test_stored_page_shows_the_stored_results():
+    "A result that came after the page was run last is not on it: run `make outputs ARGS=results`."
+    nb = nbformat.read(root / "nbs" / "results.ipynb", as_version=4)
+    page = "".join("".join(o.get("data", {}).get("text/html", "")) for c in nb.cells if c.cell_type == "code" for o in c.outputs)
+    for path in common.results.glob("*.json"):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(result, dict) and result.get("bench") in ("speed", "time_to_quality"):
+            for row in result["rows"]:
+                assert row.get("name", row.get("switches")) in page, path.name
+            assert f'{result["date"][:10]}, commit <code>{result["commit"]}</code>' in page, path.name
 
 
 def shown(folder):

@@ -13,8 +13,8 @@ __all__ = ['CHECKSUM', 'ZEROS', 'available_devices', 'pick_device', 'threads_flu
            'sampled', 'first_bad_module', 'likely_cause', 'differences', 'fingerprint', 'Resumable', 'Watched',
            'OutOfMemory', 'memory_named', 'Tried', 'wait', 'Run']
 
-# %% ../nbs/94_engine.ipynb #5fc7454c
-import copy, ctypes, errno, hashlib, json, math, os, random, time, zlib
+# %% ../nbs/94_engine.ipynb #d30d4dfb
+import copy, ctypes, errno, hashlib, json, logging, math, os, random, time, zlib
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -236,7 +236,7 @@ def train_step(model, batch, # `(x, y)`
     descend(model, terms['loss'], optimizers, clip)
     return {name: term.detach() for name, term in terms.items()}
 
-# %% ../nbs/94_engine.ipynb #915512e2
+# %% ../nbs/94_engine.ipynb #c2828751
 def make_optimizers(model, # its `optimizers()`, where it has that, gives one optimizer or several
                     device): # a `torch.device`
     "The optimizers of `model`, their learning rates as 0-d tensors on `device`; Adam (Kingma and Ba 2015) unless the model has its own."
@@ -249,7 +249,7 @@ def make_optimizers(model, # its `optimizers()`, where it has that, gives one op
 def rates_as_tensors(optimizers, device):
     "Make every learning rate a 0-d tensor on `device`, so that a schedule can move it in place."
     for g in (g for o in optimizers for g in o.param_groups):
-        g['lr'] = torch.as_tensor(g['lr'], dtype=torch.float32).to(device)
+        g['lr'] = torch.tensor(float(g['lr']), dtype=torch.float32, device=device)      # each group its own
         if g.get('capturable') and device.type != 'cuda': g['capturable'] = False      # as it was on another device
 
 # %% ../nbs/94_engine.ipynb #845f084d
@@ -280,10 +280,11 @@ class Losses(nn.Module):
         with torch.autocast(self.device_type, torch.bfloat16) if self.half else nullcontext():
             return self.model.losses((x, y)) if eps is None else self.model.losses((x, y), eps=eps)
 
-# %% ../nbs/94_engine.ipynb #6b1c6d52
+# %% ../nbs/94_engine.ipynb #18a838e5
 def compiled(function):
     "`function` under `torch.compile`, for one shape of batch."
     options = dict(fallback_random=True)
+    logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)      # it warns of a missing CUDA, which nobody asked for
     skip = getattr(torch.compiler, 'skip_guard_on_inbuilt_nn_modules_unsafe', None)
     return torch.compile(function, dynamic=False, options=options | (dict(guard_filter_fn=skip) if skip else {}))
 
