@@ -322,7 +322,7 @@ class Captured:
         self.x, self.y, self.graph = x.clone(), y.clone(), torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph): self.terms = self.step(self.x, self.y)
 
-# %% ../nbs/94_engine.ipynb #e6ecb6c2
+# %% ../nbs/94_engine.ipynb #fb491385
 class Stepper:
     "`train_step` of one model, run as `switches` say. Called with a batch, it returns the terms as they were before the step. Raises `ValueError`."
     def __init__(self, model, optimizers,    # a list of torch optimizers
@@ -337,8 +337,8 @@ class Stepper:
         if switches.graphs and processes > 1: raise ValueError('graphs=True works in one process, and several train here: leave graphs at False or "auto"')
         self.losses = together(Losses(model, switches.precision, self.device), self.device) if processes > 1 else Losses(model, switches.precision, self.device)
         self.weights = [p for p in model.parameters() if p.requires_grad]
-        self.program = compiled(self.losses if processes > 1 else self.gradients) if switches.compile else None
-        self.recording = None
+        self.alone, self.traced, self.recording = processes == 1, set(), None
+        self.program = compiled(self.gradients if self.alone else self.losses) if switches.compile else None
 
     def gradients(self, x, y, eps=None): # forward and backward pass, as one program
         terms = self.losses(x, y, eps)
@@ -347,12 +347,14 @@ class Stepper:
 
     def step(self, x, y, eps=None, share=1.0):
         program = self.program if self.full is None or len(x) == self.full else None
-        if program is not None and group()[1] == 1:
-            with whole_step(): terms, gradients = program(x, y, eps)
+        traced = program is None or (eps is None) in self.traced             # what follows the code is wanted the first time alone
+        with nullcontext() if traced else whole_step(): terms = (self.losses if program is None else program)(x, y, eps)
+        if program is not None: self.traced.add(eps is None)
+        if program is not None and self.alone:
+            terms, gradients = terms
             for p, gradient in zip(self.weights, gradients): p.grad = gradient
             update(self.model, self.optimizers, self.clip)
             return terms
-        with nullcontext() if program is None else whole_step(): terms = (self.losses if program is None else program)(x, y, eps)
         descend(self.model, terms['loss'] * share if share != 1 else terms['loss'], self.optimizers, self.clip)
         return {name: term.detach() for name, term in terms.items()}
 
