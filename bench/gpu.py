@@ -76,7 +76,7 @@ def run_roofline(device, args):
     from vae_course import gpu
     from vae_course.engine import Switches
     large = device.type == "cuda"
-    rates = {name: gpu.matmul_rate(device, dtype, n=8192 if large else 512) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    rates = {name: gpu.matmul_rate(device, dtype, n=(4096, 8192) if large else 512) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
              if name == "fp32" or not peers.bfloat16_is_slow(device)}
     bandwidth = gpu.memory_bandwidth(device, 2048 if large else 64)
     rows = []

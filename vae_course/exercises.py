@@ -8,8 +8,11 @@ __all__ = ['WrongAnswer', 'Verdict', 'is_blank', 'exercise', 'given', 'matches',
            'check_draw_correlated', 'check_leave_one_out', 'check_round_through', 'check_gaussian_nll',
            'check_elbo_terms', 'check_effective_beta', 'check_mixture_prior', 'check_cyclical',
            'check_mean_over_examples', 'check_should_stop', 'check_careful_step', 'check_bits_per_dimension',
-           'check_active_units', 'check_importance_bound', 'check_effective_samples', 'check_intensity',
-           'PretendedDevice', 'check_timed', 'check_shard_weights', 'check_scaled_rate', 'check_all_reduce_seconds']
+           'check_active_units', 'check_importance_bound', 'check_effective_samples', 'a_number', 'check_beta_loss',
+           'check_free_bits', 'check_gap', 'check_one_hot', 'check_unseen_loss', 'check_conditional_bound',
+           'check_class_probabilities', 'check_straight_through', 'check_vq_terms', 'check_perplexity', 'check_fsq',
+           'check_intensity', 'PretendedDevice', 'check_timed', 'check_shard_weights', 'check_scaled_rate',
+           'check_waits_from']
 
 # %% ../nbs/93_exercises.ipynb #a90656e1
 import dis
@@ -512,6 +515,269 @@ def check_effective_samples(f): # `f(log_w)`
     far = torch.tensor([-100.0, -1000.0, -100.0, 0.0, 50.0, -2000.0, -100.0], dtype=torch.float64)
     if not torch.allclose(f(log_w + far), right): raise WrongAnswer('you pulled out the largest of all examples: each has its own, and beside one near −100 the weights of one near −1000 become 0')
 
+# %% ../nbs/93_exercises.ipynb #0e1cde0b
+import math
+import torch
+
+# %% ../nbs/93_exercises.ipynb #690761fd
+def a_number(got, what): # what the learner's function gave
+    "`got` as a float. Raises `WrongAnswer` when it is no single number."
+    if isinstance(got, torch.Tensor) and got.numel() != 1: raise WrongAnswer(f'you gave {got.numel()} values: {what} is one number')
+    return float(got)
+
+# %% ../nbs/93_exercises.ipynb #f3a158b9
+@exercise
+def check_beta_loss(f): # `f(reconstruction, kl, beta)`
+    "Lesson 06, exercise 1: the loss of a β-VAE, in nats per example."
+    g = torch.Generator().manual_seed(0)
+    rec, kl, beta = 50 + torch.randn(8, generator=g, dtype=torch.float64), torch.rand(8, 5, generator=g, dtype=torch.float64), 4.0
+    R, K = rec.mean().item(), kl.sum(1).mean().item()
+    got = f(rec, kl, beta)
+    if isinstance(got, torch.Tensor) and got.shape == (8,): raise WrongAnswer('you gave a loss for each example: average over the batch')
+    got = a_number(got, 'the loss')
+    wrong = [(beta*R + K, 'you weighed the reconstruction: β is the price of the KL'), (R + beta*K/5, 'you averaged the KL over the latents: it is a sum over them, and now weighs five times too little'),
+             (beta*(R + K), 'you weighed both terms: then β changes nothing but the learning rate'), (R - beta*K, 'you subtracted the KL: it is a cost'), (R + K/beta, 'you divided by β: a larger β makes the KL dearer'),
+             (R + K, 'you left β out: this is the −ELBO'), (8*(R + beta*K), 'you summed over the batch: average over the examples'), (R + 8*beta*K, 'you summed the KL over the batch: average over the examples')]
+    for value, why in wrong:
+        if abs(got - value) < 1e-6: raise WrongAnswer(why)
+    if abs(got - (R + beta*K)) > 1e-6: raise WrongAnswer(f'the loss is {R + beta*K:.4f} nats here, and your function gives {got:.4f}')
+    if abs(a_number(f(rec, kl, 0.5), 'the loss') - (R + 0.5*K)) > 1e-6: raise WrongAnswer('you use a β of your own: take the one that is given')
+
+# %% ../nbs/93_exercises.ipynb #6e0871f0
+@exercise
+def check_free_bits(f): # `f(kl, free)`
+    "Lesson 06, exercise 2: what is paid with free bits, in nats per example."
+    kl = torch.tensor([[0.0, 0.2, 3.0], [0.8, 0.0, 1.0]], dtype=torch.float64)      # means 0.4, 0.1, 2.0
+    got = a_number(f(kl, 0.3), 'what is paid')
+    wrong = [(2.5, 'you left out the free bits: a latent with less than `free` nats is charged `free`, whatever it uses, and so has no gradient'),
+             (kl.clamp(min=0.3).sum(1).mean().item(), 'you took the larger of the two for each example: the mean over the batch comes first'),
+             (2.4, 'you charged nothing for a latent below `free`: then the price jumps at `free`; the larger of the two does not'), ((kl.mean(0) - 0.3).clamp(min=0).sum().item(), 'you subtracted the free nats: the price then differs by a constant; take the larger of the two'),
+             (0.9, 'you took the smaller of the two: then the informative latents have no gradient'), (2.7 / 3, 'you averaged over the latents: it is a sum'), (max(2.5, 0.3), 'you gave the free nats to all latents together: each has its own')]
+    for value, why in wrong:
+        if abs(got - value) < 1e-6 and abs(value - 2.7) > 1e-6: raise WrongAnswer(why)
+    if abs(got - 2.7) > 1e-6: raise WrongAnswer(f'for latents with 0.4, 0.1 and 2 nats and 0.3 free, 0.4 + 0.3 + 2 = 2.7 is paid, and your function gives {got:.4f}')
+    kl.requires_grad_()
+    paid = f(kl, 0.3)
+    if not isinstance(paid, torch.Tensor) or not paid.requires_grad: raise WrongAnswer('your answer has no gradient: stay with tensors')
+    slope = torch.autograd.grad(paid, kl)[0].sum(0)
+    if not torch.allclose(slope, slope.new_tensor([1.0, 0.0, 1.0])): raise WrongAnswer('the gradient of a latent below `free` must be 0, and that of any other 1')
+
+# %% ../nbs/93_exercises.ipynb #506ddfb8
+@exercise
+def check_cyclical(f): # `f(t, cycles)`
+    "Lesson 06, exercise 3: a saw-tooth of β."
+    for cycles in (4, 3):
+        for t in (0.0, 0.05, 0.3, 0.6, 0.9):
+            got, right = a_number(f(t, cycles), 'β'), t * cycles % 1
+            if abs(got - right) < 1e-6: continue
+            if abs(got - min(1, t * cycles)) < 1e-6: raise WrongAnswer('you rise once and stay: fall back to 0 at the end of each cycle')
+            if abs(got - t) < 1e-6: raise WrongAnswer('you rise once over the whole run: there are `cycles` cycles in it')
+            if abs(got - t * cycles) < 1e-6: raise WrongAnswer('you pass 1: keep what is left after the whole cycles')
+            if abs(got - t % (1 / cycles)) < 1e-6: raise WrongAnswer('you rise to 1 / cycles only: each cycle goes up to 1')
+            if abs(got - (1 - right)) < 1e-6: raise WrongAnswer('you fall from 1 to 0: each cycle begins at 0 and rises')
+            if cycles == 3 and abs(got - t * 4 % 1) < 1e-6: raise WrongAnswer('you always have four cycles: take the number that is given')
+            raise WrongAnswer(f'at t = {t} with {cycles} cycles β is {right:.2f}, and your function gives {got:.2f}')
+
+# %% ../nbs/93_exercises.ipynb #7aee6938
+@exercise
+def check_gap(f): # `f(table, entropy)`
+    "Lesson 06, exercise 4: the mutual information gap."
+    table = torch.tensor([[0.9, 0.1], [0.3, 1.2], [0.1, 1.0], [0.0, 0.2]], dtype=torch.float64)
+    entropy = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    right = (0.6 / 1 + 0.2 / 2) / 2
+    got = f(table, entropy)
+    if isinstance(got, torch.Tensor) and got.numel() == 4: raise WrongAnswer('you compared the factors of each latent: the gap of a factor is between latents, down the column')
+    if isinstance(got, torch.Tensor) and got.numel() == 2: raise WrongAnswer('you gave a gap for each factor: the score is their mean')
+    got = a_number(got, 'the score')
+    wrong = [((0.6 + 0.2) / 2, 'you forgot the entropy: a factor of many values would count for more'), ((0.9 + 0.6) / 2, 'you took the largest alone: the second must know nothing, so subtract it'),
+             ((0.6 + 0.2) / 3, 'you divided the sum of the gaps by the sum of the entropies: each gap by its own, then the mean'), (0.6 + 0.1, 'you summed over the factors: take the mean'),
+             ((0.9 + 1.1 / 2) / 2, 'you subtracted the least, not the second')]
+    for value, why in wrong:
+        if abs(got - value) < 1e-6: raise WrongAnswer(why)
+    if abs(got - right) > 1e-6: raise WrongAnswer(f'the score of this table is {right:.4f}, and your function gives {got:.4f}')
+
+# %% ../nbs/93_exercises.ipynb #29659806
+import math
+import torch, torch.nn.functional as F
+import torch.distributions as D
+
+# %% ../nbs/93_exercises.ipynb #f2602564
+@exercise
+def check_one_hot(f): # `f(y, classes)`, `(B, classes)`
+    "Lesson 07, exercise 1: labels as rows, and a door for those out of range."
+    y = torch.tensor([2, 0, 3, 3])
+    got = given(f(y, 4))
+    right = F.one_hot(y, 4)
+    if got.shape == (4, 3) or got.shape == (4, 5): raise WrongAnswer(f'the labels of 4 classes are 0 to 3, and a row has 4 places: yours has {got.shape[1]}')
+    if got.shape == (4, 4) and matches(got, right.T): raise WrongAnswer('rows and columns are exchanged: one row for each example')
+    if got.shape != (4, 4): raise WrongAnswer(f'4 labels of 4 classes give the shape (4, 4): yours is {tuple(got.shape)}')
+    if any(matches(got, (y[:, None] == torch.arange(4) + shift).float()) or matches(got, right.roll(shift, 1)) for shift in (-1, 1)): raise WrongAnswer('off by one: label 0 belongs to the first place of the row')
+    if not matches(got, right): raise WrongAnswer(f'label 2 of 4 is 0 0 1 0, and you gave {got[0].tolist()}')
+    if got.dtype != torch.float32: raise WrongAnswer(f'the rows are {got.dtype}: a network needs float32')
+    if matches(given(f(torch.tensor([0, 0]), 3)), F.one_hot(torch.tensor([0, 0]), 1)): raise WrongAnswer('the width is that of `classes`, not of the largest label that happens to be there')
+    for bad, why in ((-1, 'a label of −1 stands for no label, and it got through: in Python an index of −1 is the last class'),
+                     (4, 'label 4 of 4 classes got through: they count from 0 to 3')):
+        try: f(torch.tensor([1, bad]), 4)
+        except ValueError: continue
+        except (IndexError, RuntimeError) as e: raise WrongAnswer(f'label {bad} of 4 classes raised {type(e).__name__}: raise a ValueError that says what is needed') from e
+        raise WrongAnswer(why)
+
+# %% ../nbs/93_exercises.ipynb #f003448e
+@exercise
+def check_unseen_loss(f): # `f(x, logits, seen)`, 0-d
+    "Lesson 07, exercise 2: the nats of the unseen pixels."
+    g = torch.Generator().manual_seed(0)
+    x, logits = (torch.rand(5, 1, 28, 28, generator=g) < .3).float(), torch.randn(5, 1, 28, 28, generator=g)
+    seen = torch.zeros(1, 28, 28)
+    seen[:, 14:, :14] = 1
+    each, n, hidden = F.binary_cross_entropy_with_logits(logits, x, reduction='none'), len(x), int((1 - seen).sum())
+    got = given(f(x, logits.requires_grad_(), seen))
+    per_example = (each * (1 - seen)).flatten(1).sum(1)
+    right = per_example.mean()
+    if matches(got, right): return
+    if matches(got, per_example): raise WrongAnswer('average over the examples: one number was asked for')
+    if matches(got, each.sum() / n): raise WrongAnswer('you counted the seen pixels, too: what was shown is no merit to predict')
+    if matches(got, (each * seen).sum() / n): raise WrongAnswer('you counted the seen pixels, and left out the unseen ones')
+    if matches(got, (each * (1 - seen)).mean()) or matches(got, right / hidden): raise WrongAnswer(f'you averaged over the pixels: sum over the {hidden} unseen ones, and average over the examples only')
+    if matches(got, right * n): raise WrongAnswer('you summed over the batch: a loss is the average over its examples')
+    if matches(got, -right): raise WrongAnswer('the sign is wrong: −log p was asked for')
+    masked = F.binary_cross_entropy_with_logits(logits * (1 - seen), x * (1 - seen), reduction='none').sum() / n
+    if matches(got, masked): raise WrongAnswer('you set the seen pixels to 0 before the loss: each then still costs log 2; multiply the cost of the pixels, not the pixels')
+    raise WrongAnswer(f'the unseen pixels cost {right:.3f} nats an example, and you gave {got.flatten()[0]:.3f} (shape {tuple(got.shape)})')
+
+# %% ../nbs/93_exercises.ipynb #50facb4e
+@exercise
+def check_conditional_bound(f): # `f(reconstruction, mu, logvar, prior_mu, prior_logvar)`, 0-d
+    "Lesson 07, exercise 3: −ELBO with a learned prior."
+    g = torch.Generator().manual_seed(0)
+    reconstruction, (mu, logvar, prior_mu, prior_logvar) = 90 + torch.randn(6, generator=g), torch.randn(4, 6, 3, generator=g)
+    normal = lambda m, v: D.Normal(m, (v / 2).exp())
+    kl = lambda a, b: D.kl_divergence(a, b)
+    q, p = normal(mu, logvar), normal(prior_mu, prior_logvar)
+    got = given(f(reconstruction, mu, logvar, prior_mu, prior_logvar))
+    right = (reconstruction + kl(q, p).sum(-1)).mean()
+    if matches(got, right): return
+    if matches(got, reconstruction + kl(q, p).sum(-1)): raise WrongAnswer('average over the examples: one number was asked for')
+    if matches(got, (reconstruction + kl(q, normal(0 * mu, 0 * mu)).sum(-1)).mean()): raise WrongAnswer('this is the KL to N(0, I): the prior was learned, take its mean and variance')
+    if matches(got, (reconstruction + kl(p, q).sum(-1)).mean()): raise WrongAnswer('the KL is the wrong way round: from q(z|x, c) to p(z|c), weighted by q')
+    if matches(got, (reconstruction - kl(q, p).sum(-1)).mean()): raise WrongAnswer('the sign of the KL is wrong: it is a price, and adds to −ELBO')
+    if matches(got, (reconstruction + kl(q, p).mean(-1)).mean()): raise WrongAnswer('you averaged over the latents: sum over them')
+    if matches(got, -right): raise WrongAnswer('the sign is wrong: −ELBO was asked for')
+    if matches(got, kl(q, p).sum(-1).mean()): raise WrongAnswer('the reconstruction is missing')
+    if matches(got, (reconstruction + kl(normal(mu, 2 * logvar), normal(prior_mu, 2 * prior_logvar)).sum(-1)).mean()): raise WrongAnswer('you took logvar for the logarithm of the standard deviation: it is that of the variance')
+    raise WrongAnswer(f'−ELBO is {right:.3f} nats, and you gave {got.flatten()[0]:.3f} (shape {tuple(got.shape)})')
+
+# %% ../nbs/93_exercises.ipynb #a1e77169
+@exercise
+def check_class_probabilities(f): # `f(neg_elbo, share)`, `(B, classes)`
+    "Lesson 07, exercise 4: p(c|x) by Bayes' rule."
+    g = torch.Generator().manual_seed(0)
+    small, large, share = torch.rand(5, 3, generator=g) * 2, 150 + 20 * torch.rand(5, 3, generator=g), torch.tensor([.5, .3, .2])
+    right = (share.log() - small).softmax(-1)
+    got = given(f(small, share))
+    if got.shape == right.shape and matches(got, (share.log() + small).softmax(-1)): raise WrongAnswer('the sign is wrong: a class with a high −ELBO explains the picture badly')
+    if matches(got, (-small).softmax(-1)): raise WrongAnswer('you left out the share of the classes: a rare class needs better evidence')
+    if matches(got, (share - small).softmax(-1)): raise WrongAnswer('you added the share itself: beside a log-probability belongs its logarithm')
+    if matches(got, share * (-small).exp()): raise WrongAnswer('the rows do not add up to 1: divide by their sum')
+    if matches(got, (share.log() - small).log_softmax(-1)): raise WrongAnswer('these are the logarithms: the probabilities were asked for')
+    if matches(got, (share.log() - small).softmax(0)): raise WrongAnswer('you divided by the sum over the examples: the classes of one example add up to 1')
+    if not matches(got, right): raise WrongAnswer(f'the first row is {[round(v, 3) for v in right[0].tolist()]}, and you gave {[round(v, 3) for v in got.flatten()[:3].tolist()]} (shape {tuple(got.shape)})')
+    if not given(f(large, share)).isfinite().all() or not matches(given(f(large, share)), (share.log() - large).softmax(-1)):
+        raise WrongAnswer('with −ELBO of 150 nats exp gives 0 for every class, and 0/0: subtract the largest exponent first, as `softmax` does')
+
+# %% ../nbs/93_exercises.ipynb #59075492
+import math
+import torch
+
+# %% ../nbs/93_exercises.ipynb #da2e073c
+@exercise
+def check_straight_through(f): # `f(z, e)`
+    "Lesson 08, exercise 1: the value of `e`, the gradient of `z`."
+    g = torch.Generator().manual_seed(0)
+    z, e, w = (torch.randn(5, 3, generator=g) for _ in range(3))
+    z, e = z.requires_grad_(), e.requires_grad_()
+    got = f(z, e)
+    if not isinstance(got, torch.Tensor) or got.shape != z.shape: raise WrongAnswer('give a tensor of the shape of z')
+    if torch.allclose(got, z): raise WrongAnswer('the value is that of z: nothing was quantized; the decoder must see e')
+    if torch.allclose(got, z + e): raise WrongAnswer('you added e to z: take z away again, without its gradient')
+    if not torch.allclose(got, e, atol=1e-5): raise WrongAnswer('the value is not e: the decoder must see the entries of the codebook')
+    if not got.requires_grad: raise WrongAnswer('the gradient is blocked: nothing of z is left in your answer, and the encoder will never learn')
+    to_z, to_e = torch.autograd.grad((w * got).sum(), (z, e), allow_unused=True)
+    if to_z is None or not to_z.any(): raise WrongAnswer('the gradient is blocked on its way to z: the encoder will never learn')
+    if torch.allclose(to_z, 2 * w): raise WrongAnswer('the gradient is doubled: z counts twice; detach one of the two')
+    if torch.allclose(to_z, -w): raise WrongAnswer('the gradient is turned around: z stands with a minus')
+    if not torch.allclose(to_z, w): raise WrongAnswer('the gradient that reaches z is not the one that came: it must pass as it is')
+    if to_e is not None and to_e.any(): raise WrongAnswer('the gradient reaches e as well: here the codebook must not move; its own loss moves it')
+
+# %% ../nbs/93_exercises.ipynb #6e470689
+@exercise
+def check_vq_terms(f): # `f(z, e)`
+    "Lesson 08, exercise 2: the codebook loss and the commitment, by whom they move."
+    g = torch.Generator().manual_seed(0)
+    z, e = (torch.randn(4, 3, 2, 5, generator=g).requires_grad_() for _ in range(2))
+    right, got = (z - e).detach().square().flatten(1).sum(1).mean(), f(z, e)
+    if not isinstance(got, tuple) or len(got) != 2: raise WrongAnswer('give two numbers: `(codebook, commitment)`')
+    for name, value in zip(('codebook loss', 'commitment'), got):
+        value = value.detach()
+        if value.dim(): raise WrongAnswer(f'your {name} has the shape {tuple(value.shape)}: sum over each example, average over the batch')
+        if torch.isclose(value, right / 30): raise WrongAnswer(f'you averaged over the dimensions of the {name}: it is 30 times too small here, and beside a reconstruction in nats it would count for nothing')
+        if torch.isclose(value, right * 4): raise WrongAnswer(f'you summed the {name} over the batch: average over it, or the learning rate depends on the batch size')
+        if torch.isclose(value, right / 4): raise WrongAnswer(f'your {name} is multiplied by ¼: leave β to the sum of the terms')
+        if not torch.isclose(value, right): raise WrongAnswer(f'the {name} should be {right:.4f} here, and yours is {value:.4f}')
+    moves = [[g is not None and bool(g.any()) for g in (torch.autograd.grad(v, (z, e), allow_unused=True, retain_graph=True) if v.requires_grad else (None, None))] for v in got]
+    if moves == [[True, False], [False, True]]: raise WrongAnswer('you swapped the terms: the codebook loss moves e, so z is detached in it; the commitment moves z')
+    if [False, False] in moves: raise WrongAnswer('one of your terms moves nothing: detach one of the two, not both')
+    if [True, True] in moves: raise WrongAnswer('one of your terms moves both z and e: detach the one that must stand still')
+    if moves != [[False, True], [True, False]]: raise WrongAnswer('both terms move the same one: the codebook loss moves e, the commitment moves z')
+    expected = 2 * (e - z).detach() / 4
+    if not torch.allclose(torch.autograd.grad(got[0], e)[0], expected): raise WrongAnswer('the gradient of the codebook loss is not that of a squared distance')
+    if not torch.allclose(torch.autograd.grad(got[1], z)[0], -expected): raise WrongAnswer('the gradient of the commitment is not that of a squared distance')
+
+# %% ../nbs/93_exercises.ipynb #cf86f909
+@exercise
+def check_perplexity(f): # `f(codes, n_codes)`
+    "Lesson 08, exercise 3: how many equally frequent codes would be as varied."
+    def number(*a): return float(f(*a))
+    codes = torch.tensor([[0, 0, 0, 1], [0, 2, 1, 0]])                        # 5, 2 and 1 of 8
+    share = torch.tensor([5., 2., 1.]) / 8
+    entropy = -(share * share.log()).sum().item()
+    def near(a, b): return abs(a - b) < 1e-4 * max(1, abs(b))
+    got = number(codes, 3)
+    if near(got, entropy): raise WrongAnswer('you gave the entropy in nats: perplexity is its exponential')
+    if near(got, entropy / math.log(2)): raise WrongAnswer('you gave the entropy in bits: perplexity is 2 to that power')
+    if near(got, math.exp(entropy / math.log(2))): raise WrongAnswer('you took the entropy in bits and raised e to it: use one base for both')
+    if near(got, 2**entropy): raise WrongAnswer('you took the entropy in nats and raised 2 to it: use one base for both')
+    if near(got, math.exp(-entropy)): raise WrongAnswer('your sign is turned: the entropy is −Σ p log p, and is never negative')
+    if near(got, math.exp(entropy / 3)): raise WrongAnswer('you averaged over the codes: the entropy is a sum')
+    if near(got, 3): raise WrongAnswer('you counted the codes that occur: perplexity weighs how often they do')
+    if not near(got, math.exp(entropy)): raise WrongAnswer(f'the perplexity here is {math.exp(entropy):.4f}, and your function gives {got:.4f}')
+    got = number(codes, 10)
+    if math.isnan(got): raise WrongAnswer('a code that never occurs made it NaN: 0 · log 0 is 0 here; `torch.special.entr` knows')
+    if not near(got, math.exp(entropy)): raise WrongAnswer('codes that never occur changed the perplexity: they add nothing to the entropy')
+    if not near(number(torch.arange(6).repeat(4), 6), 6): raise WrongAnswer('six codes that occur equally often have a perplexity of 6')
+
+# %% ../nbs/93_exercises.ipynb #9544df1a
+@exercise
+def check_fsq(f): # `f(z, levels)`
+    "Lesson 08, exercise 4: finite scalar quantization."
+    g = torch.Generator().manual_seed(0)
+    for levels in (5, 3, 9):
+        z = (2 * torch.randn(200, 3, generator=g)).requires_grad_()
+        half, squashed = (levels - 1) / 2, torch.tanh(z.detach())
+        right, got = (squashed * half).round() / half, f(z, levels)
+        if not isinstance(got, torch.Tensor) or got.shape != z.shape: raise WrongAnswer('give a tensor of the shape of z')
+        value = got.detach()
+        if torch.allclose(value, squashed): raise WrongAnswer('you squashed and did not round: every number is a level of its own')
+        if half > 1 and torch.allclose(value, right * half): raise WrongAnswer('your levels are whole numbers: divide by half of levels − 1 again, so that they end at −1 and 1')
+        if torch.allclose(value, (squashed * levels).round() / levels) or len(value.unique()) == 2 * levels + 1: raise WrongAnswer(f'you made {2 * levels + 1} levels of {levels}: from −1 to 1 there are levels − 1 steps, half of them on either side')
+        if value.abs().max() > 1 + 1e-5: raise WrongAnswer('your levels go beyond −1 and 1: squash with tanh before rounding')
+        if not torch.allclose(value, right, atol=1e-5): raise WrongAnswer(f'with {levels} levels tanh(z) goes to the nearest of {levels} even steps from −1 to 1: {squashed[0, 0]:.3f} to {right[0, 0]:.3f}, and yours is {value[0, 0]:.3f}')
+        grad = torch.autograd.grad(got.sum(), z)[0] if got.requires_grad else torch.zeros_like(z)
+        if not grad.any(): raise WrongAnswer('the gradient is blocked: rounding has the derivative 0, so pass the gradient around it')
+        if torch.allclose(grad, torch.ones_like(z)): raise WrongAnswer('the gradient passes around tanh as well: only the rounding is skipped')
+        if torch.allclose(grad, half * (1 - squashed**2)) and half != 1: raise WrongAnswer('the gradient was multiplied by half of levels − 1 and not divided again')
+        if not torch.allclose(grad, 1 - squashed**2, atol=1e-5): raise WrongAnswer('the gradient should be that of tanh, 1 − tanh²')
+
 # %% ../nbs/93_exercises.ipynb #a3e9868f
 @exercise
 def check_intensity(f): # `f(batch_size, inputs, outputs, size)`
@@ -562,24 +828,25 @@ def check_timed(f): # `f(action, wait, clock, calls)`
         if got > right: raise WrongAnswer('the first call was still being worked on when the clock started: `wait()` before you read it the first time')
         raise WrongAnswer(f'a device that takes 3 s a call, asked {calls} times, one second each, needs {right:.2f} s a call, and you measured {got:.2f}')
 
-# %% ../nbs/93_exercises.ipynb #6046a1fd
+# %% ../nbs/93_exercises.ipynb #fc99bead
 @exercise
 def check_shard_weights(f): # `f(sizes)`, a list of numbers
     "Lesson 17, exercise 3: what makes the plain mean over processes the mean over examples."
     for sizes in ([10, 2], [43, 43, 42], [5, 1, 1, 1]):
         right, got = [s * len(sizes) / sum(sizes) for s in sizes], f(list(sizes))
         if got is None: raise WrongAnswer('your function returned None: did you forget `return`?')
-        got = [float(v) for v in got] if hasattr(got, '__len__') else [float(got)]
+        if not isinstance(got, (list, tuple)): raise WrongAnswer(f'give a list of numbers, one for each process: this is a {type(got).__name__}')
+        got = [float(v) for v in got]
         if len(got) != len(sizes): raise WrongAnswer(f'you gave {len(got)} numbers for {len(sizes)} processes: each needs its own')
         def matches(values): return all(abs(a - b) < 1e-6 * max(1, abs(b)) for a, b in zip(got, values))
         if matches(right): continue
-        if matches([s / sum(sizes) for s in sizes]): raise WrongAnswer(f'these are the shares, right for a sum over the processes; DDP takes their mean and so divides by {len(sizes)}: multiply it back')
+        if matches([s / sum(sizes) for s in sizes]): raise WrongAnswer(f'these are the shares, right for a sum over the processes; DDP takes their mean and so also divides by the number of processes, here {len(sizes)}: multiply by it')
         if matches([1] * len(sizes)): raise WrongAnswer(f'with equal factors an example of the smallest part weighs {max(sizes) / min(sizes):.3g} times as much as one of the largest')
         if matches([sum(sizes) / s / len(sizes) for s in sizes]): raise WrongAnswer('you turned it over: the process with more examples must count for more')
         if matches(sizes): raise WrongAnswer('these are the sizes themselves: the factors must have mean 1, or the gradient grows with the batch')
         raise WrongAnswer(f'for {sizes} examples the factors are {[round(v, 3) for v in right]}, and yours are {[round(v, 3) for v in got]}')
 
-# %% ../nbs/93_exercises.ipynb #d8fdae52
+# %% ../nbs/93_exercises.ipynb #9fca8517
 @exercise
 def check_scaled_rate(f): # `f(step, lr, processes, warm)`
     "Lesson 17, exercise 4: linear scaling with warm-up."
@@ -589,31 +856,30 @@ def check_scaled_rate(f): # `f(step, lr, processes, warm)`
             if got is None: raise WrongAnswer('your function returned None: did you forget `return`?')
             got = float(got)
             def matches(value): return abs(got - value) < 1e-9 + 1e-6 * abs(value)
-            where = f'(step {step}, lr={lr}, processes={n}, warm={warm})'
+            asked = f'step={step}, lr={lr}, processes={n}, warm={warm}: '
             if matches(right): continue
-            if matches(lr * n * min(1, step / warm)): raise WrongAnswer(f'you begin at 0: the rise begins at the rate that one process would have {where}')
-            if matches(lr * (1 + (n - 1) * step / warm)): raise WrongAnswer(f'the rate goes on rising: after `warm` steps it stays {where}')
-            if matches(lr * n): raise WrongAnswer(f'the warm-up is missing: the full rate comes after `warm` steps {where}')
-            if matches(lr): raise WrongAnswer(f'the rate is not scaled: {n} processes make the batch {n} times as large {where}')
-            if matches(lr * (1 + n * min(1, step / warm))): raise WrongAnswer(f'you end at {n + 1} times the rate: the rise is from 1 to {n}, which is {n - 1} {where}')
-            raise WrongAnswer(f'the rate is {right:.4g}, and yours is {got:.4g} {where}')
+            if matches(lr * n * min(1, step / warm)): raise WrongAnswer(f'{asked}you begin at 0: the rise begins at the rate that one process would have')
+            if matches(lr * (1 + (n - 1) * step / warm)): raise WrongAnswer(f'{asked}the rate goes on rising: after `warm` steps it stays')
+            if matches(lr * n): raise WrongAnswer(f'{asked}the warm-up is missing: the full rate comes after `warm` steps')
+            if matches(lr): raise WrongAnswer(f'{asked}the rate is not scaled: {n} processes make the batch {n} times as large')
+            if matches(lr * (1 + n * min(1, step / warm))): raise WrongAnswer(f'{asked}you end at {n + 1} times the rate: the rise is from 1 to {n}, which is {n - 1}')
+            raise WrongAnswer(f'{asked}the rate is {right:.4g}, and yours is {got:.4g}')
 
-# %% ../nbs/93_exercises.ipynb #ff4b1d9d
+# %% ../nbs/93_exercises.ipynb #8e990004
 @exercise
-def check_all_reduce_seconds(f): # `f(parameters, processes, bandwidth, latency)`
-    "Lesson 17, exercise 5: seconds of a ring all-reduce."
-    for P, n, bandwidth, latency in ((1_000_000, 4, 1e9, 1e-3), (652_824, 1000, 25e9, 5e-6), (10_000, 2, 1e6, .5), (5000, 1, 1e9, 1.)):
-        rounds, piece = 2 * (n - 1), 4 * P / n
-        right, got = rounds * (latency + piece / bandwidth), f(P, n, bandwidth, latency)
+def check_waits_from(f): # `f(flops, parameters, gpu_rate, network, latency)`
+    "Lesson 17, exercise 5: the least number of GPUs whose exchange takes longer than their arithmetic."
+    def least(holds): return next((n for n in range(1, 10_000) if holds(n)), None)
+    for T, G, latency in ((10, .1, .01), (2.1e-5, 1.04e-4, 5e-6), (1, .1, .01)):       # seconds: all arithmetic, the whole gradient sent once, a round's beginning
+        right, got = least(lambda n: 2 * (n - 1) * (latency + G / n) > T / n), f(T * 1e12, G * 1e9 / 4, 1e12, 1e9, latency)
         if got is None: raise WrongAnswer('your function returned None: did you forget `return`?')
         got = float(got)
-        def matches(value): return abs(got - value) < 1e-12 + 1e-6 * abs(value)
-        if matches(right): continue
-        if n == 1: raise WrongAnswer('a single process has nobody to send to: its all-reduce takes no time')
-        if matches(rounds * (latency + piece / 4 / bandwidth)): raise WrongAnswer('you sent numbers, not bytes: a number has 4')
-        if matches(right / 2): raise WrongAnswer('you went around once: n − 1 rounds to add up, and n − 1 more to pass the sums around')
-        if matches(rounds * (latency + 4 * P / bandwidth)): raise WrongAnswer('you sent the whole gradient in every round: a round passes one of n pieces')
-        if matches(latency + rounds * piece / bandwidth): raise WrongAnswer('you counted the latency once: every round has its own, and with many processes that is nearly all of the time')
-        if matches(rounds * piece / bandwidth): raise WrongAnswer('you left out the latency')
-        if matches(2 * n * (latency + piece / bandwidth)): raise WrongAnswer('you counted n rounds where there are n − 1: a process does not send its piece to itself')
-        raise WrongAnswer(f'for {P:,} parameters, {n} processes, {bandwidth:g} bytes a second and a latency of {latency:g} s it is {right:.4g} s, and yours is {got:.4g}')
+        if got == right: continue
+        if got == right - 1: raise WrongAnswer('with one GPU fewer than asked for, the arithmetic still takes longer')
+        if got == least(lambda n: 2 * (n - 1) * (latency + G / n) > T): raise WrongAnswer('you gave every GPU all of the arithmetic: of n GPUs each has an n-th')
+        if got == least(lambda n: 2 * (n - 1) * (latency + G) > T / n): raise WrongAnswer('you sent the whole gradient in every round: a round passes one of n pieces')
+        if got == least(lambda n: (n - 1) * (latency + G / n) > T / n): raise WrongAnswer('you went around once: n − 1 rounds to add up, and n − 1 more to pass the sums around')
+        if got == least(lambda n: latency + 2 * (n - 1) * G / n > T / n): raise WrongAnswer('you counted the latency once: every round has its own')
+        if got == least(lambda n: 2 * (n - 1) * G / n > T / n): raise WrongAnswer('you left out the latency: every round has its own')
+        if got == least(lambda n: 2 * (n - 1) * (latency + G / 4 / n) > T / n): raise WrongAnswer('you sent numbers, not bytes: a number has 4')
+        raise WrongAnswer(f'for {T:.3g} s of arithmetic in all, {G:.3g} s to send the whole gradient once and a latency of {latency:g} s it is {right}, and yours is {got:g}')

@@ -61,7 +61,7 @@ def timed(action, wait, clock, calls=10):
     ("check_shard_weights", """
 def shard_weights(sizes):
     return [size / sum(sizes) for size in sizes]
-""", "multiply it back"),
+""", "multiply by it"),
     ("check_shard_weights", """
 def shard_weights(sizes):
     return [1.0 for size in sizes]
@@ -70,6 +70,11 @@ def shard_weights(sizes):
 def shard_weights(sizes):
     return [sum(sizes) / size / len(sizes) for size in sizes]
 """, "turned it over"),
+    ("check_shard_weights", """
+def shard_weights(sizes):
+    import torch
+    return torch.tensor(sizes) * len(sizes) / sum(sizes)
+""", "give a list"),
     ("check_scaled_rate", """
 def scaled_rate(step, lr, processes, warm):
     return lr * processes * min(1, step / warm)
@@ -82,16 +87,46 @@ def scaled_rate(step, lr, processes, warm):
 def scaled_rate(step, lr, processes, warm):
     return lr * (1 + (processes - 1) * step / warm)
 """, "goes on rising"),
-    ("check_all_reduce_seconds", """
-def all_reduce_seconds(parameters, processes, bandwidth, latency):
-    return 2 * (processes - 1) * (latency + 4 * parameters / bandwidth)
+    ("check_waits_from", """
+def waits_from(flops, parameters, gpu_rate, network, latency):
+    n = 1
+    while 2 * (n - 1) * (latency + 4 * parameters / n / network) <= flops / gpu_rate: n += 1
+    return n
+""", "an n-th"),
+    ("check_waits_from", """
+def waits_from(flops, parameters, gpu_rate, network, latency):
+    n = 1
+    while 2 * (n - 1) * (latency + 4 * parameters / network) <= flops / n / gpu_rate: n += 1
+    return n
 """, "whole gradient in every round"),
-    ("check_all_reduce_seconds", """
-def all_reduce_seconds(parameters, processes, bandwidth, latency):
-    return latency + 2 * (processes - 1) * 4 * parameters / processes / bandwidth
-""", "latency once"),
-    ("check_all_reduce_seconds", """
-def all_reduce_seconds(parameters, processes, bandwidth, latency):
-    return (processes - 1) * (latency + 4 * parameters / processes / bandwidth)
+    ("check_waits_from", """
+def waits_from(flops, parameters, gpu_rate, network, latency):
+    n = 1
+    while (n - 1) * (latency + 4 * parameters / n / network) <= flops / n / gpu_rate: n += 1
+    return n
 """, "around once"),
+    ("check_waits_from", """
+def waits_from(flops, parameters, gpu_rate, network, latency):
+    n = 1
+    while latency + 2 * (n - 1) * 4 * parameters / n / network <= flops / n / gpu_rate: n += 1
+    return n
+""", "latency once"),
+    ("check_waits_from", """
+def waits_from(flops, parameters, gpu_rate, network, latency):
+    n = 1
+    while 2 * (n - 1) * 4 * parameters / n / network <= flops / n / gpu_rate: n += 1
+    return n
+""", "left out the latency"),
+    ("check_waits_from", """
+def waits_from(flops, parameters, gpu_rate, network, latency):
+    n = 1
+    while 2 * (n - 1) * (latency + parameters / n / network) <= flops / n / gpu_rate: n += 1
+    return n
+""", "not bytes"),
+    ("check_waits_from", """
+def waits_from(flops, parameters, gpu_rate, network, latency):
+    n = 1
+    while 2 * n * (latency + 4 * parameters / (n + 1) / network) <= flops / (n + 1) / gpu_rate: n += 1
+    return n
+""", "one GPU fewer"),
 ]
