@@ -313,7 +313,7 @@ def train(a): # words of the command
             history = trained(a, model, prepared, out, rank, world, device)
             if rank == 0: finish(model, prepared, out, settings, history, device, world)
 
-# %% ../nbs/96_cli.ipynb #cff98fdd
+# %% ../nbs/96_cli.ipynb #580249fe
 SWITCH = dict(auto='auto', on=True, off=False)
 
 def trained(a, model, prepared, out, rank, world, device): # words of the command and what was made of them
@@ -328,10 +328,12 @@ def trained(a, model, prepared, out, rank, world, device): # words of the comman
 
 def finish(model, prepared, out, settings, history, device, world): # all on rank 0
     "Test, print, and write `model.safetensors` and `run.json`."
+    trained = dict(device=str(device), processes=world, switches=str(history.switches), trial={k: v if math.isfinite(v) else None for k, v in history.trial.items()}, versions=versions())
+    before = read_run(out)
+    if before.get('history') == history.rows: trained = {k: before[k] for k in trained}       # finished before: nothing was trained now
     found = tested(model, prepared, device)
     save_model(model, out/'model.safetensors')
-    write_run(out, dict(settings=settings, test=found, device=str(device), processes=world, switches=str(history.switches), trial={k: v if math.isfinite(v) else None for k, v in history.trial.items()},
-                        versions=versions(), history=history.rows))
+    write_run(out, dict(settings=settings, test=found, **trained, history=history.rows))
     print(in_words(found))
     print(f'{len(history)} epochs, {sum(history["seconds"]):.0f} s of training ({history.switches}). In {out}: model.safetensors, run.json, and the checkpoint run.safetensors')
 

@@ -9,10 +9,11 @@ __all__ = ['idx_files', 'static_address', 'static_rows', 'loaders', 'DataError',
            'first_that_works', 'read_amat', 'load_static', 'read_static', 'load_digits', 'load', 'as_inputs',
            'whole_numbers', 'as_labels', 'class_names', 'from_arrays', 'as_picture', 'picture_files', 'from_folder']
 
-# %% ../nbs/90_data.ipynb #39da40eb
+# %% ../nbs/90_data.ipynb #e27c8945
 import gzip, importlib.util, math, os, socket, tempfile, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import index
 from http.client import HTTPException
 from pathlib import Path
 import numpy as np, torch
@@ -114,7 +115,7 @@ def on_device(generator, device): # a CPU generator or None, and a `torch.device
     if generator is None or device.type == 'cpu': return generator
     return torch.Generator(device).manual_seed(torch.randint(2**62, (1,), generator=generator).item())
 
-# %% ../nbs/90_data.ipynb #9ed6adab
+# %% ../nbs/90_data.ipynb #75579873
 def as_example(item): # what a data set gives for one index
     "A picture `(C, H, W)`, uint8 or float32, and its label (−1 when it has none). Raises `DataError`."
     picture, label = (item[0], item[1]) if isinstance(item, (tuple, list)) and len(item) > 1 else (item[0] if isinstance(item, (tuple, list)) else item, -1)
@@ -123,7 +124,8 @@ def as_example(item): # what a data set gives for one index
         picture = picture[None] if picture.dim() == 2 else picture.movedim(-1, 0) if picture.dim() == 3 else picture
     if picture.dtype not in (torch.uint8, torch.float32):
         raise DataError(f'got a picture of type {picture.dtype}: the data set must give uint8 (0…255), float32 in [0, 1], or PIL images')
-    return picture, label if isinstance(label, int) else int(label) if isinstance(label, torch.Tensor) and label.numel() == 1 else -1
+    try: return picture, index(label)      # whole numbers of any kind
+    except TypeError: return picture, -1
 
 def as_batch(items): # what a data set gives for several indices
     "`(x, y)` of one batch, checked. Raises `DataError`."

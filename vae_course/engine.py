@@ -13,10 +13,11 @@ __all__ = ['CHECKSUM', 'ZEROS', 'available_devices', 'pick_device', 'threads_flu
            'sampled', 'first_bad_module', 'likely_cause', 'differences', 'fingerprint', 'Resumable', 'Watched',
            'OutOfMemory', 'memory_named', 'Tried', 'wait', 'Run']
 
-# %% ../nbs/94_engine.ipynb #d30d4dfb
-import copy, ctypes, errno, hashlib, json, logging, math, os, random, time, zlib
+# %% ../nbs/94_engine.ipynb #0ca548f5
+import copy, ctypes, errno, hashlib, json, logging, math, os, random, time, warnings, zlib
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from inspect import signature
 from pathlib import Path
 import numpy as np, torch
 from torch import nn
@@ -201,15 +202,19 @@ def set_random_state(state): # what `random_state` returned
     if state['cuda'] and len(state['cuda']) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state['cuda'])
     if state['mps'] is not None and torch.backends.mps.is_available(): torch.mps.set_rng_state(state['mps'])
 
-# %% ../nbs/94_engine.ipynb #e8649a8e
+# %% ../nbs/94_engine.ipynb #33eeb23a
 @contextmanager
 def seeded(seed, # whole number, or None to do nothing
            device=None): # a `torch.device` besides the CPU
     "Draw torch's random numbers from `seed` inside; outside they go on as if nothing had been drawn."
     if seed is None: yield; return
-    with torch.random.fork_rng([device] if device is not None and device.type == 'cuda' else []):
-        torch.manual_seed(seed)
-        yield
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None       # which fork_rng leaves out
+    try:
+        with torch.random.fork_rng([device] if device is not None and device.type == 'cuda' else []):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        if mps is not None: torch.mps.set_rng_state(mps)
 
 # %% ../nbs/94_engine.ipynb #f4a026f7
 def descend(model, loss, # a 0-d tensor
@@ -280,13 +285,13 @@ class Losses(nn.Module):
         with torch.autocast(self.device_type, torch.bfloat16) if self.half else nullcontext():
             return self.model.losses((x, y)) if eps is None else self.model.losses((x, y), eps=eps)
 
-# %% ../nbs/94_engine.ipynb #18a838e5
+# %% ../nbs/94_engine.ipynb #fe7883bf
 def compiled(function):
     "`function` under `torch.compile`, for one shape of batch."
-    options = dict(fallback_random=True)
     logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)      # it warns of a missing CUDA, which nobody asked for
-    skip = getattr(torch.compiler, 'skip_guard_on_inbuilt_nn_modules_unsafe', None)
-    return torch.compile(function, dynamic=False, options=options | (dict(guard_filter_fn=skip) if skip else {}))
+    apart, options = 'isolate_recompiles' in signature(torch.compile).parameters, dict(fallback_random=True)
+    if apart: options['guard_filter_fn'] = torch.compiler.skip_guard_on_inbuilt_nn_modules_unsafe
+    return torch.compile(function, dynamic=False, options=options, **(dict(isolate_recompiles=True) if apart else {}))
 
 @contextmanager
 def whole_step():
@@ -298,7 +303,7 @@ def whole_step():
     except (exc.TorchDynamoException, InductorError) as e:
         raise RuntimeError(f'this step cannot be compiled here: {(str(e).strip() or type(e).__name__).splitlines()[0]}. `torch.compile` needs a C++ compiler such as gcc; without it, train with compile=False') from e
 
-# %% ../nbs/94_engine.ipynb #93d12207
+# %% ../nbs/94_engine.ipynb #9f7683bc
 class Captured:
     "A step recorded as a CUDA graph after three ordinary ones, and replayed from then on; every one of them trains."
     def __init__(self, step): # takes x and y, gives a dict of tensors
@@ -320,9 +325,9 @@ class Captured:
     def record(self, x, y):
         "Record the step; recording does not run it."
         self.x, self.y, self.graph = x.clone(), y.clone(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph): self.terms = self.step(self.x, self.y)
+        with torch.cuda.graph(self.graph, capture_error_mode='thread_local'): self.terms = self.step(self.x, self.y)
 
-# %% ../nbs/94_engine.ipynb #fb491385
+# %% ../nbs/94_engine.ipynb #51d86622
 class Stepper:
     "`train_step` of one model, run as `switches` say. Called with a batch, it returns the terms as they were before the step. Raises `ValueError`."
     def __init__(self, model, optimizers,    # a list of torch optimizers
@@ -368,7 +373,10 @@ class Stepper:
         x, y = batch
         if not self.switches.graphs or eps is not None or len(x) != self.full: return self.step(x, y, eps, share)
         if self.recording is None:
-            for g in (g for o in self.optimizers for g in o.param_groups if 'capturable' in g): g['capturable'] = True       # counts its steps on the device
+            for o in self.optimizers:
+                for g in (g for g in o.param_groups if 'capturable' in g): g['capturable'] = True       # counts its steps on the device
+                for p, kept in o.state.items():
+                    if isinstance(kept.get('step'), torch.Tensor): kept['step'] = kept['step'].to(p.device)       # where an ordinary step left it on the CPU
             self.recording = Captured(self.step)
         return self.recording(x, y)
 
@@ -405,11 +413,12 @@ def share(batches, i, size): # a `Batches` or `Stream`, the number of a batch, a
     processes = group()[1]
     return size * processes / batches.size(i) if processes > 1 and hasattr(batches, 'size') else 1.0
 
-# %% ../nbs/94_engine.ipynb #a6af04ee
+# %% ../nbs/94_engine.ipynb #a9d9bf43
 def together(losses, device): # a module whose `forward` gives the terms
     "`losses`, with its gradients averaged over the processes (Li et al. 2020)."
     from torch.nn.parallel import DistributedDataParallel
-    return DistributedDataParallel(losses, device_ids=[device] if device.type == 'cuda' else None)
+    warnings.filterwarnings('ignore', '.*find_unused_parameters=True.*')         # the model may have weights that no loss uses; most have none
+    return DistributedDataParallel(losses, device_ids=[device] if device.type == 'cuda' else None, find_unused_parameters=True)
 
 def over_processes(rows, # a row of terms for each batch
                    sizes): # examples in each
@@ -659,14 +668,14 @@ class Resumable:
         self.restore(state)
         self.history.rows[:], self.best, self.kept = state['history'], state['best'], state.get('switches')
 
-# %% ../nbs/94_engine.ipynb #e3779bb5
+# %% ../nbs/94_engine.ipynb #2fba0313
 class Watched:
     "The part of a `Run` that finds out where a NaN came from."
     @contextmanager
     def watch(self):
         "Around one epoch: when a term is not finite, go back to its beginning, find the step again, and name the likely cause."
         self.deal_random_numbers()
-        start = copy.deepcopy(self.state())
+        with memory_named(self.batches.batch_size, self.device): start = copy.deepcopy(self.state())
         try:
             with memory_named(self.batches.batch_size, self.device): yield
         except NonFiniteLoss as e:
@@ -709,7 +718,7 @@ def memory_named(batch_size, device):
         raise OutOfMemory(f'out of memory on {device} with batch_size={batch_size}: try batch_size={max(1, batch_size // 2)}, or precision="bf16", or a smaller model; '
                           f'if the data set itself is too large for the device, stream=True') from e
 
-# %% ../nbs/94_engine.ipynb #ec7d0b71
+# %% ../nbs/94_engine.ipynb #ccec484a
 class Tried:
     "The part of a `Run` that finds out which switches are fastest here."
     def choose(self, precision, compile, graphs): # each a value of its switch, or `auto`
@@ -718,10 +727,10 @@ class Tried:
         auto = {name for name, value in asked.items() if value == 'auto'}
         plain = replace(Switches(), **{name: value for name, value in asked.items() if name not in auto})
         self.trial = {}                                         # seconds of a step of each that was tried
-        if self.kept: return replace(plain, **{name: self.kept[name] for name in auto if name != 'graphs' or self.device.type == 'cuda'})
+        if self.kept: return replace(plain, **{name: self.kept[name] for name in auto if name != 'graphs' or (self.device.type == 'cuda' and self.processes == 1)})
         if not auto or self.processes > 1: return plain          # several processes must not choose differently
         return self.fastest(plain, [change for name, change in dict(graphs=dict(graphs=True), precision=dict(precision='bf16'), compile=dict(compile=True)).items()
-                                    if name in auto and (name != 'graphs' or self.device.type == 'cuda')])
+                                    if name in auto and (name != 'graphs' or (self.device.type == 'cuda' and not hasattr(self.model, 'after_step')))])     # a replay runs no Python
 
     def fastest(self, best, changes): # switches to begin with, and what may be changed in them, one after the other
         "The switches that a trial finds at least a tenth faster."
@@ -736,9 +745,10 @@ class Tried:
                 candidate = replace(best, **change)
                 self.try_out(candidate, self.trial[str(best)])
                 if self.trial[str(candidate)] < 0.9 * self.trial[str(best)]: best = candidate
-        finally: self.restore(start)
-        self.stepper = self.tried[best]
-        self.stepper.forget()
+        finally:
+            self.restore(start)
+            for step in self.tried.values(): step.forget()         # a recording holds memory
+        self.stepper, self.tried = self.tried[best], {}
         return best
 
     def try_out(self, switches, limit=math.inf): # seconds of a step of the best so far
@@ -758,13 +768,13 @@ class Tried:
             if not slow:
                 for _ in range(4): seconds()                       # compiled, recorded, warm
             self.trial[str(switches)] = first if slow else min(seconds() for _ in range(5))
-        except RuntimeError: self.trial[str(switches)] = math.inf
+        except Exception: self.trial[str(switches)] = math.inf      # torch's own checks raise errors of many kinds
 
 def wait(device):
     "Wait until `device` has done what it was asked to do."
     if device.type in ('cuda', 'mps'): getattr(torch, device.type).synchronize()
 
-# %% ../nbs/94_engine.ipynb #ef374894
+# %% ../nbs/94_engine.ipynb #cf61fadc
 class Run(Resumable, Watched, Tried):
     "What `fit` keeps between epochs: optimizers, batches, schedules, history, best weights, switches and the checkpoint. Raises as `fit` does."
     def __init__(self, model, train, valid, history, epochs, batch_size, rate, binarize, schedules, clip, patience, seed, device, checkpoint,
@@ -797,7 +807,7 @@ class Run(Resumable, Watched, Tried):
     def deal_random_numbers(self):
         "With several processes: at every epoch, one order for all, and noise of its own for each, both from the seed."
         if self.processes == 1: return
-        order, own = (int(np.random.SeedSequence([self.seed, len(self.history), n]).generate_state(1)[0]) for n in (0, 1 + self.number))
+        order, own = (int(np.random.SeedSequence([self.seed % 2**63, len(self.history), n]).generate_state(1)[0]) for n in (0, 1 + self.number))
         if isinstance(self.batches, Batches): self.batches.generator.manual_seed(order)
         else: self.batches.sampler.set_epoch(len(self.history))
         seed_everything(own)

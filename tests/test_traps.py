@@ -1,0 +1,247 @@
+"""What a saboteur found: mistakes in the engine, the streams and the command line that no other test would notice."""
+import itertools, json, math, types
+
+import numpy as np
+import pytest, torch
+from torch import nn
+
+from vae_course import cli, engine, training
+from vae_course.data import Batches, DataError, Examples, Stream, as_example, load
+from vae_course.elbo import mlp_vae
+from vae_course.engine import OutOfMemory, Stepper, Switches, make_optimizers, run_evaluation
+from vae_course.training import fit
+
+small = lambda **more: mlp_vae((1, 8, 8), **dict(latent_dim=4, hidden=(32,)) | more)
+
+
+def pictures(n=100, side=8, seed=0):
+    numbers = torch.Generator().manual_seed(seed)
+    return Examples(torch.rand(n, 1, side, side, generator=numbers), torch.zeros(n).long())
+
+
+# ---------------------------------------------------------------- what one of several processes does, without the others
+
+class Probe(nn.Module):
+    "Keeps the rows, the labels and a draw of noise of every step."
+    data_range = (-math.inf, math.inf)
+
+    def __init__(self):
+        super().__init__()
+        self.w, self.seen = nn.Parameter(torch.zeros(())), []
+
+    def losses(self, batch, eps=None):
+        if self.training: self.seen.append((batch[0].flatten().tolist(), batch[1].tolist(), torch.rand(()).item()))
+        return dict(loss=self.w**2 + batch[0].mean())
+
+
+@pytest.fixture
+def as_one_of_two(monkeypatch):
+    "`fit` as process `number` of two sees itself; nothing is sent."
+    monkeypatch.setattr(engine, "together", lambda losses, device: losses)
+    monkeypatch.setattr(engine, "over_processes", lambda rows, sizes: (rows, sizes))
+    monkeypatch.setattr(engine, "same_everywhere", lambda value: value)
+    def train(number, **more):
+        for module in (engine, training): monkeypatch.setattr(module, "group", lambda: (number, 2))
+        model = Probe()
+        data = more.pop("train", Examples(torch.arange(12.)[:, None], torch.arange(12)))
+        history = fit(model, data, **dict(epochs=3, batch_size=4, progress=False, device="cpu", precision="fp32", compile=False, graphs=False) | more)
+        return model.seen, history
+    return train
+
+
+def test_processes_share_an_order_and_not_the_noise(as_one_of_two):
+    a, b = (as_one_of_two(number)[0] for number in (0, 1))
+    orders = []
+    for epoch in range(3):
+        whole = [x + y for (x, *_), (y, *_) in zip(a[3*epoch:3*epoch + 3], b[3*epoch:3*epoch + 3])]
+        orders.append(sum(whole, []))
+        assert sorted(orders[-1]) == list(range(12)) and all(len(batch) == 4 for batch in whole)     # every example once
+    assert len(set(map(tuple, orders))) == 3                                                         # a new order in every epoch
+    assert all(x == y for x, y, _ in a + b)                                                          # and its own label beside each
+    assert len({noise for *_, noise in a + b}) == 18                                                 # and noise of their own
+    assert as_one_of_two(0)[0] == a and as_one_of_two(0, seed=1)[0] != a
+
+
+def test_processes_share_a_stream(as_one_of_two):
+    class Numbers(torch.utils.data.Dataset):
+        def __len__(self): return 12
+        def __getitem__(self, i): return torch.full((1, 1, 1), i, dtype=torch.uint8), i
+    runs = [as_one_of_two(number, train=Numbers(), stream=True)[0] for number in (0, 1)]
+    orders = []
+    for epoch in range(3):
+        parts = [run[3*epoch:3*epoch + 3] for run in runs]
+        assert all(len(y) == 2 for part in parts for _, y, _ in part)
+        assert sorted(i for part in parts for _, y, _ in part for i in y) == list(range(12))
+        orders.append(str([[y for _, y, _ in part] for part in parts]))
+    assert len(set(orders)) == 3
+
+
+def test_one_process_writes_and_none_tries(as_one_of_two, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine.Run, "try_out", lambda *a: pytest.fail("a trial, which may end differently in every process"))
+    as_one_of_two(1, checkpoint=tmp_path / "run", epochs=200, precision="auto", compile="auto", graphs="auto")
+    assert not (tmp_path / "run").exists()
+    as_one_of_two(0, checkpoint=tmp_path / "run")
+    assert (tmp_path / "run").exists()
+
+
+def test_processes_stop_by_what_the_first_one_saw(as_one_of_two, monkeypatch):
+    monkeypatch.setattr(engine, "same_everywhere", lambda terms: {"valid_loss": 5.0})
+    _, history = as_one_of_two(1, valid=Examples(torch.zeros(2, 1), torch.zeros(2).long()), epochs=9, patience=2)
+    assert history["valid_loss"] == [5.0] * 3
+
+
+# ---------------------------------------------------------------- streams
+
+class Grey(torch.utils.data.Dataset):
+    def __init__(self, n=40, top=1.0): self.x, self.top = torch.full((n, 1, 4, 4), 0.5), top
+    def __len__(self): return len(self.x)
+    def __getitem__(self, i): return self.x[i] * self.top, i
+
+
+def test_a_stream_shuffles_anew_keeps_labels_draws_pixels_and_checks():
+    def order(stream): return torch.cat([y for _, y in stream]).tolist()
+    assert order(Stream(Grey(), 16)) == list(range(40))
+    stream = Stream(Grey(), 16, shuffle=True)
+    first, second = order(stream), order(stream)
+    assert sorted(first) == sorted(second) == list(range(40)) and first != second != list(range(40))
+    drawn, again = (torch.cat([x for x, _ in Stream(Grey(), 16, binarize=True)]) for _ in range(2))
+    assert drawn.unique().tolist() == [0, 1] and not torch.equal(drawn, again)
+    parts = [order(Stream(Grey(), 16, shard=(number, 2))) for number in (0, 1)]
+    assert sorted(parts[0] + parts[1]) == list(range(40)) and [len(y) for _, y in Stream(Grey(), 16, shard=(1, 2))] == [8, 8, 4]
+    with pytest.raises(DataError, match="floats must lie"): next(iter(Stream(Grey(top=9.0), 16)))
+    with pytest.raises(DataError, match="NaN"): next(iter(Stream(Grey(top=math.nan), 16)))
+
+
+def test_whole_numbers_of_any_kind_are_labels():
+    for label in (3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3), torch.tensor([3])): assert as_example((torch.zeros(1, 2, 2), label))[1] == 3
+    for label in (0.7, torch.tensor(0.7), "cat", None, (1, 2)): assert as_example((torch.zeros(1, 2, 2), label))[1] == -1     # 0.7 is no class
+
+
+# ---------------------------------------------------------------- compiled steps
+
+def first_loss(switches, change=lambda model: None, **more):
+    torch.manual_seed(0)
+    model = small(**more)
+    change(model)
+    eps = torch.randn(16, 4)
+    step = Stepper(model.train(), make_optimizers(model, torch.device("cpu")), 16, switches=switches)
+    torch.manual_seed(1)
+    return step((pictures(16).x, torch.zeros(16).long()), eps)["loss"].item()
+
+
+def test_every_model_has_a_program_of_its_own():
+    "The same classes, other activations, dropout and widths: none may be run by the program of another."
+    def relu(model): model.encoder[2][1], model.decoder[0][1] = nn.ReLU(), nn.ReLU()
+    for more in (dict(), dict(change=relu), dict(dropout=0.5), dict(hidden=(24,)), dict(hidden=(32, 32))):
+        assert first_loss(Switches(compile=True), **more) == pytest.approx(first_loss(Switches(), **more), rel=1e-5), more
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_weight_that_no_loss_uses_is_left_alone(compile):
+    "With weight decay, too: a gradient of 0 is not the same as none."
+    model = small()
+    model.unused = nn.Linear(3, 3)
+    kept, used = model.unused.weight.clone(), model.encoder[2][0].weight.clone()
+    step = Stepper(model, [torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)], 16, switches=Switches(compile=compile))
+    step((pictures(16).x, torch.zeros(16).long()))
+    assert torch.equal(model.unused.weight, kept) and not torch.equal(model.encoder[2][0].weight, used)
+
+
+def test_several_processes_take_a_weight_that_no_loss_uses(tmp_path):
+    "A group of one process is enough to meet the complaint."
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        model = small()
+        model.unused = nn.Linear(3, 3)
+        losses = engine.together(engine.Losses(model), torch.device("cpu"))
+        for _ in range(3): losses(pictures(16).x, torch.zeros(16).long())["loss"].backward()
+    finally: torch.distributed.destroy_process_group()
+
+
+# ---------------------------------------------------------------- the trial, precision, memory
+
+def test_a_switch_must_be_worth_a_tenth_and_one_that_fails_is_left(monkeypatch):
+    def try_out(self, switches, limit=None):
+        self.tried[switches] = self.new_stepper(switches)
+        self.trial[str(switches)] = 0.95 if switches.precision == "bf16" else 1.0
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.Run, "try_out", try_out)
+        assert fit(small(), pictures(320), epochs=1, batch_size=1, compile=False, progress=False, device="cpu").switches == Switches()
+    real = engine.Run.new_stepper
+    def new_stepper(self, switches):
+        def breaks(*args): raise RuntimeError("not here")
+        breaks.forget = lambda: None
+        return breaks if switches.precision == "bf16" else real(self, switches)
+    monkeypatch.setattr(engine.Run, "new_stepper", new_stepper)
+    clock = itertools.count()
+    monkeypatch.setattr(engine.time, "perf_counter", lambda: float(next(clock)))       # a second for everything: worth a trial
+    history = fit(small(), pictures(320), epochs=1, batch_size=1, compile=False, progress=False, device="cpu")
+    assert history.switches == Switches() and history.trial["bf16, eager"] == math.inf
+
+
+def test_validation_stays_in_float32():
+    model = small()
+    history = fit(model, pictures(64), pictures(64, seed=1), epochs=1, batch_size=16, precision="bf16", progress=False, device="cpu")
+    assert history["valid_neg_elbo"][-1] == run_evaluation(model, Batches(pictures(64, seed=1), 1000), seed=0)["neg_elbo"]
+
+
+def test_other_errors_are_not_called_a_lack_of_memory():
+    class Broken(Probe):
+        def losses(self, batch, eps=None):
+            if self.training: raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+            return super().losses(batch)
+    with pytest.raises(RuntimeError, match="mat1") as e:
+        fit(Broken(), pictures(32), epochs=1, batch_size=16, precision="fp32", compile=False, progress=False, device="cpu")
+    assert not isinstance(e.value, OutOfMemory)
+
+
+def test_a_copy_of_the_weights_may_need_too_much_memory(monkeypatch):
+    "`watch` copies weights and moments before each epoch: on a full device that is where memory ends."
+    def full(self): raise torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(engine.Run, "state", full)
+    with pytest.raises(OutOfMemory, match="batch_size=16"):
+        fit(small(), pictures(32), epochs=1, batch_size=16, precision="fp32", compile=False, progress=False, device="cpu")
+
+
+def test_training_flushes_denormals(monkeypatch):
+    asked = []
+    monkeypatch.setattr(engine, "flush_denormals", lambda: asked.append(1))
+    fit(small(), pictures(32), epochs=1, batch_size=16, precision="fp32", compile=False, progress=False, device="cpu")
+    assert asked
+
+
+def test_a_recording_is_not_taken_up_by_several_processes():
+    "The checkpoint of one process on a GPU, gone on with by two, everything at `auto`."
+    run = types.SimpleNamespace(kept=dict(precision="fp32", compile=False, graphs=True), device=torch.device("cuda"), processes=2)
+    assert engine.Tried.choose(run, "auto", "auto", "auto") == Switches()
+    run.processes = 1
+    assert engine.Tried.choose(run, "auto", "auto", "auto") == Switches(graphs=True)
+
+
+# ---------------------------------------------------------------- the command line
+
+def test_what_is_validated_on_is_neither_trained_nor_tested_on():
+    train, valid, test = ({bytes(x.numpy().tobytes()) for x in part.x} for part in cli.parts(load("digits")))
+    assert not train & valid and not valid & test and not train & test and (len(valid), len(test)) == (400, 1000)
+
+
+def test_every_word_of_the_command_reaches_fit(monkeypatch, tmp_path):
+    given = {}
+    def stop(*args, **kwargs):
+        given.update(kwargs)
+        raise ValueError("far enough")
+    monkeypatch.setattr(cli, "fit", stop)
+    with pytest.raises(SystemExit): cli.main(f"train --data digits --epochs 7 --batch-size 50 --lr 0.02 --seed 9 --precision bf16 --compile off --device cpu --out {tmp_path}/run".split())
+    wanted = dict(epochs=7, batch_size=50, lr=0.02, seed=9, precision="bf16", compile=False, binarize=True, checkpoint=tmp_path / "run" / "run.safetensors")
+    assert {k: given[k] for k in wanted} == wanted and str(given["device"]) == "cpu"
+
+
+def test_a_finished_run_keeps_what_it_says_about_its_training(tmp_path):
+    "The same command again tests again; how the model was trained does not change by that."
+    command = f"train --data digits --device cpu --precision fp32 --compile off --batch-size 500 --set latent_dim=2 --set hidden=[8] --epochs 1 --out {tmp_path}/run".split()
+    cli.main(command)
+    path = tmp_path / "run" / "run.json"
+    run = json.loads(path.read_text()) | dict(device="cuda", processes=2, trial={"fp32, eager": 0.5})
+    path.write_text(json.dumps(run))
+    cli.main(command)
+    assert json.loads(path.read_text()) == run
