@@ -1,5 +1,5 @@
 """What README.md says is so: its code runs as it stands, its links and pictures are there, and it lists the lessons that are there."""
-import re, os, subprocess, sys
+import re, os, shlex, subprocess, sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,14 @@ def test_the_code_for_own_pictures_runs(tmp_path):
                           env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "my_vae.safetensors").is_file()
+
+
+def test_commands_are_those_of_the_command_line():
+    from vae_course.cli import parser
+    commands = re.findall(r"^vae_course (.+?)(?:  +#.*)?$", readme, re.M)
+    assert {c.split()[0] for c in commands} == {"notebooks", "train", "sample"}
+    for command in commands:
+        parser().parse_args(shlex.split(command))
 
 
 def test_links_lead_somewhere():
