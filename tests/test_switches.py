@@ -12,7 +12,7 @@ from vae_course.engine import (CheckpointError, OutOfMemory, Stepper, Switches, 
 from vae_course.training import fit
 
 here = Path(__file__).parent
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: needs a CUDA device")
 
 
 def pictures(n=100, side=8, seed=0):
