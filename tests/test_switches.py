@@ -157,8 +157,14 @@ def test_without_a_compiler_the_error_says_so(monkeypatch):
 def processes(tmp_path, number, switches):
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(here.parent))
     out = tmp_path / f"{number}.json"
-    start = [sys.executable] if number == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number)]
-    subprocess.run([*start, str(here / "two_processes.py"), str(out), json.dumps(switches)], env=env, check=True, timeout=300)
+    every = [subprocess.Popen([sys.executable, str(here / "two_processes.py"), str(out), json.dumps(switches), str(i), str(number)], env=env, text=True, stderr=subprocess.PIPE)
+             for i in range(number)]
+    try:
+        errors = [process.communicate(timeout=300)[1] for process in every]
+    finally:
+        for process in every:
+            process.kill()
+    assert not any(process.returncode for process in every), "\n".join(errors)[-3000:]
     return json.loads(out.read_text())
 
 

@@ -1,35 +1,39 @@
-"""What tests/test_switches.py runs under torchrun, and alone: three epochs with the noise handed in, and every epoch's terms."""
+"""What tests/test_switches.py runs in two processes, and in one: three epochs with the noise handed in, and every epoch's terms."""
 import json, sys
 
 import torch
 
 from vae_course.data import Batches, Examples
 from vae_course.elbo import mlp_vae
-from vae_course.engine import Stepper, Switches, join_processes, make_optimizers, part_size, run_epoch
+from vae_course.engine import Stepper, Switches, group, make_optimizers, run_epoch
 
 N, BATCH, D = 71, 16, 3     # the last batch holds 7: parts of 4 and 3
 
 
 def train(switches):
-    with join_processes("cpu") as (number, processes, device):
-        torch.manual_seed(number)       # weights and noise of its own for each process: the first one's weights must win
-        numbers = torch.Generator().manual_seed(5)
-        examples = Examples(torch.rand(N, 1, 6, 6, generator=numbers), torch.zeros(N).long())
-        model = mlp_vae((1, 6, 6), latent_dim=D, hidden=(24,))
-        optimizers = make_optimizers(model, device)
-        optimizers[0].param_groups[0]["lr"].fill_(1e-2)
-        batches = Batches(examples, BATCH, shuffle=True, binarize=True, generator=torch.Generator().manual_seed(7), shard=(number, processes))
-        step = Stepper(model, optimizers, BATCH, clip=5.0, switches=switches)
-        history = []
-        for epoch in range(3):
-            noise = [torch.randn(batches.size(i), D, generator=numbers).tensor_split(processes)[number] for i in range(len(batches))]
-            history.append(run_epoch(model, batches, optimizers, noise=lambda i: noise[i], step=step))
-        if number == 0:
-            return dict(processes=processes, history=history, weights=[p.detach().flatten().tolist() for p in model.parameters()])
+    number, processes = group()
+    torch.manual_seed(number)       # weights and noise of its own for each process: the first one's weights must win
+    numbers = torch.Generator().manual_seed(5)
+    examples = Examples(torch.rand(N, 1, 6, 6, generator=numbers), torch.zeros(N).long())
+    model = mlp_vae((1, 6, 6), latent_dim=D, hidden=(24,))
+    optimizers = make_optimizers(model, torch.device("cpu"))
+    optimizers[0].param_groups[0]["lr"].fill_(1e-2)
+    batches = Batches(examples, BATCH, shuffle=True, binarize=True, generator=torch.Generator().manual_seed(7), shard=(number, processes))
+    step = Stepper(model, optimizers, BATCH, clip=5.0, switches=switches)
+    history = []
+    for epoch in range(3):
+        noise = [torch.randn(batches.size(i), D, generator=numbers).tensor_split(processes)[number] for i in range(len(batches))]
+        history.append(run_epoch(model, batches, optimizers, noise=lambda i: noise[i], step=step))
+    return dict(processes=processes, history=history, weights=[p.detach().flatten().tolist() for p in model.parameters()])
 
 
 if __name__ == "__main__":
-    result = train(Switches(**json.loads(sys.argv[2])))
-    if result:
-        with open(sys.argv[1], "w") as f:
+    out, switches, number, processes = sys.argv[1:]
+    if processes != "1":        # torchrun would choose a port; a file cannot be taken by somebody else
+        torch.distributed.init_process_group("gloo", init_method=f"file://{out}.meeting", rank=int(number), world_size=int(processes))
+    result = train(Switches(**json.loads(switches)))
+    if number == "0":
+        with open(out, "w") as f:
             json.dump(result, f)
+    if processes != "1":
+        torch.distributed.destroy_process_group()

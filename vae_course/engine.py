@@ -285,7 +285,7 @@ class Losses(nn.Module):
         with torch.autocast(self.device_type, torch.bfloat16) if self.half else nullcontext():
             return self.model.losses((x, y)) if eps is None else self.model.losses((x, y), eps=eps)
 
-# %% ../nbs/94_engine.ipynb #fe7883bf
+# %% ../nbs/94_engine.ipynb #12ecaebd
 def compiled(function):
     "`function` under `torch.compile`, for one shape of batch."
     logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)      # it warns of a missing CUDA, which nobody asked for
@@ -298,8 +298,9 @@ def whole_step():
     "Let `torch.compile` follow the code through the backward pass too, where this torch can. Raises `RuntimeError`."
     from torch._dynamo import config, exc
     from torch._inductor.exc import InductorError
+    wanted = dict(trace_autograd_ops=True, recompile_limit=1024)       # the second: past its limit torch would fall back to eager steps without a word
     try:
-        with config.patch(trace_autograd_ops=True) if hasattr(config, 'trace_autograd_ops') else nullcontext(): yield
+        with config.patch(**{name: value for name, value in wanted.items() if hasattr(config, name)}): yield
     except (exc.TorchDynamoException, InductorError) as e:
         raise RuntimeError(f'this step cannot be compiled here: {(str(e).strip() or type(e).__name__).splitlines()[0]}. `torch.compile` needs a C++ compiler such as gcc; without it, train with compile=False') from e
 
