@@ -1,6 +1,6 @@
 """Everything of the lesson on GPUs, and the two benches, on a machine with CUDA, without Jupyter: one command, one file.
 
-    VAE_COURSE_DATA=FOLDER python bench/gpu.py                  # about 8 minutes; writes bench/results/DEVICE.json, such as nvidia-h200.json
+    VAE_COURSE_DATA=FOLDER python bench/gpu.py                  # at most --budget seconds and the section then running; writes bench/results/DEVICE.json, such as nvidia-h200.json
     VAE_COURSE_DATA=FOLDER python bench/gpu.py --only speed     # one section anew; the others stay as they are in the file
     python bench/gpu.py --device cpu --quick                    # shows that it runs, with no GPU
 
