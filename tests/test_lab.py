@@ -131,9 +131,26 @@ def look(image, text):
     return image.evaluate("async i => [...new Uint8Array(await (await fetch(i.src)).arrayBuffer())].reduce((a, b) => (a * 31 + b) % 4294967291, 7)"), text.inner_text()
 
 
+def at_rest(page, image, text):
+    "What is shown, once the kernel is idle and nothing has changed for half a second: a key that meets an update still on its way to the browser is lost."
+    boxes = image.locator("xpath=ancestor::*[contains(@class, 'widget-vbox')]").last.locator("input[type=number]")
+    seen, since = None, time.monotonic()
+    for _ in range(300):
+        try:
+            now = (*look(image, text), *(boxes.nth(i).input_value() for i in range(boxes.count())))
+        except Exception:           # the address was just replaced
+            now = None
+        if now is None or now != seen or not page.locator("text=/\\| Idle/").count():
+            seen, since = now, time.monotonic()
+        elif time.monotonic() - since > 0.5:
+            return now[:2]
+        page.wait_for_timeout(100)
+    raise AssertionError(f"the picture did not come to rest within 30 s: {seen}")
+
+
 def move(page, image, text, act):
     "Do `act`, and wait until both the picture and the text are others than before."
-    picture, words = look(image, text)
+    picture, words = at_rest(page, image, text)
     act()
     for _ in range(100):
         page.wait_for_timeout(100)
