@@ -1,4 +1,4 @@
-# make lab | test | docs | outputs | bench | clean: each makes the environment first, when it is not there.
+# make lab | test | docs | outputs | bench | quality | clean: each makes the environment first, when it is not there.
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 RUN = .venv/bin/python
@@ -8,6 +8,7 @@ help:
 	@echo "make test     environment, then everything that must hold"
 	@echo "make docs     the site, into _docs/"
 	@echo "make outputs  run the lessons and store what they show (ARGS='03 04' for some, ARGS=--changed for the changed)"
+	@echo "make quality  trains the long runs that the lessons quote: disentanglement, quadrants, codes (hours; goes on where it stopped)"
 	@echo "make bench    installs the peers, times this course beside them, writes bench/results/ (ARGS=--quick: shows that it runs)"
 	@echo "make clean    remove what was built (the environment stays; rm -r .venv removes it)"
 
@@ -38,8 +39,13 @@ bench: .venv/bench
 	$(RUN) bench/speed.py $(ARGS)
 	$(RUN) bench/time_to_quality.py $(ARGS)
 
+quality: .venv/bench
+	$(RUN) bench/disentanglement.py $(ARGS)
+	$(RUN) bench/cvae_quadrants.py $(ARGS)
+	$(RUN) bench/vq.py $(ARGS)
+
 clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help lab test docs outputs bench clean
+.PHONY: help lab test docs outputs bench quality clean

@@ -7,8 +7,9 @@ __all__ = ['TEST_BATCH', 'SWITCH', 'CURABLE', 'PATIENCE', 'lessons_folder', 'cop
            'set_values', 'fits', 'takes', 'check_config', 'black_and_white', 'likelihood_for', 'full_config',
            'model_for', 'Prepared', 'spread', 'parts', 'prepare', 'tested', 'in_words', 'read_run', 'write_run',
            'check_folder', 'epochs_kept', 'what_is_kept', 'lost', 'Stopped', 'stop', 'alone', 'Together', 'settings_of',
-           'versions', 'train', 'trained', 'finish', 'model_in', 'picture_grid', 'draw_samples', 'sample', 'Help',
-           'add_train', 'add_device', 'add_sample', 'parser', 'rank_here', 'fail', 'parsed', 'main']
+           'versions', 'train', 'trained', 'finish', 'model_in', 'picture_grid', 'draw_samples', 'picture_from',
+           'conditions', 'sample', 'Help', 'add_train', 'add_device', 'add_sample', 'parser', 'rank_here', 'fail',
+           'parsed', 'main']
 
 # %% ../nbs/96_cli.ipynb #5214eb91
 import argparse, json, math, os, platform, shutil, signal, sys, threading, time
@@ -116,11 +117,12 @@ def likelihood_for(data): # a `DataSet`
     "Name of the likelihood that suits the pixels of `data`."
     return 'bernoulli' if data.name in ('mnist', 'mnist_static', 'digits') or black_and_white(data) else 'gaussian_learned'
 
-# %% ../nbs/96_cli.ipynb #0ae279a3
+# %% ../nbs/96_cli.ipynb #562e7dc9
 def full_config(name, config, data, likelihood=None): # `likelihood` as asked for
     "The settings of a model, with what follows from the data. Raises `ValueError`."
     known = takes(name)
     follows = dict(data_shape=list(data.data_shape)) if 'data_shape' in known else {}
+    if data.classes: follows |= {k: v for k, v in dict(classes=len(data.classes), condition={'labels': len(data.classes)}).items() if k in known}
     if likelihood or 'likelihood' in known: follows['likelihood'] = likelihood or likelihood_for(data)
     config = follows | config
     check_config(name, config)
@@ -154,21 +156,22 @@ def parts(data): # a `DataSet`
     "`(train, valid, test)`; a tenth of `train` is held out for validation, where the set has no such part."
     return (*((data.train, data.valid) if data.valid else split(data.train, share=.1)), data.test)
 
-# %% ../nbs/96_cli.ipynb #ed101ce7
+# %% ../nbs/96_cli.ipynb #87b07010
 def prepare(model, data,    # the model decides what its pixels have to be
             binarize=None): # as asked for: yes, no, or as suits the model
     "The `Prepared` examples of `data` for `model`. Raises `ValueError` for pixels that make no sense under the likelihood."
     train, valid, test = parts(data)
     likelihood, drawn = getattr(model, 'likelihood', None), 'each pixel drawn once as 0 or 1 (seed 0)'
+    px, density = ('−log p(x|c)', 'p(x|c)') if hasattr(model, 'condition') else ('−log p(x)', 'p')
     if isinstance(likelihood, Gaussian):
         if binarize or black_and_white(data): raise ValueError('a Gaussian is a density, and pixels of 0 and 1 have none: use --likelihood bernoulli for them')
-        pixels = 'pixels (v + u)/256, u drawn once (seed 0); Gaussian likelihood: an upper bound on −log p(x), in expectation, p a density over [0, 1]'
+        pixels = 'pixels (v + u)/256, u drawn once (seed 0); Gaussian likelihood: an upper bound on ' + px + f', in expectation, {density} a density over [0, 1]'
         return Prepared(spread(train, 1), spread(valid, 2), spread(test, 0), False, pixels, '−ELBO')
     if isinstance(likelihood, Bernoulli):
-        what, bound = 'Bernoulli likelihood', 'an upper bound on −log p(x), in expectation'
+        what, bound = 'Bernoulli likelihood', f'an upper bound on {px}, in expectation'
         if black_and_white(data): return Prepared(train, valid, test, False, f'pixels 0 or 1 as they come; {what}: {bound}', '−ELBO')
         if binarize in (None, True): return Prepared(train, valid, binarized(test, seed=0), True, f'{drawn}; {what}: {bound}', '−ELBO')
-        return Prepared(train, valid, test, False, f'grey pixels under a {what}: no bound on −log p(x)', 'cross-entropy + KL')
+        return Prepared(train, valid, test, False, f'grey pixels under a {what}: no bound on {px}', 'cross-entropy + KL')
     if binarize: return Prepared(train, valid, binarized(test, seed=0), True, drawn, '−ELBO')
     return Prepared(train, valid, test, False, 'grey pixels v/255', '−ELBO')
 
@@ -354,20 +357,53 @@ def picture_grid(x, columns=None): # `(n, C, H, W)`; as many columns as rows, wh
     grid = make_grid(x.float().cpu().nan_to_num().clamp(0, 1), nrow=columns or math.ceil(len(x)**.5), pad_value=1)
     return (grid * 255).round().byte().movedim(0, -1).numpy()
 
-# %% ../nbs/96_cli.ipynb #908831b4
-def draw_samples(model, n, seed, device): # how many
+# %% ../nbs/96_cli.ipynb #af42e1f9
+def draw_samples(model, n, seed, device, # how many
+                 c=None):                # the condition of each, for a model that needs one
     "`n` samples, 100 at a time. Raises `ValueError` for a model that cannot."
     if not hasattr(model, 'sample'): raise ValueError(f'a {type(model).__name__} cannot draw samples: it has no method sample(n)')
     with seeded(seed, device), torch.no_grad():
-        return torch.cat([model.sample(min(100, n - i)).cpu() for i in range(0, n, 100)])
+        return torch.cat([model.sample(min(100, n - i), *([] if c is None else [c[i:i + 100]])).cpu() for i in range(0, n, 100)])
 
+# %% ../nbs/96_cli.ipynb #4c136d5e
+def picture_from(path, data_shape): # a file, and (channels, height, width)
+    "The picture as float32 in [0, 1], `(*data_shape)`. Raises `ValueError`."
+    channels, height, width = data_shape
+    try:
+        with Image.open(path) as f: picture = f.convert('L' if channels == 1 else 'RGB').resize((width, height))
+    except OSError as e: raise ValueError(f'--condition {path}: this model is conditioned on a part of a picture, and no picture can be read there ({e})') from e
+    return torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(height, width, channels).movedim(-1, 0).float() / 255
+
+def conditions(model, words, n): # what was given, such as `['7', '3']`, and for how many pictures
+    "The condition of each of `n` pictures, None for a model without one. Raises `ValueError`."
+    condition = getattr(model, 'condition', None)
+    if condition is None:
+        if words: raise ValueError(f'--condition {" ".join(words)}: a {type(model).__name__} has no condition')
+        return None
+    pixels, many = condition.unseen is not None, len(condition.shape)
+    form = 'the file of a picture' if pixels else f'{condition.shape[0]} numbers with commas between' if many else 'a number'
+    if not words: raise ValueError(f'this model draws what it is asked for: give --condition, {form}')
+    if pixels: values = [picture_from(word, condition.shape) for word in words]
+    else:
+        try: values = [torch.tensor([float(v) for v in word.split(',')]) for word in words]
+        except ValueError as e: raise ValueError(f'--condition {" ".join(words)}: give {form}') from e
+        if any(len(v) != (condition.shape[0] if many else 1) for v in values): raise ValueError(f'--condition {" ".join(words)}: give {form} for each')
+        if not many: values = [v[0] for v in values]
+    c = torch.stack(values)
+    condition.to('cpu').check(c, '--condition')
+    return c[torch.arange(n) % len(c)]
+
+# %% ../nbs/96_cli.ipynb #70f11c52
 def sample(a): # words of the command
     "Draw samples from the model in `a.dir` into a picture."
     for name, value in (('-n', a.n), ('--columns', a.columns)):
         if value is not None and value < 1: raise ValueError(f'{name} {value}: give a whole number of at least 1')
     folder, device = Path(a.dir).expanduser(), pick_device(a.device)
     model, what = model_in(folder, device)
-    picture = picture_grid(draw_samples(model, a.n, a.seed, device), a.columns)
+    c = conditions(model, a.condition, a.n)
+    x = draw_samples(model.to(device), a.n, a.seed, device, None if c is None else c.to(device))
+    if c is not None and model.condition.unseen is not None: x = torch.where(model.condition.unseen.cpu() > 0, x, c)     # what was given stays
+    picture = picture_grid(x, a.columns)
     path = Path(a.out).expanduser() if a.out else folder/'samples.png'
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path)
@@ -402,7 +438,7 @@ def add_train(commands):
 
 def add_device(p): p.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1 or mps')
 
-# %% ../nbs/96_cli.ipynb #754e0820
+# %% ../nbs/96_cli.ipynb #e561fa40
 def add_sample(commands):
     "The grammar of `vae_course sample`."
     p = commands.add_parser('sample', help='draw samples from a trained model into a picture', formatter_class=Help)
@@ -410,6 +446,7 @@ def add_sample(commands):
     p.add_argument('-n', type=int, default=64, help='how many')
     p.add_argument('--out', metavar='FILE', help='picture to write; DIR/samples.png when not given')
     p.add_argument('--columns', type=int, help='of the grid; as many as rows when not given')
+    p.add_argument('--condition', metavar='C', nargs='+', help='what a conditional model shall draw: 7, or 7,20 for two conditions, or the file of a picture to complete; several take turns')
     p.add_argument('--seed', type=int, default=0, help='of the draws')
     add_device(p)
     p.set_defaults(run=sample)

@@ -548,9 +548,9 @@ def decoded_shape(model, x): # a few inputs
     try: return tuple(model.decode(model.encode(x).mean).event_shape)
     except (AttributeError, TypeError): return None
 
-# %% ../nbs/94_engine.ipynb #a791e37d
+# %% ../nbs/94_engine.ipynb #ee226bff
 def check_examples(model, examples, name, device, binary=False, stream=False):
-    "Raise `DataError` when `examples` are no `Examples`, are out of the model's `data_range` ((0, 1) unless it has one), or of a wrong shape."
+    "Raise `DataError` when `examples` are no `Examples`, are out of the model's `data_range` ((0, 1) unless it has one), of a wrong shape, or refused by the model's own `check_examples`."
     if stream:
         few = [*Stream(examples, min(2, len(examples)))][0] if len(examples) < 3 else next(iter(Stream(examples, 2)))
         return check_shape(model, Examples(*few), name, device)
@@ -560,6 +560,7 @@ def check_examples(model, examples, name, device, binary=False, stream=False):
     if len(examples) == 0: raise DataError(f'{name} holds no examples')
     check_range(examples, name, *((0.0, 1.0) if binary else getattr(model, 'data_range', (0.0, 1.0))))
     check_shape(model, examples, name, device)
+    if hasattr(model, 'check_examples'): model.check_examples(examples, name)
 
 # %% ../nbs/94_engine.ipynb #123c0691
 def check_settings(model, examples, valid, epochs, batch_size, rate, schedules, clip, patience, stream=False):

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['importance_weighted', 'ppca_vae', 'evaluating', 'per_example', 'draws', 'base', 'check_pixels', 'log_weights',
            'Estimate', 'elbo', 'effective_samples', 'NLL', 'nll', 'RateDistortion', 'rate_distortion', 'unit_variances',
-           'active_units', 'bits_per_dim', 'Reliability', 'reliability', 'interval_coverage']
+           'active_units', 'bits_per_dim', 'Reliability', 'reliability', 'interval_coverage', 'into_bins',
+           'mutual_information', 'MIG', 'mig', 'votes', 'factorvae_score']
 
 # %% ../nbs/05_evaluation.ipynb #a1e72d56
 import math
@@ -272,3 +273,74 @@ def interval_coverage(model,          # a VAE with a continuous likelihood, such
         return torch.stack([((a <= x) & (x <= b)).float().flatten(1).mean(1) for a, b in zip(low, high)], 1)
     shares = per_example(inside, model, examples, batch_size, seed)
     return {level: Estimate(share, unit='of the pixels') for level, share in zip(levels, shares.T)}
+
+# %% ../nbs/05_evaluation.ipynb #1509d39c
+def into_bins(codes,   # `(N, D)`, such as the means of q(z|x)
+              bins=20): # of equal width, from the least to the largest value of each latent
+    "The bin of each number, int64 `(N, D)`; a latent that never varies is in bin 0. Raises `ValueError` for codes that are NaN or infinite."
+    if not codes.isfinite().all(): raise ValueError('got codes that are NaN or infinite: the model has diverged')
+    low, high = codes.aminmax(dim=0)
+    width = torch.where(high > low, high - low, torch.ones_like(high))
+    return ((codes - low) / width * bins).long().clamp(max=bins - 1)
+
+# %% ../nbs/05_evaluation.ipynb #c47a6926
+def mutual_information(a,  # `(N,)` int64 from 0
+                       b): # `(N,)` int64 from 0
+    "Mutual information of two columns of labels, in nats, from their counts; H(a) for `a` and itself. Never below 0; too high by about (A − 1)(B − 1) / 2N."
+    sizes = int(a.max()) + 1, int(b.max()) + 1
+    joint = (a * sizes[1] + b).bincount(minlength=math.prod(sizes)).view(sizes).double() / len(a)
+    apart = joint.sum(1, keepdim=True) * joint.sum(0)
+    return (joint[joint > 0] * (joint[joint > 0] / apart[joint > 0]).log()).sum().clamp(min=0)
+
+# %% ../nbs/05_evaluation.ipynb #9a2a4854
+class MIG:
+    "The mutual information gap: `table` `(D, K)` in nats, `entropy` `(K,)` of the factors, `gaps` `(K,)` in 0…1, and their `mean`."
+    def __init__(self, table, entropy):
+        self.table, self.entropy = table, entropy
+        first, second = torch.cat([table, torch.zeros(2, table.shape[1])]).topk(2, dim=0).values      # a missing latent tells nothing
+        self.gaps = torch.where(entropy > 0, (first - second) / entropy.clamp(min=1e-12), 0.0)
+
+    @property
+    def mean(self): return self.gaps.mean().item()
+    def __repr__(self): return f'MIG {self.mean:.3f}; by factor ' + ', '.join(f'{g:.3f}' for g in self.gaps.tolist())
+
+# %% ../nbs/05_evaluation.ipynb #647c56ce
+def mig(codes,   # `(N, D)`: one number a latent, such as the mean of q(z|x)
+        factors, # `(N, K)` int64 from 0
+        bins=20): # for each latent; at least as many as a factor has values
+    "The mutual information gap, a `MIG` (Chen et al. 2018). Codes that never vary have gap 0, as has a factor that never varies. Raises `ValueError`."
+    if factors.dim() != 2 or codes.dim() != 2 or len(codes) != len(factors):
+        raise ValueError(f'got codes of shape {tuple(codes.shape)} and factors of shape {tuple(factors.shape)}: both need one row for each example')
+    if bins <= factors.max(): raise ValueError(f'got {bins} bins for a factor of {int(factors.max()) + 1} values: with fewer bins than values even a perfect code looks entangled')
+    latents, causes = into_bins(codes, bins).T, factors.T
+    table = torch.stack([torch.stack([mutual_information(z, v) for v in causes]) for z in latents])
+    return MIG(table, torch.stack([mutual_information(v, v) for v in causes]))
+
+# %% ../nbs/05_evaluation.ipynb #d0516a92
+def votes(codes,   # `(N, D)`, each with variance 1
+          factor,  # `(N,)` int64
+          n,       # how many votes
+          size,    # examples in each
+          generator): # source of the random numbers
+    "For `n` groups of `size` examples that share a value of `factor`: the latent that varies least, `(n,)`."
+    order, counts = factor.argsort(), factor.bincount()
+    value = factor[torch.randint(len(factor), (n,), generator=generator)]
+    place = (torch.rand(n, size, generator=generator, dtype=torch.float64) * counts[value][:, None]).long()
+    return codes[order[(counts.cumsum(0) - counts)[value][:, None] + place]].var(1).argmin(1)
+
+# %% ../nbs/05_evaluation.ipynb #5f6ee67e
+def factorvae_score(codes,     # `(N, D)`: one number a latent, such as the mean of q(z|x)
+                    factors,   # `(N, K)` int64 from 0
+                    train=5000, test=5000, # votes to learn from, and to score
+                    size=64,   # examples in a vote
+                    least=0.05, # latents with less variance over all data do not take part
+                    seed=0):   # of the draws
+    "Share of votes for the right factor (Kim and Mnih 2018), about 1 / K by luck; 0 where no latent varies. Raises `ValueError`."
+    if factors.dim() != 2 or codes.dim() != 2 or len(codes) != len(factors):
+        raise ValueError(f'got codes of shape {tuple(codes.shape)} and factors of shape {tuple(factors.shape)}: both need one row for each example')
+    active, generator = codes[:, codes.var(0) > least].double(), torch.Generator().manual_seed(seed)
+    if active.shape[1] == 0: return 0.0
+    active = active / active.std(0)
+    def table(n): return torch.stack([votes(active, factors[:, k], n // factors.shape[1], size, generator).bincount(minlength=active.shape[1]) for k in range(factors.shape[1])])
+    learned, new = table(train).argmax(0), table(test)            # for each latent the factor that voted for it most
+    return (new.gather(0, learned[None]).sum() / new.sum()).item()

@@ -103,8 +103,10 @@ def progress_bar(run, progress):
     silent = not progress or group()[0] > 0 or os.environ.get('TQDM_DISABLE', '0') not in ('', '0')
     return Bar(total=run.steps, initial=run.step, unit='step', disable=silent, desc=str(run.switches))
 
-# %% ../nbs/04_training.ipynb #b299be64
-registry = dict(vae='vae_course.elbo:mlp_vae', conv_vae='vae_course.elbo:conv_vae')
+# %% ../nbs/04_training.ipynb #587e1511
+registry = dict(vae='vae_course.elbo:mlp_vae', conv_vae='vae_course.elbo:conv_vae',
+                beta_vae='vae_course.beta_vae:beta_vae', beta_tcvae='vae_course.beta_vae:beta_tcvae',
+                cvae='vae_course.cvae:mlp_cvae', vq_vae='vae_course.vq_vae:vq_vae', classifier='vae_course.classifier:Classifier')
 
 # %% ../nbs/04_training.ipynb #3cef0ff1
 def build(name,       # one of `registry`

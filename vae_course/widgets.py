@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Stage', 'as_png', 'slider', 'row', 'NamedImage', 'Explorer', 'gaussian_explorer', 'reparameterization_explorer',
-           'latent_explorer']
+           'latent_explorer', 'traversal_explorer']
 
 # %% ../nbs/92_widgets.ipynb #601ef772
 import base64, html, io
@@ -178,3 +178,31 @@ def latent_explorer(model,          # has `prior`, `encode` and `decode`, and tw
         return f'{text}: the nearest of {len(codes):,} encoded examples{kind} lies {distance:.2f} away'
     return Explorer('A point of the latent space and its decoded picture', figure, move,
                     a=('z[0]', slider(0., -limit, limit, 0.1)), b=('z[1]', slider(0., -limit, limit, 0.1)))
+
+# %% ../nbs/92_widgets.ipynb #92bc596a
+def traversal_explorer(model,       # has `encode` and `decode`, with q(z|x) a diagonal Gaussian
+                       examples,    # `Examples` that choose the latents; the first of them is moved
+                       latents=8,   # sliders at most
+                       limit=3.0,   # how far they go
+                       points=500): # of the examples, the first ones
+    "Move the latents of one picture and see what the decoder makes of it; a slider for each latent, the one with the largest mean KL first. Raises `ValueError`."
+    if latents < 1: raise ValueError(f'got latents={latents}: give at least one slider')
+    with evaluating(model) as device:
+        q = model.encode(examples[:points].floats().to(device))
+        kl = (0.5 * (q.mean**2 + q.variance - 1 - q.variance.log())).mean(0).cpu()
+        start = q.mean[0].cpu().clamp(-limit, limit)
+    dims = kl.argsort(descending=True)[:latents].tolist()
+    def decoded(z):
+        with evaluating(model) as device: return as_pixels(model.decode(z[None].to(device)).mean)[0].squeeze()
+    figure, (left, right) = subplots(1, 2, figsize=(6, 3.2))
+    for ax, title in ((left, 'where it began'), (right, 'mean of p(x|z)')): ax.set(xticks=[], yticks=[], title=title)
+    left.imshow(decoded(start), cmap='gray', vmin=0, vmax=1)
+    shown = right.imshow(decoded(start), cmap='gray', vmin=0, vmax=1, animated=True)
+    def move(**values):
+        z = start.clone()
+        for name, value in values.items(): z[int(name[1:])] = value
+        shown.set_data(decoded(z))
+        moved = [f'z[{i}] = {z[i]:.2f} (from {start[i]:.2f})' for i in dims if abs(z[i] - start[i]) > 0.05]
+        return 'Moved: ' + ', '.join(moved) if moved else 'Nothing is moved yet'
+    return Explorer('One picture, its latents moved', figure, move,
+                    **{f'z{i}': (f'z[{i}], KL {kl[i]:.1f} nats', slider(float(start[i]), -limit, limit, 0.05)) for i in dims})

@@ -1,0 +1,178 @@
+"""Structured prediction on MNIST quadrants: a conditional VAE beside a plain network, as in Pyro's tutorial.
+
+    OMP_NUM_THREADS=2 python bench/cvae_quadrants.py                # writes bench/results/cvae_quadrants-DEVICE.json
+    python bench/cvae_quadrants.py --device cuda                    # the same on a GPU
+    python bench/cvae_quadrants.py --choose prior --epochs 8        # one way to show c, one quadrant seen, held-out pictures only: how the recipe was chosen
+    python bench/cvae_quadrants.py --quick                          # a fraction of the work: shows that it runs
+
+It may be interrupted: finished runs are kept in bench/runs, the one in progress in a checkpoint, and the same command goes on with them.
+MNIST is looked for in `VAE_COURSE_DATA`."""
+import argparse, hashlib, json, math, tempfile, time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import common
+
+seen = {1: ["lower left"], 2: ["lower left", "upper left"], 3: ["lower left", "upper left", "upper right"]}
+published = {"plain": {1: 100.4, 2: 61.9, 3: 25.4}, "cvae": {1: 71.8, 2: 51.0, 3: 24.2}}       # Pyro's tutorial
+seeds, split_seed, test_seed, particles = (0,), 0, 2026, 10
+recipe = dict(latent_dim=200, hidden=[500, 500], sees=["decoder", "prior"], lr=1e-3, batch_size=128, epochs=dict(cvae=12, plain=8), patience=5, held_out=5000)
+
+# Which parts are shown c beside their own input was chosen on the held-out pictures, with one quadrant seen and 8 epochs: the test pictures had no say in it.
+# The encoder has the whole picture, c with it; Pyro's model is "prior": there x reaches the decoder through the prior and z alone.
+ways = {"prior": ["prior"], "decoder": ["encoder", "decoder"], "decoder and prior": ["decoder", "prior"]}
+
+# What lesson 07 trains before the reader's eyes, and compares with its row here: one quadrant seen, all 60,000 pictures, no pictures held out.
+short_seeds, short = (0, 1, 2), dict(latent_dim=20, hidden=[400], sees=["decoder", "prior"], lr=3e-3, batch_size=128, epochs=3)
+
+protocol = ("{data}, grey pixels with cross-entropy (no log p(x): it ranks models of this table only), {pictures} training pictures, {held_out} held out of the 60,000 for stopping "
+            "(patience {patience}, back to the best weights), {tested} test pictures read once, at the end. Fully connected {hidden}, {latent_dim} latents, Adam at {lr:g} at most "
+            "(warm-up and cosine), batches of {batch_size}, {epochs} epochs at most. Only unseen pixels count. CVAE: the mean of {particles} single-sample −ELBOs, each with "
+            "closed-form KL, c shown to {sees} (the way best on held-out pictures after 8 epochs with one quadrant seen); plain network: its cross-entropy. Seen: 1 lower left, 2 left half, "
+            "3 all but lower right. One seed. Pyro's tutorial, whose figures stand beside, holds the rate, stopped on the test pictures, so that its figures are optimistic, and fills the unseen "
+            "pixels of the prior's input with the plain network's guess, which is left out here. Short: lesson 07's model, {short}.")
+
+
+class Plain(nn.Module):
+    "The plain network: every unseen pixel on its own, from the seen ones."
+    def __init__(self, condition, data_shape, hidden):
+        super().__init__()
+        from vae_course.elbo import mlp
+        self.condition, self.data_shape = condition, tuple(data_shape)
+        self.net = mlp(condition.width, *hidden, math.prod(data_shape))
+
+    def losses(self, batch, eps=None):
+        x, _ = batch
+        logits = self.net(self.condition(x)).float().unflatten(-1, self.data_shape)
+        each = F.binary_cross_entropy_with_logits(logits, x, reduction="none") * self.condition.unseen
+        return dict(loss=each.flatten(1).sum(1).mean())
+
+
+def pictures(quick=False):
+    "`(name, train, held out, test, train with held out)`."
+    from vae_course.data import load, split
+    data = load()
+    train, held = split(data.train, recipe["held_out"] / len(data.train) if len(data.train) > 10_000 else 0.1, seed=split_seed)
+    return (data.name, train[:1024], held[:500], data.test[:500], data.train[:1024]) if quick else (data.name, train, held, data.test, data.train)
+
+
+def build(kind, quadrants, shape, chosen):
+    "The model of `kind` (`plain` or `cvae`) that is shown so many quadrants."
+    from vae_course.cvae import Quadrants, mlp_cvae
+    if kind == "plain":
+        return Plain(Quadrants(seen[quadrants], shape), shape, chosen["hidden"])
+    return mlp_cvae(shape, {"quadrants": seen[quadrants]}, chosen["latent_dim"], chosen["hidden"], sees=chosen["sees"])
+
+
+def trained(model, train, chosen, epochs, seed, device, **more):
+    "`(history, seconds on the wall, seconds of CPU)` of a training at a rate that warms up and falls along a cosine."
+    from vae_course.training import fit, warmup_cosine
+    wall, cpu = time.perf_counter(), time.process_time()
+    history = fit(model, train, epochs=epochs, batch_size=chosen["batch_size"], lr=warmup_cosine(chosen["lr"]), seed=seed, device=str(device), progress=False, **more)
+    common.synchronize(device)
+    return history, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def tested(model, kind, test, device):
+    "Nats on the unseen pixels of the test pictures, and the KL among them."
+    from vae_course.data import Batches
+    from vae_course.engine import run_evaluation
+    nats = [run_evaluation(model, Batches(test.to(device), 1000), seed=test_seed + i) for i in range(1 if kind == "plain" else particles)]
+    mean = lambda term: sum(n[term] for n in nats) / len(nats)
+    return dict(test=mean("loss"), kl=None) if kind == "plain" else dict(test=mean("neg_elbo"), kl=mean("kl"))
+
+
+def one_run(kind, quadrants, seed, device, folder, quick=False):
+    "Train, stop on the held-out pictures, read the test pictures once."
+    _, train, held, test, _ = pictures(quick)
+    torch.manual_seed(seed)
+    model = build(kind, quadrants, train.data_shape, recipe).to(device)
+    checkpoint = folder / f"{kind}-{quadrants}-{seed}.safetensors"
+    history, wall, cpu = trained(model, train, recipe, 2 if quick else recipe["epochs"][kind], seed, device, valid=held, patience=recipe["patience"], checkpoint=checkpoint)
+    best = history.best()
+    checkpoint.unlink(missing_ok=True)
+    return dict(kind=kind, quadrants=quadrants, seed=seed, **tested(model, kind, test, device), held_out=best[history.watched()], best_epoch=best["epoch"], epochs=len(history),
+                training_seconds=sum(history["seconds"]), wall_seconds=wall, cpu_seconds=cpu, switches=str(history.switches))
+
+
+def short_run(kind, quadrants, seed, device, folder, quick=False):
+    "The model of lesson 07, as the lesson trains it."
+    *_, test, train = pictures(quick)
+    torch.manual_seed(seed)
+    model = build("cvae", quadrants, train.data_shape, short).to(device)
+    history, wall, cpu = trained(model, train, short, 1 if quick else short["epochs"], seed, device)
+    return dict(kind=kind, quadrants=quadrants, seed=seed, **tested(model, kind, test, device), training_seconds=sum(history["seconds"]), wall_seconds=wall, cpu_seconds=cpu,
+                switches=str(history.switches))
+
+
+def kept(how, folder, result, kind, quadrants, seed, device, quick):
+    "What `how` gives, or what an earlier call of the same code and settings left of it."
+    key = dict(recipe=short if kind == "short" else recipe, kind=kind, quadrants=quadrants, seed=seed, device=result["device"], quick=quick, commit=result["commit"])
+    mark = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]
+    path = folder / f"{kind}-{quadrants}-{seed}-{mark}.json"
+    if not path.exists():
+        common.write(folder, path.stem, how(kind, quadrants, seed, device, folder, quick))
+    run = json.loads(path.read_text(encoding="utf-8"))
+    print(f"{quadrants} seen   {kind:6} seed {seed}   {run['test']:8.2f} nats   {run['training_seconds']:8.1f} s on the wall, {run['cpu_seconds']:8.1f} s of CPU", flush=True)
+    return run
+
+
+def row_of(runs, kind, quadrants):
+    "One row: what the seeds of one kind gave."
+    mine = [r for r in runs if r["kind"] == kind and r["quadrants"] == quadrants]
+    return dict(kind=kind, quadrants=quadrants, seen=seen[quadrants], **{name: common.summary([r[name] for r in mine]) for name in ("test", "training_seconds", "cpu_seconds")},
+                published=published[kind].get(quadrants) if kind in published else None, runs=mine)
+
+
+def measure(device, folder, quick=False):
+    "The result of the bench on `device`, as written to the file."
+    name, train, held, test, _ = pictures(quick)
+    words = protocol.format(data=name, pictures=f"{len(train):,}", tested=f"{len(test):,}", particles=particles, short=", ".join(f"{k} {v}" for k, v in short.items()),
+                            **recipe | dict(held_out=f"{len(held):,}", hidden="-".join(map(str, recipe["hidden"])), sees=" and ".join(recipe["sees"]), epochs=2 if quick else "{cvae} (plain network {plain})".format(**recipe["epochs"])))
+    result = common.facts(device, words, seeds=seeds) | dict(bench="cvae_quadrants", quick=quick, data=name, recipe=recipe, short=short, short_seeds=list(short_seeds), published=published)
+    runs = [kept(one_run, folder, result, kind, quadrants, seed, device, quick) for kind in ("cvae", "plain") for quadrants in (1, 3, 2) for seed in seeds]
+    runs += [kept(short_run, folder, result, "short", 1, seed, device, quick) for seed in short_seeds[:1 if quick else None]]
+    rows = [row_of(runs, kind, quadrants) for kind in ("plain", "cvae") for quadrants in seen] + [row_of(runs, "short", 1)]
+    verdicts = [dict(quadrants=r["quadrants"], **common.compare(r["test"]["median"], r["published"], at_least=False, judged=not quick and name == "mnist")) for r in rows if r["kind"] == "cvae"]
+    return result | dict(rows=rows, verdicts=verdicts, load_average_after=common.load_average())
+
+
+def choose(way, device, epochs):
+    "−ELBO on the held-out pictures, one quadrant seen, with c shown in this way; no test picture is read."
+    _, train, held, *_ = pictures()
+    torch.manual_seed(seeds[0])
+    model = build("cvae", 1, train.data_shape, recipe | dict(sees=ways[way])).to(device)
+    history, _, cpu = trained(model, train, recipe, epochs, seeds[0], device, valid=held)
+    print(f"c shown to {' and '.join(ways[way])}: {history['valid_neg_elbo'][-1]:.2f} nats on the held-out pictures after {epochs} epochs, {cpu:.0f} s of CPU")
+
+
+def show(result):
+    words = {True: "reached", False: "MISSED", None: "not judged"}
+    print(f"\nnats on the unseen pixels of the test pictures, {result['device']}, {result['threads']} threads")
+    for row in result["rows"]:
+        print(f"{row['quadrants']} seen   {row['kind']:6}{row['test']['median']:8.2f}   published {row['published'] or '—'}   {row['training_seconds']['median']:8.1f} s")
+    for v in result["verdicts"]:
+        print(f"{v['quadrants']} seen   {v['measured']:.2f}; asked: at most {v['asked']}: {words[v['reached']]}")
+
+
+def main():
+    parser = common.options(argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
+    parser.add_argument("--choose", choices=list(ways), help="train with c shown in this way, print −ELBO on the held-out pictures, and write nothing")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of --choose")
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    if args.choose:
+        return choose(args.choose, device, args.epochs)
+    folder = common.output_folder(args, args.quick)
+    parts = (Path(tempfile.mkdtemp(prefix="vae_course_runs_")) if args.quick else common.root / "bench" / "runs") / f"cvae_quadrants-{common.slug(device)}"
+    parts.mkdir(parents=True, exist_ok=True)
+    result = measure(device, parts, args.quick)
+    show(result)
+    common.write(folder, f"cvae_quadrants-{result['slug']}", result)
+
+
+if __name__ == "__main__":
+    main()

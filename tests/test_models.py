@@ -1,0 +1,121 @@
+"Every model of the registry: one contract, one checkpoint, one command line."
+import math
+
+import pytest
+import torch
+
+from vae_course.cli import main
+from vae_course.data import DataError, Examples, load
+from vae_course.engine import run_evaluation
+from vae_course.data import Batches
+from vae_course.training import build, fit, load_model, registry, save_model
+
+# settings that make each of them small; a model that enters the registry must enter here, too
+SMALL = dict(vae=dict(hidden=[32], latent_dim=4), conv_vae=dict(widths=[4, 8], latent_dim=4), beta_vae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28]),
+             beta_tcvae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28]), cvae=dict(hidden=[32], latent_dim=4), vq_vae=dict(n_codes=16, widths=[4, 8]),
+             classifier=dict(data_shape=[1, 28, 28], classes=10, widths=[4, 8], features=16))
+makes_pictures = [name for name in SMALL if name != "classifier"]
+
+
+def small(name, seed=0):
+    torch.manual_seed(seed)
+    return build(name, **SMALL[name])
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def batch(digits):
+    return digits.train.floats()[:32], digits.train.y[:32]
+
+
+def noise(model, n):
+    "ε for a model that takes some."
+    return torch.randn(n, model.latent_dim, generator=torch.Generator().manual_seed(1)) if hasattr(model, "latent_dim") else None
+
+
+def test_the_table_above_is_complete():
+    assert SMALL.keys() == registry.keys()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_losses_are_0_d_and_finite_and_the_gradient_reaches_every_weight(name, batch):
+    model = small(name)
+    terms = model.losses(batch, noise(model, 32))
+    assert "loss" in terms and all(t.shape == () and t.isfinite() for t in terms.values())
+    terms["loss"].backward()
+    assert [k for k, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    if "neg_elbo" in terms:
+        assert math.isclose(terms["neg_elbo"].item(), (terms["reconstruction"] + terms["kl"]).item(), rel_tol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_same_noise_gives_the_same_losses(name, batch):
+    model = small(name).eval()
+    eps = noise(model, 32)
+    with torch.no_grad():
+        a, b = model.losses(batch, eps), model.losses(batch, eps)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_saved_and_loaded_it_is_the_same_model(name, batch, digits, tmp_path):
+    model = small(name)
+    fit(model, digits.train[:256], epochs=2, batch_size=64, progress=False)
+    save_model(model, tmp_path / "m.safetensors")
+    again = load_model(tmp_path / "m.safetensors")
+    assert type(again) is type(model) and again.recipe == model.recipe
+    examples = Examples(digits.test.x[:200], digits.test.y[:200])
+    assert run_evaluation(model, Batches(examples, 100), seed=0) == run_evaluation(again, Batches(examples, 100), seed=0)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bf16_is_near_fp32(name, batch):
+    model = small(name).eval()
+    eps = noise(model, 32)
+    with torch.no_grad():
+        exact = model.losses(batch, eps)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model.losses(batch, eps)
+    assert all(t.dtype == torch.float32 for t in rounded.values())
+    assert abs(rounded["loss"] - exact["loss"]) < 0.01 * abs(exact["loss"])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_evaluation_leaves_no_trace(name, digits):
+    model = small(name)
+    before = {k: v.clone() for k, v in (*model.named_parameters(), *model.named_buffers())}
+    run_evaluation(model, Batches(digits.test[:100], 50), seed=0)
+    assert all(torch.equal(v, before[k]) for k, v in (*model.named_parameters(), *model.named_buffers()))
+
+
+def words(name):
+    return [w for k, v in SMALL[name].items() if k not in ("data_shape", "classes") for w in ("--set", f"{k}={v}".replace("'", '"'))]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_command_line_trains_it(name, tmp_path, capsys):
+    main(["train", "--model", name, "--data", "digits", "--epochs", "1", "--out", str(tmp_path / "run"), "--device", "cpu", *words(name)])
+    out = capsys.readouterr().out
+    assert f"test {'loss' if name == 'classifier' else '−ELBO'} " in out and (tmp_path / "run" / "model.safetensors").exists()
+    ask = ["--condition", "7", "3"] if name == "cvae" else []
+    if name in makes_pictures:
+        main(["sample", str(tmp_path / "run"), "-n", "4", *ask])
+        assert (tmp_path / "run" / "samples.png").exists()
+    else:
+        with pytest.raises(SystemExit, match="cannot draw samples"):
+            main(["sample", str(tmp_path / "run")])
+
+
+@pytest.mark.parametrize("name, wrong", [("cvae", 10), ("classifier", 10), ("cvae", -1)])
+def test_a_label_out_of_range_is_said_before_the_first_step(name, wrong, digits):
+    y = digits.train.y[:64].clone()
+    y[5] = wrong
+    model = small(name)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(DataError, match="train has labels from"):
+        fit(model, Examples(digits.train.x[:64], y), epochs=1, progress=False)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
