@@ -7,7 +7,7 @@
 
 It may be interrupted: finished runs are kept in bench/runs, the one in progress in a checkpoint, and the same command goes on with them.
 MNIST is looked for in `VAE_COURSE_DATA`."""
-import argparse, hashlib, json, math, tempfile, time
+import argparse, json, math, tempfile, time
 from pathlib import Path
 
 import torch
@@ -32,7 +32,7 @@ protocol = ("{data}, grey pixels with cross-entropy (no log p(x): it ranks model
             "(patience {patience}, back to the best weights), {tested} test pictures read once, at the end. Fully connected {hidden}, {latent_dim} latents, Adam at {lr:g} at most "
             "(warm-up and cosine), batches of {batch_size}, {epochs} epochs at most. Only unseen pixels count. CVAE: the mean of {particles} single-sample −ELBOs, each with "
             "closed-form KL, c shown to {sees} (the way best on held-out pictures after 8 epochs with one quadrant seen); plain network: its cross-entropy. Seen: 1 lower left, 2 left half, "
-            "3 all but lower right. One seed. Pyro's tutorial, whose figures stand beside, holds the rate, stopped on the test pictures, so that its figures are optimistic, and fills the unseen "
+            "3 all but lower right. One seed. Seconds on the wall are those of a machine that had other work: the seconds of CPU beside them say more. Pyro's tutorial, whose figures stand beside, holds the rate, stopped on the test pictures, so that its figures are optimistic, and fills the unseen "
             "pixels of the prior's input with the plain network's guess, which is left out here. Short: lesson 07's model, {short}.")
 
 
@@ -108,51 +108,55 @@ def short_run(kind, quadrants, seed, device, folder, quick=False):
                 switches=str(history.switches))
 
 
-def kept(how, folder, result, kind, quadrants, seed, device, quick):
-    "What `how` gives, or what an earlier call of the same code and settings left of it."
-    key = dict(recipe=short if kind == "short" else recipe, kind=kind, quadrants=quadrants, seed=seed, device=result["device"], quick=quick, commit=result["commit"])
-    mark = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]
-    path = folder / f"{kind}-{quadrants}-{seed}-{mark}.json"
+def kept(how, folder, device, kind, quadrants, seed, quick):
+    "What `how` gives, or what an earlier call with the same settings left of it. Raises `SystemExit`."
+    path, settings = folder / f"{kind}-{quadrants}-{seed}.json", (short if kind == "short" else recipe) | dict(quick=quick)
     if not path.exists():
-        common.write(folder, path.stem, how(kind, quadrants, seed, device, folder, quick))
+        common.write(folder, path.stem, dict(settings=settings, commit=common.commit(), load_average=common.load_average()) | how(kind, quadrants, seed, device, folder, quick))
     run = json.loads(path.read_text(encoding="utf-8"))
+    if run["settings"] != settings:
+        raise SystemExit(f"{path} was made with other settings: delete it, and call again")
     print(f"{quadrants} seen   {kind:6} seed {seed}   {run['test']:8.2f} nats   {run['training_seconds']:8.1f} s on the wall, {run['cpu_seconds']:8.1f} s of CPU", flush=True)
     return run
 
 
 def row_of(runs, kind, quadrants):
     "One row: what the seeds of one kind gave."
-    mine = [r for r in runs if r["kind"] == kind and r["quadrants"] == quadrants]
-    return dict(kind=kind, quadrants=quadrants, seen=seen[quadrants], **{name: common.summary([r[name] for r in mine]) for name in ("test", "training_seconds", "cpu_seconds")},
-                published=published[kind].get(quadrants) if kind in published else None, runs=mine)
+    mine = [r for r in runs if (r["kind"], r["quadrants"]) == (kind, quadrants)]
+    return dict(kind=kind, quadrants=quadrants, seen=seen[quadrants], published=published.get(kind, {}).get(quadrants), runs=mine,
+                **{name: common.summary([r[name] for r in mine]) for name in ("test", "held_out", "training_seconds", "cpu_seconds") if name in mine[0]})
 
 
 def measure(device, folder, quick=False):
     "The result of the bench on `device`, as written to the file."
     name, train, held, test, _ = pictures(quick)
+    epochs = 2 if quick else "{cvae} (plain network {plain})".format(**recipe["epochs"])
     words = protocol.format(data=name, pictures=f"{len(train):,}", tested=f"{len(test):,}", particles=particles, short=", ".join(f"{k} {v}" for k, v in short.items()),
-                            **recipe | dict(held_out=f"{len(held):,}", hidden="-".join(map(str, recipe["hidden"])), sees=" and ".join(recipe["sees"]), epochs=2 if quick else "{cvae} (plain network {plain})".format(**recipe["epochs"])))
-    result = common.facts(device, words, seeds=seeds) | dict(bench="cvae_quadrants", quick=quick, data=name, recipe=recipe, short=short, short_seeds=list(short_seeds), published=published)
-    runs = [kept(one_run, folder, result, kind, quadrants, seed, device, quick) for kind in ("cvae", "plain") for quadrants in (1, 3, 2) for seed in seeds]
-    runs += [kept(short_run, folder, result, "short", 1, seed, device, quick) for seed in short_seeds[:1 if quick else None]]
-    rows = [row_of(runs, kind, quadrants) for kind in ("plain", "cvae") for quadrants in seen] + [row_of(runs, "short", 1)]
-    verdicts = [dict(quadrants=r["quadrants"], **common.compare(r["test"]["median"], r["published"], at_least=False, judged=not quick and name == "mnist")) for r in rows if r["kind"] == "cvae"]
-    return result | dict(rows=rows, verdicts=verdicts, load_average_after=common.load_average())
+                            **recipe | dict(held_out=f"{len(held):,}", hidden="-".join(map(str, recipe["hidden"])), sees=" and ".join(recipe["sees"]), epochs=epochs))
+    result = common.facts(device, words, seeds=seeds) | dict(bench="cvae_quadrants", quick=quick, data=name, recipe=recipe, published=published)
+    runs = [kept(one_run, folder, device, kind, quadrants, seed, quick) for kind in ("cvae", "plain") for quadrants in (1, 3, 2) for seed in seeds]
+    lesson = [kept(short_run, folder, device, "short", 1, seed, quick) for seed in short_seeds[:1 if quick else None]]
+    rows = [row_of(runs, kind, quadrants) for kind in ("plain", "cvae") for quadrants in seen]
+    verdicts = [dict(kind=r["kind"], quadrants=r["quadrants"], **common.compare(r["test"]["median"], r["published"], at_least=False, judged=not quick and name == "mnist")) for r in rows if r["kind"] == "cvae"]
+    choice = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("choose-*.json"))]
+    return result | dict(rows=rows, verdicts=verdicts, choice=choice, lesson=row_of(lesson, "short", 1) | dict(settings=short), load_average_after=common.load_average())
 
 
-def choose(way, device, epochs):
-    "−ELBO on the held-out pictures, one quadrant seen, with c shown in this way; no test picture is read."
+def choose(way, device, epochs, folder):
+    "Keep −ELBO on the held-out pictures, one quadrant seen, with c shown in this way; no test picture is read."
     _, train, held, *_ = pictures()
     torch.manual_seed(seeds[0])
     model = build("cvae", 1, train.data_shape, recipe | dict(sees=ways[way])).to(device)
     history, _, cpu = trained(model, train, recipe, epochs, seeds[0], device, valid=held)
-    print(f"c shown to {' and '.join(ways[way])}: {history['valid_neg_elbo'][-1]:.2f} nats on the held-out pictures after {epochs} epochs, {cpu:.0f} s of CPU")
+    found = dict(way=way, sees=ways[way], epochs=epochs, seed=seeds[0], held_out=history["valid_neg_elbo"][-1], cpu_seconds=cpu, commit=common.commit())
+    print(f"c shown to {' and '.join(ways[way])}: {found['held_out']:.2f} nats on the held-out pictures after {epochs} epochs, {cpu:.0f} s of CPU")
+    return common.write(folder, f"choose-{way.replace(' ', '-')}", found)
 
 
 def show(result):
     words = {True: "reached", False: "MISSED", None: "not judged"}
     print(f"\nnats on the unseen pixels of the test pictures, {result['device']}, {result['threads']} threads")
-    for row in result["rows"]:
+    for row in [*result["rows"], result["lesson"]]:
         print(f"{row['quadrants']} seen   {row['kind']:6}{row['test']['median']:8.2f}   published {row['published'] or '—'}   {row['training_seconds']['median']:8.1f} s")
     for v in result["verdicts"]:
         print(f"{v['quadrants']} seen   {v['measured']:.2f}; asked: at most {v['asked']}: {words[v['reached']]}")
@@ -160,15 +164,15 @@ def show(result):
 
 def main():
     parser = common.options(argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
-    parser.add_argument("--choose", choices=list(ways), help="train with c shown in this way, print −ELBO on the held-out pictures, and write nothing")
+    parser.add_argument("--choose", choices=list(ways), help="train with c shown in this way, keep −ELBO on the held-out pictures, and read no test picture")
     parser.add_argument("--epochs", type=int, default=8, help="epochs of --choose")
     args = parser.parse_args()
     device = torch.device(args.device)
-    if args.choose:
-        return choose(args.choose, device, args.epochs)
     folder = common.output_folder(args, args.quick)
     parts = (Path(tempfile.mkdtemp(prefix="vae_course_runs_")) if args.quick else common.root / "bench" / "runs") / f"cvae_quadrants-{common.slug(device)}"
     parts.mkdir(parents=True, exist_ok=True)
+    if args.choose:
+        return choose(args.choose, device, args.epochs, parts)
     result = measure(device, parts, args.quick)
     show(result)
     common.write(folder, f"cvae_quadrants-{result['slug']}", result)

@@ -1,11 +1,12 @@
 """Running means beside the codebook loss in a VQ-VAE: the same initial weights and the same restarts on both sides, five seeds. And what a picture costs and
 loses, in codes and in a Gaussian VAE's z: the plane of rate and distortion.
 
-    OMP_NUM_THREADS=1 python bench/vq.py              # every run that is not there yet; about a minute each on one core
-    OMP_NUM_THREADS=1 python bench/vq.py --choose     # what `settings` were chosen by: held-out training pictures, no test picture is read
-    python bench/vq.py --quick                        # a fraction of the work: shows that it runs
+    OMP_NUM_THREADS=1 python bench/vq.py                # every run that is not there yet; about a minute each on one core
+    OMP_NUM_THREADS=1 python bench/vq.py --minutes 60   # starts no run after an hour; the next call goes on
+    OMP_NUM_THREADS=1 python bench/vq.py --choose       # what `settings` were chosen by: held-out training pictures, no test picture is read
+    python bench/vq.py --quick                          # a fraction of the work: shows that it runs
 
-Each run leaves a file in `--runs` (default: `bench/runs/vq-…`), so a bench that was cut short goes on where it stood. The summary is written when every run is there."""
+Each run leaves a file in `--runs` (default: `bench/runs/vq-…`), so a bench that was cut short goes on where it stood. The summary names what is not there yet."""
 import argparse, json, math, tempfile, time
 from functools import cache
 from pathlib import Path
@@ -20,20 +21,21 @@ from vae_course.engine import pick_device, prepare_device, run_evaluation
 from vae_course.vq_vae import CodePrior, codes_of, in_use, mean_squared_error, perplexity, train_steps, vq_vae
 
 seeds, sides = (0, 1, 2, 3, 4), ("ema", "loss")
-books, betas = (16, 64, 256), (0.1, 0.03, 0.01, 0.003, 0.001)
+books, betas, longer = (64, 256), (0.03, 0.01, 0.003), (0.003, 1200)     # the last: one Gaussian VAE for three times as many steps
 
-# Fixed before a test picture was looked at: `--choose` tried the candidates below for 400 steps, and the least error on 5,000 held-out training pictures was taken, for each side by itself.
-settings = dict(steps=400, lengths=(400, 1000), prior_steps=300, batch_size=128, prior_batch=64, dim=8, restart=0.2, latent_dim=64, widths=(16, 32),
-                decay=0.9, lr=dict(ema=1e-2, loss=1e-2), prior_lr=4e-3, gaussian_lr=3e-3)
+# Fixed before a test picture was looked at: `--choose` tried the candidates below on 5,000 held-out training pictures, and the best was taken, for each side
+# and model by itself. Its codes for the prior came from a model trained with lr=1e-2; K, dim, widths and restart were not tried.
+settings = dict(steps=400, prior_steps=300, batch_size=128, prior_batch=64, dim=8, restart=0.2, latent_dim=64, widths=(16, 32),
+                decay=0.9, lr=dict(ema=2e-2, loss=2e-2), prior_lr=8e-3, gaussian_lr=1e-2)
 candidates = dict(ema=[dict(lr=lr) for lr in (5e-3, 1e-2, 2e-2)] + [dict(lr=1e-2, decay=0.95), dict(lr=4e-2)], loss=[dict(lr=lr) for lr in (5e-3, 1e-2, 2e-2, 4e-2)],
                   prior=[dict(lr=lr) for lr in (4e-3, 8e-3)], gaussian=[dict(lr=lr) for lr in (3e-3, 1e-2)])
 
 protocol = ("Fashion-MNIST, grey levels / 255, 60,000 pictures to train and 10,000 to test. VQ-VAE: convolutions {widths}, 7 × 7 codes of {dim} numbers, Gaussian likelihood with a learned σ, "
             "commitment ¼; Adam, warm-up and cosine, batches of {batch_size}. Both sides start from the same weights, draw every entry of the codebook from the first batch, and put a code on a vector of "
-            "the batch whenever its running use is below {restart} of the uniform share; one moves the codebook by running means (decay {decay}), the other by the codebook loss. Each side is trained twice, for {lengths} steps. "
-            "In use: chosen at least a tenth of the uniform share, over the whole test set, the model frozen. Rate and distortion, {steps} steps for every model: bits are −log2 p(codes) of a causal "
+            "the batch whenever its running use is below {restart} of the uniform share; one moves the codebook by running means (decay {decay}), the other by the codebook loss. Each side is trained for {steps} steps. "
+            "In use: chosen at least a tenth of the uniform share, over the whole test set, the model frozen. Rate and distortion, {steps} steps for every model but one Gaussian VAE that has more: bits are −log2 p(codes) of a causal "
             "transformer trained for {prior_steps} steps of {prior_batch} lists of codes, or the KL of the Gaussian VAE (the same kind of decoder, z{latent_dim}, σ = 1, β in front of the KL, the error that of one drawn z); errors are means "
-            "over pixels. Learning rates and decay were chosen by the error, code length or loss on 5,000 held-out training pictures, for each side by itself; the test set is read once for each model, after its last step. "
+            "over pixels. Learning rates and decay were chosen by the error, code length or loss on 5,000 held-out training pictures, for each side by itself, with one seed; the test set is read once for each model, after its last step. "
             "Differences are paired by seed, with the 95 % interval of Student's t; «separated» means that it leaves out 0.")
 
 
@@ -53,12 +55,12 @@ def prior_trained(codes, n_codes, s, lr=None):
     return prior
 
 
-def gaussian_trained(examples, beta, s, lr=None):
+def gaussian_trained(examples, beta, s, lr=None, steps=None):
     "A Gaussian VAE at β."
     torch.manual_seed(0)
     model = conv_vae(examples.data_shape, latent_dim=s["latent_dim"], widths=s["widths"], likelihood="gaussian").to(examples.x.device)
     model.beta.fill_(beta)
-    train_steps(model, examples, s["steps"], lr or s["gaussian_lr"], s["batch_size"])
+    train_steps(model, examples, steps or s["steps"], lr or s["gaussian_lr"], s["batch_size"])
     return model
 
 
@@ -95,9 +97,9 @@ def gaussian_figures(model, examples):
     return dict(bits=terms["kl"] / math.log(2), mse=2 * (terms["reconstruction"] / pixels - 0.5 * math.log(2 * math.pi)), loss=terms["loss"])
 
 
-def gaussian_point(train, test, beta, s):
+def gaussian_point(train, test, beta, s, steps=None):
     "Rate and distortion of a Gaussian VAE."
-    return dict(beta=beta, **gaussian_figures(gaussian_trained(train, beta, s), test))
+    return dict(beta=beta, steps=steps or s["steps"], **gaussian_figures(gaussian_trained(train, beta, s, steps=steps), test))
 
 
 def choices(train, s):
@@ -107,7 +109,7 @@ def choices(train, s):
         return lambda: dict(change, mse=(found := vq_figures(vq_trained(rest, 0, max(books), side, s["steps"], s, **change), held, max(books))[0])["mse"], in_use=found["in_use"])
     @cache
     def codes():
-        model = vq_trained(rest, 0, max(books), "ema", s["steps"], s)
+        model = vq_trained(rest, 0, max(books), "ema", s["steps"], s, lr=1e-2)
         return codes_of(model, rest[:s["prior_examples"]]), codes_of(model, held)
     def prior(change):
         return dict(change, bits=code_bits(prior_trained(codes()[0], max(books), s, **change), codes()[1]))
@@ -119,14 +121,16 @@ def choices(train, s):
     yield from ((f"choose-prior-{i}", lambda change=change: prior(change)) for i, change in enumerate(candidates["prior"]))
 
 
-def job_done(name, job, folder, s):
-    "The result of a job: from its file, or made now."
+def job_done(name, job, folder, s, until=math.inf):
+    "The result of a job: from its file, or made now; None when it is too late to begin."
     path = folder / f"{name}.json"
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
-        if not name.startswith("choose") and found["settings"] != json.loads(json.dumps(s)):
+        if not name.startswith("choose") and {k: found["settings"].get(k) for k in s} != json.loads(json.dumps(s)):
             raise SystemExit(f"{path} was made with other settings: give another folder with --runs, or delete it")
         return found
+    if time.perf_counter() > until:
+        return None
     wall, cpu = time.perf_counter(), time.process_time()
     found = job()
     found |= dict(seconds=time.perf_counter() - wall, cpu_seconds=time.process_time() - cpu, settings=s, commit=common.commit())
@@ -137,11 +141,12 @@ def job_done(name, job, folder, s):
 def main(words=None):
     parser = common.options(argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
     parser.add_argument("--choose", action="store_true", help="try the candidates on held-out training pictures, and stop")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no run after so many minutes")
     parser.add_argument("--runs", help="folder of the single runs")
     args = parser.parse_args(words)
     device, which_seeds = pick_device(args.device), seeds[:2] if args.quick else seeds
     prepare_device(device)
-    s = settings | dict(prior_examples=20_000) | (dict(steps=4, lengths=(4,), prior_steps=2, prior_examples=500) if args.quick else {})
+    s = settings | dict(prior_examples=20_000) | (dict(steps=4, prior_steps=2, prior_examples=500) if args.quick else {})
     name = f"vq-{common.slug(device)}"
     out = common.output_folder(args, args.quick or args.choose)
     folder = Path(args.runs) if args.runs else (Path(tempfile.mkdtemp(prefix="vae_course_runs_")) if args.quick else common.root / "bench" / "runs") / name
@@ -152,18 +157,25 @@ def main(words=None):
             print(title, {k: v for k, v in job_done(title, job, folder, s).items() if k not in ("settings", "commit")}, flush=True)
         return None
     result = common.facts(device, protocol.format(**s), seeds=which_seeds) | dict(bench="vq", quick=args.quick, data=data.name, settings=s)
-    points = [job_done(f"codes-{k}", lambda k=k: code_point(train, test, k, s), folder, s) for k in reversed(books)][::-1]
-    gaussian = [job_done(f"beta-{b:g}", lambda b=b: gaussian_point(train, test, b, s), folder, s) for b in betas]
-    chosen = [dict(name=path.stem, **json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("choose-*.json"))]
-    aims = dict(in_use=common.compare(points[-1]["in_use"], 0.95, judged=not args.quick),
-                mse_below_64_codes=common.compare(points[-1]["mse"], points[-2]["mse"], at_least=False, judged=not args.quick))
-    result |= dict(codes=points, gaussian=gaussian, choices=chosen, aims=aims, runs=[], rows=[], differences=[])
-    for steps in s["lengths"]:                                    # the summary is written after each
-        runs = [job_done(f"{side}-{seed}-{steps}", lambda side=side, seed=seed: compared(train, test, seed, side, steps, s), folder, s) for seed in which_seeds for side in sides]
-        rows, differences = summarise(runs, steps)
-        result = result | dict(runs=result["runs"] + runs, rows=result["rows"] + rows, differences=result["differences"] + [differences], load_average_after=common.load_average())
-        path = common.write(out, name, result)
-    return path
+    until = time.perf_counter() + 60 * args.minutes
+    get = lambda title, job: job_done(title, job, folder, s, until)
+    points = {k: get(f"codes-{k}", lambda k=k: code_point(train, test, k, s)) for k in reversed(books)}
+    gaussian = {b: get(f"beta-{b:g}", lambda b=b: gaussian_point(train, test, b, s)) for b in betas}
+    gaussian["longer"] = get("beta-{:g}-{}".format(*longer), lambda: gaussian_point(train, test, longer[0], s, 4 if args.quick else longer[1]))
+    missing = [f"{k} codes" for k, p in points.items() if not p] + [f"β = {b}" for b, p in gaussian.items() if not p]
+    result |= dict(codes=[p for p in points.values() if p], gaussian=[p for p in gaussian.values() if p], runs=[], rows=[], differences=[],
+                   choices=[dict(name=path.stem, **json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("choose-*.json"))])
+    if points[256]:
+        result["aims"] = dict(in_use=common.compare(points[256]["in_use"], 0.95, judged=not args.quick))
+        if points[64]:
+            result["aims"]["mse_below_64_codes"] = common.compare(points[256]["mse"], points[64]["mse"], at_least=False, judged=not args.quick)
+    runs = [get(f"{side}-{seed}-{s['steps']}", lambda side=side, seed=seed: compared(train, test, seed, side, s["steps"], s)) for seed in which_seeds for side in sides]
+    result["runs"] += filter(None, runs)
+    if all(runs):
+        result["rows"], result["differences"] = summarise(runs, s["steps"])
+    else:
+        missing.append("running means beside the codebook loss")
+    return common.write(out, name, result | dict(left_out=[dict(name=m, why="its runs are not all there yet; the same command goes on") for m in missing], load_average_after=common.load_average()))
 
 
 def summarise(runs, steps, measures=("in_use", "perplexity", "mse")):
@@ -176,7 +188,7 @@ def summarise(runs, steps, measures=("in_use", "perplexity", "mse")):
     for m in measures:
         d = differences[m]
         print(f"{steps} steps, running means − codebook loss, {m}: {d['mean']:+.4g}, 95 % interval [{d['interval'][0]:+.4g}, {d['interval'][1]:+.4g}]: {'separated' if d['separated'] else 'not separated'}")
-    return rows, differences
+    return rows, [differences]
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@
 __all__ = ['price', 'kl_by_latent', 'BetaVAE', 'parts_of', 'beta_vae', 'log_shares', 'kl_split', 'BetaTCVAE', 'beta_tcvae',
            'cyclical']
 
-# %% ../nbs/06_beta_vae.ipynb #84cbfb27
+# %% ../nbs/06_beta_vae.ipynb #63784941
 import math
 import torch
+from .data import DataError
 from .elbo import VAE, conv_vae, kl_divergence, mlp_vae
 from .reparameterization import draw
 
@@ -81,20 +82,20 @@ def log_shares(m,         # examples in the batch
     if estimator == 'weighted' or m == 1: return torch.full((m, m), -math.log(n * m), device=device)
     return torch.full((m, m), math.log((n - 1) / (n * (m - 1))), device=device).fill_diagonal_(-math.log(n))
 
-# %% ../nbs/06_beta_vae.ipynb #a8c4c459
+# %% ../nbs/06_beta_vae.ipynb #734c2b18
 def kl_split(q,            # q(z|x) of a batch, a diagonal Gaussian over `(B, D)`
              z,            # a draw from it, `(B, D)`
              prior,        # p(z), over `(D,)`, a diagonal Gaussian
              dataset_size, # N, examples in the whole training set
              estimator='stratified'): # or `weighted`
-    "`(mutual information, total correlation, dimension-wise KL)` of equation (2), 0-d tensors in nats; they add up to the mean of log q(z|x) − log p(z). Raises `ValueError`."
+    "`(mutual information, total correlation, dimension-wise KL)` of equation (3), 0-d tensors in nats; they add up to the mean of log q(z|x) − log p(z). Raises `ValueError`."
     shares = log_shares(len(z), dataset_size, estimator, z.device)
     each = q.base_dist.log_prob(z[:, None])                       # (draws, examples, D): every draw under every q
     log_qz = (each.sum(-1) + shares).logsumexp(1)
     log_marginals = (each + shares[..., None]).logsumexp(1).sum(-1)
     return (q.log_prob(z) - log_qz).mean(), (log_qz - log_marginals).mean(), (log_marginals - prior.log_prob(z)).mean()
 
-# %% ../nbs/06_beta_vae.ipynb #b46e511e
+# %% ../nbs/06_beta_vae.ipynb #054a6229
 class BetaTCVAE(BetaVAE):
     "A VAE that pays β for a nat of total correlation, and 1 for the rest of the KL (Chen et al. 2018)."
     def __init__(self, *parts,        # as of `VAE`
@@ -103,6 +104,12 @@ class BetaTCVAE(BetaVAE):
                  estimator='stratified'): # or `weighted`
         super().__init__(*parts, beta=beta)
         self.dataset_size, self.estimator = dataset_size, estimator
+
+    def check_examples(self, examples, # `Examples`
+                       name):          # what they are, such as `train`
+        "Raise `DataError` for a training set of another size than N: `fit` asks."
+        if name == 'train' and len(examples) != self.dataset_size:
+            raise DataError(f'train holds {len(examples):,} examples and this model was built for {self.dataset_size:,}: give dataset_size={len(examples)}')
 
     def losses(self, batch,       # `(x, y)`
                eps=None):         # the noise, `(B, D)`; drawn when not given

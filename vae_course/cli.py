@@ -117,11 +117,12 @@ def likelihood_for(data): # a `DataSet`
     "Name of the likelihood that suits the pixels of `data`."
     return 'bernoulli' if data.name in ('mnist', 'mnist_static', 'digits') or black_and_white(data) else 'gaussian_learned'
 
-# %% ../nbs/96_cli.ipynb #562e7dc9
+# %% ../nbs/96_cli.ipynb #069a23b5
 def full_config(name, config, data, likelihood=None): # `likelihood` as asked for
     "The settings of a model, with what follows from the data. Raises `ValueError`."
     known = takes(name)
     follows = dict(data_shape=list(data.data_shape)) if 'data_shape' in known else {}
+    if 'dataset_size' in known: follows['dataset_size'] = len(parts(data)[0])
     if data.classes: follows |= {k: v for k, v in dict(classes=len(data.classes), condition={'labels': len(data.classes)}).items() if k in known}
     if likelihood or 'likelihood' in known: follows['likelihood'] = likelihood or likelihood_for(data)
     config = follows | config

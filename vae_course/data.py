@@ -8,8 +8,8 @@ __all__ = ['idx_files', 'static_address', 'static_rows', 'sprite_factors', 'spri
            'Batches', 'on_device', 'as_example', 'as_batch', 'Stream', 'split', 'DataSet', 'DataNotFound',
            'cache_folder', 'places', 'read_whole', 'read_idx', 'fetching', 'load_idx', 'first_that_works', 'read_amat',
            'load_static', 'read_static', 'load_digits', 'Factors', 'outline', 'draw_sprites', 'halved', 'factor_set',
-           'load_sprites', 'read_dsprites', 'load_dsprites', 'load', 'as_inputs', 'whole_numbers', 'as_labels',
-           'class_names', 'from_arrays', 'as_picture', 'picture_files', 'from_folder']
+           'load_sprites', 'kept_part', 'read_dsprites', 'load_dsprites', 'load', 'as_inputs', 'whole_numbers',
+           'as_labels', 'class_names', 'from_arrays', 'as_picture', 'picture_files', 'from_folder']
 
 # %% ../nbs/90_data.ipynb #e27c8945
 import gzip, importlib.util, math, os, socket, tempfile, zlib
@@ -401,16 +401,20 @@ def load_sprites(root=None, download=True):
     x = torch.cat([halved(draw_sprites(sprite_factors(part))) for part in numbers.split(2048)])
     return factor_set('sprites', x)
 
-# %% ../nbs/90_data.ipynb #213be2df
+# %% ../nbs/90_data.ipynb #84e0073b
 dsprites_address = 'https://github.com/google-deepmind/dsprites-dataset/raw/master/'
 dsprites_file, dsprites_crc = 'dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz', 0xb43505dc     # of the pictures that are kept
+
+def kept_part(x): # `(737280, …)`, an array in the published order
+    "Every fourth orientation and every second place of x and of y, `(46080, …)`."
+    return x.reshape(3, 6, 40, 32, 32, *x.shape[1:])[:, :, ::4, ::2, ::2].reshape(-1, *x.shape[1:])
 
 def read_dsprites(path): # the published file, or the part of it that is kept
     "The pictures of every combination in `sprite_factors`, uint8 `(46080, 1, 64, 64)` of 0 and 1. Raises `DataError`."
     remedy = f'delete {path}, then fetch it again or let `load` download it'
     try:
         with np.load(path, allow_pickle=False) as arrays: x = arrays['imgs']     # its `metadata` is pickled, and stays closed
-        if len(x) == 737_280: x = x.reshape(3, 6, 40, 32, 32, 64, 64)[:, :, ::4, ::2, ::2].reshape(-1, 64, 64)
+        if len(x) == 737_280: x = kept_part(x)
     except Exception as e: raise DataError(f'{path} is damaged ({e}): {remedy}') from e
     if x.shape != (46_080, 64, 64) or zlib.crc32(np.ascontiguousarray(x)) != dsprites_crc: raise DataError(f'{path} does not hold what was published (its checksum differs): {remedy}')
     return torch.from_numpy(x)[:, None]

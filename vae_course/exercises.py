@@ -543,16 +543,17 @@ def check_beta_loss(f): # `f(reconstruction, kl, beta)`
     if abs(got - (R + beta*K)) > 1e-6: raise WrongAnswer(f'the loss is {R + beta*K:.4f} nats here, and your function gives {got:.4f}')
     if abs(a_number(f(rec, kl, 0.5), 'the loss') - (R + 0.5*K)) > 1e-6: raise WrongAnswer('you use a β of your own: take the one that is given')
 
-# %% ../nbs/93_exercises.ipynb #b0cacb74
+# %% ../nbs/93_exercises.ipynb #f95dd93d
 @exercise
 def check_free_bits(f): # `f(kl, free)`
     "Lesson 06, exercise 2: what is paid with free bits, in nats per example."
     kl = torch.tensor([[0.0, 0.2, 3.0], [0.8, 0.0, 1.0]], dtype=torch.float64)      # means 0.4, 0.1, 2.0
+    if abs(float(torch.as_tensor(f(kl, 4.0)).sum()) - 4) < 1e-6: raise WrongAnswer('you gave the free nats to all latents together: each has its own')
     got = a_number(f(kl, 0.3), 'what is paid')
     wrong = [(2.5, 'you left out the free bits: a latent with less than `free` nats is charged `free`, whatever it uses, and so has no gradient'),
              (kl.clamp(min=0.3).sum(1).mean().item(), 'you took the larger of the two for each example: the mean over the batch comes first'),
              (2.4, 'you charged nothing for a latent below `free`: then the price jumps at `free`; the larger of the two does not'), ((kl.mean(0) - 0.3).clamp(min=0).sum().item(), 'you subtracted the free nats: the price then differs by a constant; take the larger of the two'),
-             (0.7, 'you took the smaller of the two: then the informative latents have no gradient'), (2.7 / 3, 'you averaged over the latents: it is a sum'), (max(2.5, 0.3), 'you gave the free nats to all latents together: each has its own')]
+             (0.7, 'you took the smaller of the two: then the informative latents have no gradient'), (2.7 / 3, 'you averaged over the latents: it is a sum')]
     for value, why in wrong:
         if abs(got - value) < 1e-6 and abs(value - 2.7) > 1e-6: raise WrongAnswer(why)
     if abs(got - 2.7) > 1e-6: raise WrongAnswer(f'for latents with 0.4, 0.1 and 2 nats and 0.3 free, 0.4 + 0.3 + 2 = 2.7 is paid, and your function gives {got:.4f}')
@@ -578,7 +579,7 @@ def check_cyclical(f): # `f(t, cycles)`
     for got, (t, cycles) in zip(found, points):
         if abs(got - (t * cycles) % 1) > 1e-6: raise WrongAnswer(f'at t = {t} with {cycles} cycles β is {(t * cycles) % 1:.2f}, and your function gives {got:.2f}')
 
-# %% ../nbs/93_exercises.ipynb #7aee6938
+# %% ../nbs/93_exercises.ipynb #7509d0ba
 @exercise
 def check_gap(f): # `f(table, entropy)`
     "Lesson 06, exercise 4: the mutual information gap."
@@ -591,7 +592,9 @@ def check_gap(f): # `f(table, entropy)`
     got = a_number(got, 'the score')
     wrong = [((0.6 + 0.2) / 2, 'you forgot the entropy: a factor of many values would count for more'), ((0.9 + 0.6) / 2, 'you took the largest alone: the second must know nothing, so subtract it'),
              ((0.6 + 0.2) / 3, 'you divided the sum of the gaps by the sum of the entropies: each gap by its own, then the mean'), (0.6 + 0.1, 'you summed over the factors: take the mean'),
-             ((0.9 + 1.1 / 2) / 2, 'you subtracted the least, not the second')]
+             (((0.9 - 0.0) / 1 + (1.2 - 0.1) / 2) / 2, 'you subtracted the least, not the second'),
+             (((0.9 - 0.3) / 1 + (0.1 - 1.2) / 2) / 2, 'you did not sort: the first and the second row are not the two latents that know most'),
+             ((0.8 / 1 + 0.9 / 2) / 2, 'you sorted along the factors: sort down the column, over the latents')]
     for value, why in wrong:
         if abs(got - value) < 1e-6: raise WrongAnswer(why)
     if abs(got - right) > 1e-6: raise WrongAnswer(f'the score of this table is {right:.4f}, and your function gives {got:.4f}')

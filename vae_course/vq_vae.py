@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['priors', 'nearest', 'straight_through', 'squared_distance', 'Codebook', 'perplexity', 'in_use', 'Quantizer',
-           'UniformCodes', 'VQVAE', 'Block', 'CodePrior', 'vq_vae', 'train_steps', 'codes_of', 'mean_squared_error']
+           'UniformCodes', 'VQVAE', 'Block', 'CodePrior', 'vq_vae', 'codes_of', 'mean_squared_error', 'train_steps']
 
-# %% ../nbs/08_vq_vae.ipynb #a9354bf5
-import math
+# %% ../nbs/08_vq_vae.ipynb #3e7d1ff1
+import math, os
 import torch, torch.nn.functional as F
 from torch import nn
 import torch.distributions as D
 from tqdm.auto import tqdm
 from .data import Batches
 from .elbo import Crop, full_precision, likelihood_named
-from .engine import group, make_optimizers, train_step
+from .engine import group, make_optimizers, prepare_device, train_step
 from .training import warmup_cosine
 
 # %% ../nbs/08_vq_vae.ipynb #a9e379a8
@@ -193,7 +193,7 @@ class Block(nn.Module):
         x = x + self.out(seen.transpose(1, 2).flatten(2))
         return x + self.mlp(self.norm2(x))
 
-# %% ../nbs/08_vq_vae.ipynb #6345ba0d
+# %% ../nbs/08_vq_vae.ipynb #15773fd0
 class CodePrior(nn.Module):
     "p(codes), each code given those before it in reading order: a small causal transformer. It can be trained by `fit` on codes as floats."
     def __init__(self, n_codes=256,    # K
@@ -225,9 +225,9 @@ class CodePrior(nn.Module):
     @torch.no_grad()
     def sample(self, n,           # how many
                progress=False):   # show a progress bar over the places
-        "`n` lists, each code drawn given those before it (ancestral sampling), int64 `(n, h, w)`."
+        "`n` lists, each code drawn given those before it (ancestral sampling), int64 `(n, h, w)`. No bar with `TQDM_DISABLE=1` in the environment."
         codes = torch.zeros(n, 0, dtype=torch.long, device=self.place.device)
-        for _ in tqdm(range(math.prod(self.shape)), desc='codes', disable=not progress):
+        for _ in tqdm(range(math.prod(self.shape)), desc='codes', disable=not progress or os.environ.get('TQDM_DISABLE', '0') not in ('', '0')):
             following = D.Categorical(logits=self.logits(codes)[:, -1], validate_args=False).sample()
             codes = torch.cat([codes, following[:, None]], 1)
         return codes.view(n, *self.shape)
@@ -260,25 +260,6 @@ def vq_vae(data_shape=(1, 28, 28),        # channels, height and width of a pict
     model.recipe = dict(name='vq_vae', config=config)
     return model
 
-# %% ../nbs/08_vq_vae.ipynb #fd30959c
-def train_steps(model,          # with `losses`
-                examples,       # `Examples` on the device of the model
-                steps=400,
-                lr=1e-2,        # at its highest; it goes as `warmup_cosine` says
-                batch_size=128,
-                seed=0):        # of the draws
-    "Train on examples drawn at random, and leave the model in evaluation mode: `{term: its value before each step}`."
-    torch.manual_seed(seed)
-    some = examples[torch.randint(len(examples), (batch_size * steps,))]
-    optimizer, = make_optimizers(model, examples.x.device)
-    rate, rows = warmup_cosine(lr), []
-    model.train()
-    for i, batch in enumerate(Batches(some, batch_size)):
-        optimizer.param_groups[0]['lr'].fill_(rate((i + .5) / steps))
-        rows.append(train_step(model, batch, [optimizer]))
-    model.eval()
-    return {name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]}
-
 # %% ../nbs/08_vq_vae.ipynb #bef8816b
 @torch.no_grad()
 def codes_of(model,       # a `VQVAE`
@@ -293,3 +274,23 @@ def mean_squared_error(model,     # with `reconstruct`
                        batch_size=1000):
     "Mean over all examples and pixels of the squared error of what comes back."
     return sum((model.reconstruct(x) - x).square().sum().item() for x, _ in Batches(examples, batch_size)) / examples.x.numel()
+
+# %% ../nbs/08_vq_vae.ipynb #a137153d
+def train_steps(model,          # with `losses`
+                examples,       # `Examples` on the device of the model
+                steps=400,
+                lr=1e-2,        # at its highest; it goes as `warmup_cosine` says
+                batch_size=128,
+                seed=0):        # of the draws
+    "Train on examples drawn at random, and leave the model in evaluation mode: `{term: its value before each step}`."
+    prepare_device(examples.x.device)
+    torch.manual_seed(seed)
+    some = examples[torch.randint(len(examples), (batch_size * steps,))]
+    optimizer, = make_optimizers(model, examples.x.device)
+    rate, rows = warmup_cosine(lr), []
+    model.train()
+    for i, batch in enumerate(Batches(some, batch_size)):
+        optimizer.param_groups[0]['lr'].fill_(rate((i + .5) / steps))
+        rows.append(train_step(model, batch, [optimizer]))
+    model.eval()
+    return {name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]}

@@ -179,7 +179,7 @@ def latent_explorer(model,          # has `prior`, `encode` and `decode`, and tw
     return Explorer('A point of the latent space and its decoded picture', figure, move,
                     a=('z[0]', slider(0., -limit, limit, 0.1)), b=('z[1]', slider(0., -limit, limit, 0.1)))
 
-# %% ../nbs/92_widgets.ipynb #92bc596a
+# %% ../nbs/92_widgets.ipynb #5f6b19d2
 def traversal_explorer(model,       # has `encode` and `decode`, with q(z|x) a diagonal Gaussian
                        examples,    # `Examples` that choose the latents; the first of them is moved
                        latents=8,   # sliders at most
@@ -194,7 +194,7 @@ def traversal_explorer(model,       # has `encode` and `decode`, with q(z|x) a d
     dims = kl.argsort(descending=True)[:latents].tolist()
     def decoded(z):
         with evaluating(model) as device: return as_pixels(model.decode(z[None].to(device)).mean)[0].squeeze()
-    figure, (left, right) = subplots(1, 2, figsize=(6, 3.2))
+    figure, (left, right) = subplots(1, 2, figsize=(6, 3.5))
     for ax, title in ((left, 'where it began'), (right, 'mean of p(x|z)')): ax.set(xticks=[], yticks=[], title=title)
     left.imshow(decoded(start), cmap='gray', vmin=0, vmax=1)
     shown = right.imshow(decoded(start), cmap='gray', vmin=0, vmax=1, animated=True)
