@@ -28,7 +28,7 @@ ways = {
 protocol = ("{data}: {pictures} training pictures, drawn black or white anew each time. Fully connected {hidden}, {latent_dim} latents, Adam at {lr:g} at most (warm-up and cosine), batches of {batch_size}, "
             "{epochs} epochs. Labels modulate the first layer of a part, or are joined to its input where it says so. Agreement: the share of {n:,} pictures, as many of each class, z from the prior at "
             "temperature 1, in which a classifier trained on the real pictures sees the label that was asked for. Variety: the mean distance of two of them of one class in the classifier's features, as a share "
-            "of that of the real test pictures. Swap: the share of {swapped:,} test pictures, rebuilt with another label, in which the classifier sees the new label. −ELBO at β = 1 on the test pictures, black or white.")
+            "of that of the real test pictures. Swap: the share of {swapped:,} test pictures, rebuilt with another label, in which the classifier sees the new label. −ELBO at β = 1 on the test pictures, black or white; `vae` is that of the same VAE without labels, β = 1.")
 
 
 def judge_of(data, quick):
@@ -78,6 +78,18 @@ def one_run(way, seed, data, judge, quick):
                 training_seconds=sum(history["seconds"]), cpu_seconds=cpu, switches=str(history.switches))
 
 
+def without_condition(data, quick):
+    "−ELBO of a VAE of the same size that is told no label, in nats: what the label is worth."
+    from vae_course.data import Batches, binarized
+    from vae_course.elbo import mlp_vae
+    from vae_course.engine import run_evaluation
+    from vae_course.training import fit
+    torch.manual_seed(0)
+    model = mlp_vae(data.train.data_shape, recipe["latent_dim"], recipe["hidden"])
+    fit(model, data.train[:1024] if quick else data.train, epochs=1 if quick else recipe["epochs"], batch_size=recipe["batch_size"], lr=recipe["lr"], binarize=True, seed=0, device="cpu", progress=False)
+    return run_evaluation(model, Batches(binarized(data.test), 1000), seed=0)["neg_elbo"]
+
+
 def measure(quick=False):
     "The result of the bench, as written to the file."
     from vae_course.data import load
@@ -87,6 +99,8 @@ def measure(quick=False):
     result = common.facts(device, words, seeds=(0, 1, 2)) | dict(bench="cvae_labels", quick=quick, data=data.name, recipe=recipe, ways={way: changed for way, (changed, _) in ways.items()})
     judge, accuracy = judge_of(data, quick)
     print(f"classifier: {100 * accuracy:.2f} % of the real test pictures", flush=True)
+    vae = without_condition(data, quick)
+    print(f"a VAE without labels: −ELBO {vae:.2f}", flush=True)
     rows = []
     for way, (_, seeds) in ways.items():
         runs = [one_run(way, seed, data, judge, quick) for seed in seeds[:1 if quick else None]]
@@ -94,7 +108,7 @@ def measure(quick=False):
         print(f"{way:42}" + "".join(f"   {name} {rows[-1][name]['median']:.3f}" for name in ("agreement", "variety", "swap", "test")) + f"   {rows[-1]['cpu_seconds']['median']:.0f} s of CPU", flush=True)
     judged = not quick and data.name == "mnist"
     verdicts = [dict(what=name, **common.compare(rows[0][name]["least"], asked[name], judged=judged)) for name in asked]
-    return result | dict(classifier=accuracy, rows=rows, verdicts=verdicts, load_average_after=common.load_average())
+    return result | dict(classifier=accuracy, vae=vae, rows=rows, verdicts=verdicts, load_average_after=common.load_average())
 
 
 def main():

@@ -23,7 +23,7 @@ recipe = dict(latent_dim=200, hidden=[500, 500], sees=["decoder", "prior"], lr=1
 
 # Which parts are shown c beside their own input was chosen on the held-out pictures, with one quadrant seen and 8 epochs: the test pictures had no say in it.
 # The encoder has the whole picture, c with it; Pyro's model is "prior": there x reaches the decoder through the prior and z alone.
-ways = {"prior": ["prior"], "decoder": ["encoder", "decoder"], "decoder and prior": ["decoder", "prior"]}
+ways = {"prior": ["prior"], "encoder and decoder": ["encoder", "decoder"], "decoder": ["decoder"], "decoder and prior": ["decoder", "prior"]}
 
 # What lesson 07 trains before the reader's eyes, and compares with its row here: one quadrant seen, all 60,000 pictures, no pictures held out.
 short_seeds, short = (0, 1, 2), dict(latent_dim=20, hidden=[400], sees=["decoder", "prior"], lr=3e-3, batch_size=128, epochs=3)
