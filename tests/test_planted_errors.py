@@ -31,12 +31,20 @@ PLANTED = [
     (5, "the mean outside the logarithm", "05_evaluation", "return torch.logsumexp(log_w, dim) - math.log(samples)", "return log_w.mean(dim)", "05_evaluation"),
     (5, "logsumexp without log K", "05_evaluation", "torch.logsumexp(log_w, dim) - math.log(samples)", "torch.logsumexp(log_w, dim)", "05_evaluation"),
     (5, "K clipped to the batch size", "05_evaluation", "for first in range(0, samples, chunk): yield", "samples = min(samples, q.batch_shape[0])\n    for first in range(0, samples, chunk): yield", "05_evaluation"),
+    (6, "view where a transpose is meant", "05_evaluation", "latents, causes = into_bins(codes, bins).T", "latents, causes = into_bins(codes, bins).view(codes.shape[1], -1)", "05_evaluation"),
     (7, "logvar unbounded", "02_reparameterization", "return limit * torch.tanh(raw / limit)", "return raw", "02_reparameterization"),
     (7, "the encoder's logvar passed on unbounded", "03_elbo", "diagonal_gaussian(mu, bound_logvar(logvar))", "diagonal_gaussian(mu, logvar)", "03_elbo"),
     (8, "probabilities passed as logits", "03_elbo", "D.Bernoulli(logits=out", "D.Bernoulli(logits=torch.sigmoid(out)", "03_elbo"),
     (8, "images outside [0, 1] let in", "94_engine", "    if least < low or most > high:", "    if False:", "94_engine"),
+    (9, "straight-through gradient blocked", "08_vq_vae", "return z - z.detach() + e.detach()", "return 0 * z + e.detach()", "08_vq_vae"),
+    (9, "straight-through gradient doubled", "08_vq_vae", "return z - z.detach() + e.detach()", "return 2 * (z - z.detach()) + e.detach()", "08_vq_vae"),
+    (9, "commitment and codebook swapped", "08_vq_vae", "commitment=squared_distance(z, e.detach())", "commitment=squared_distance(z.detach(), e)", "08_vq_vae"),
+    (9, "dead codes unseen", "08_vq_vae", "dead = self.usage < self.restart", "dead = self.usage < 0", "08_vq_vae"),
     (11, "a Gaussian log-density without its normalizer", "03_elbo", "return D.Normal(out, self.sigma, validate_args=False)",
      "return type('Bare', (D.Normal,), dict(log_prob=lambda self, x: -0.5 * ((x - self.loc) / self.scale)**2))(out, self.sigma, validate_args=False)", "03_elbo"),
+    (12, "condition fed to the decoder only", "07_cvae", "self.encoder(x, self.numbers(c, len(x)))", "self.encoder(x, 0 * self.numbers(c, len(x)))", "07_cvae"),
+    (12, "labels off by one", "07_cvae", "(c[:, None] == self.numbers).float()", "(c[:, None] == self.numbers + 1).float()", "07_cvae"),
+    (12, "one-hot of the wrong width accepted", "07_cvae", "if c.dim() != 2 or c.shape[1] != self.width:", "if c.dim() != 2:", "07_cvae"),
 ]
 names = [f"error {number}: {what}" for number, what, *_ in PLANTED]
 

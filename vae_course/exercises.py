@@ -604,7 +604,7 @@ import math
 import torch, torch.nn.functional as F
 import torch.distributions as D
 
-# %% ../nbs/93_exercises.ipynb #f2602564
+# %% ../nbs/93_exercises.ipynb #3295257e
 @exercise
 def check_one_hot(f): # `f(y, classes)`, `(B, classes)`
     "Lesson 07, exercise 1: labels as rows, and a door for those out of range."
@@ -618,7 +618,7 @@ def check_one_hot(f): # `f(y, classes)`, `(B, classes)`
     if not matches(got, right): raise WrongAnswer(f'label 2 of 4 is 0 0 1 0, and you gave {got[0].tolist()}')
     if got.dtype != torch.float32: raise WrongAnswer(f'the rows are {got.dtype}: a network needs float32')
     if matches(given(f(torch.tensor([0, 0]), 3)), F.one_hot(torch.tensor([0, 0]), 1)): raise WrongAnswer('the width is that of `classes`, not of the largest label that happens to be there')
-    for bad, why in ((-1, 'a label of −1 stands for no label, and it got through: in Python an index of −1 is the last class'),
+    for bad, why in ((-1, 'a label of −1 stands for no label, and it got through, as a row of zeros or as the last class, which an index of −1 is in Python'),
                      (4, 'label 4 of 4 classes got through: they count from 0 to 3')):
         try: f(torch.tensor([1, bad]), 4)
         except ValueError: continue
@@ -648,7 +648,7 @@ def check_unseen_loss(f): # `f(x, logits, seen)`, 0-d
     if matches(got, masked): raise WrongAnswer('you set the seen pixels to 0 before the loss: each then still costs log 2; multiply the cost of the pixels, not the pixels')
     raise WrongAnswer(f'the unseen pixels cost {right:.3f} nats an example, and you gave {got.flatten()[0]:.3f} (shape {tuple(got.shape)})')
 
-# %% ../nbs/93_exercises.ipynb #50facb4e
+# %% ../nbs/93_exercises.ipynb #4eeae5e1
 @exercise
 def check_conditional_bound(f): # `f(reconstruction, mu, logvar, prior_mu, prior_logvar)`, 0-d
     "Lesson 07, exercise 3: −ELBO with a learned prior."
@@ -668,6 +668,8 @@ def check_conditional_bound(f): # `f(reconstruction, mu, logvar, prior_mu, prior
     if matches(got, -right): raise WrongAnswer('the sign is wrong: −ELBO was asked for')
     if matches(got, kl(q, p).sum(-1).mean()): raise WrongAnswer('the reconstruction is missing')
     if matches(got, (reconstruction + kl(normal(mu, 2 * logvar), normal(prior_mu, 2 * prior_logvar)).sum(-1)).mean()): raise WrongAnswer('you took logvar for the logarithm of the standard deviation: it is that of the variance')
+    undivided = 0.5 * ((logvar - prior_logvar).exp() + (mu - prior_mu)**2 - 1 - logvar + prior_logvar)
+    if matches(got, (reconstruction + undivided.sum(-1)).mean()): raise WrongAnswer('you forgot to divide (μ − μ_p)² by the variance of the prior: far is measured in its standard deviations')
     raise WrongAnswer(f'−ELBO is {right:.3f} nats, and you gave {got.flatten()[0]:.3f} (shape {tuple(got.shape)})')
 
 # %% ../nbs/93_exercises.ipynb #a1e77169
