@@ -41,6 +41,7 @@ bench: .venv/bench
 
 quality: .venv/bench
 	$(RUN) bench/disentanglement.py $(ARGS)
+	$(RUN) bench/cvae_labels.py $(ARGS)
 	$(RUN) bench/cvae_quadrants.py $(ARGS)
 	$(RUN) bench/vq.py $(ARGS)
 

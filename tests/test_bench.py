@@ -149,6 +149,19 @@ def test_time_to_quality(tmp_path):
     assert {"python", "torch"} <= set(result["versions"])
 
 
+@pytest.mark.parametrize("script, bench, rows", [("disentanglement", ["disentanglement", "disentanglement_ellipses"], 4), ("cvae_labels", ["cvae_labels"], 6), ("cvae_quadrants", ["cvae_quadrants"], 6), ("vq", ["vq"], 2)])
+def test_quality_benches_state_their_facts(script, bench, rows, tmp_path):
+    before = results()
+    run(script, "--quick", "--out", str(tmp_path))
+    assert results() == before
+    found = {f["bench"]: f for f in (json.loads(p.read_text(encoding="utf-8")) for p in tmp_path.glob("*.json"))}
+    assert sorted(found) == sorted(bench)
+    for result in found.values():
+        assert facts <= set(result) and result["quick"] and len(result["rows"]) == rows
+        assert result["command"].startswith(f"python bench/{script}.py --quick") and {"python", "torch"} <= set(result["versions"])
+        assert all(v["reached"] is None for v in (*result.get("verdicts", []), *result.get("aims", {}).values()))       # a quick run judges nothing
+
+
 def test_a_seed_over_the_bound_is_a_miss():
     def runs(nats, seconds): return [dict(seed=i, fit_seconds=s, epoch_seconds=[s - 1], switches="fp32, eager", neg_elbo=n) for i, (n, s) in enumerate(zip(nats, seconds))]
     good, over, late = (time_to_quality.row_of(runs(*r), "cold", 7.0) for r in (([99, 99.5, 100], [5, 6, 7]), ([99, 99.5, 100.1], [5, 6, 7]), ([99, 99, 99], [5, 6, 7.5])))
@@ -260,7 +273,7 @@ def importable(monkeypatch):
 
 def test_page_without_results(tmp_path, importable):
     page = shown(tmp_path)
-    assert page.count("Not measured yet") == 10 and "bench/speed.py" in page and "bench/gpu.py" in page      # ten benches
+    assert page.count("Not measured yet") == 12 and "bench/speed.py" in page and "bench/gpu.py" in page      # twelve benches
 
 
 def test_page_shows_what_was_measured(tmp_path, importable, raced):
@@ -274,6 +287,6 @@ def test_page_shows_what_was_measured(tmp_path, importable, raced):
                    left_out=[dict(name="pythae", why="not here")])
     (made / "speed-fast.json").write_text(json.dumps(result))
     page = shown(tmp_path)
-    assert page.count("Not measured yet") == 9 and page.count("a &lt;fast&gt; machine") == 1 and "pythae: not here" in page
+    assert page.count("Not measured yet") == 11 and page.count("a &lt;fast&gt; machine") == 1 and "pythae: not here" in page
     assert "≥ 4" in page and "reached" in page and "<strong>missed</strong>" in page       # 4 times the examples; 60 % of the limit
     assert 'alt="seconds an epoch, the median of each: matrix products alone, fp32 0.900; vae_course, fp32, eager 1.50; PyTorch examples 6.00."' in page

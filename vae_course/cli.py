@@ -176,14 +176,15 @@ def prepare(model, data,    # the model decides what its pixels have to be
     if binarize: return Prepared(train, valid, binarized(test, seed=0), True, drawn, '−ELBO')
     return Prepared(train, valid, test, False, 'grey pixels v/255', '−ELBO')
 
-# %% ../nbs/96_cli.ipynb #83a5e079
+# %% ../nbs/96_cli.ipynb #3de800e0
 TEST_BATCH = 100 # the noise is drawn batch by batch, so the size belongs to the protocol
 
 def tested(model, prepared, device): # a trained model and `Prepared`
     "The numbers on the test set, with their protocol, as JSON values."
     terms = run_evaluation(model, Batches(prepared.test.to(device), TEST_BATCH), seed=0)
     name, key = (prepared.name, 'neg_elbo') if 'neg_elbo' in terms else ('loss', 'loss')
-    protocol = f'{len(prepared.test):,} test images, one z for each (seed 0), in batches of {TEST_BATCH}; {prepared.pixels}'
+    drawn = 'the codes of each' if hasattr(model, 'quantizer') else 'one z for each (seed 0)'
+    protocol = f'{len(prepared.test):,} test images, {drawn}, in batches of {TEST_BATCH}; {prepared.pixels}'
     found = dict(name=name, value=terms[key], unit='nats per example', terms={k: v for k, v in terms.items() if k not in ('loss', 'neg_elbo')}, protocol=protocol)
     if 'density' in prepared.pixels:
         found |= dict(sigma=model.likelihood.sigma.item(), bits_per_dim=bits_per_dim(terms[key], math.prod(prepared.test.data_shape), levels=256))

@@ -714,7 +714,7 @@ def check_straight_through(f): # `f(z, e)`
     if not torch.allclose(to_z, w): raise WrongAnswer('the gradient that reaches z is not the one that came: it must pass as it is')
     if to_e is not None and to_e.any(): raise WrongAnswer('the gradient reaches e as well: here the codebook must not move; its own loss moves it')
 
-# %% ../nbs/93_exercises.ipynb #6e470689
+# %% ../nbs/93_exercises.ipynb #f7042d22
 @exercise
 def check_vq_terms(f): # `f(z, e)`
     "Lesson 08, exercise 2: the codebook loss and the commitment, by whom they move."
@@ -726,6 +726,7 @@ def check_vq_terms(f): # `f(z, e)`
         value = value.detach()
         if value.dim(): raise WrongAnswer(f'your {name} has the shape {tuple(value.shape)}: sum over each example, average over the batch')
         if torch.isclose(value, right / 30): raise WrongAnswer(f'you averaged over the dimensions of the {name}: it is 30 times too small here, and beside a reconstruction in nats it would count for nothing')
+        if torch.isclose(value, right / 10): raise WrongAnswer(f'you averaged the {name} over the places: sum over the whole example')
         if torch.isclose(value, right * 4): raise WrongAnswer(f'you summed the {name} over the batch: average over it, or the learning rate depends on the batch size')
         if torch.isclose(value, right / 4): raise WrongAnswer(f'your {name} is multiplied by ¼: leave β to the sum of the terms')
         if not torch.isclose(value, right): raise WrongAnswer(f'the {name} should be {right:.4f} here, and yours is {value:.4f}')

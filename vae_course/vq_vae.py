@@ -17,10 +17,10 @@ from .elbo import Crop, full_precision, likelihood_named
 from .engine import group, make_optimizers, prepare_device, train_step
 from .training import warmup_cosine
 
-# %% ../nbs/08_vq_vae.ipynb #a9e379a8
+# %% ../nbs/08_vq_vae.ipynb #097f02f6
 def nearest(z,         # vectors, `(N, D)`
             codebook): # `(K, D)`
-    "The place in `codebook` that is nearest to each of `z`, int64 `(N,)`; computed in float32, under autocast too."
+    "The index of the entry of `codebook` that is nearest to each of `z`, int64 `(N,)`; computed in float32, under autocast too."
     with torch.autocast(z.device.type, enabled=False):
         z, codebook = z.float(), codebook.float()
         return (codebook.square().sum(1) - 2 * z @ codebook.T).argmin(1)
