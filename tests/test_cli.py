@@ -51,7 +51,9 @@ def value(text): return float(re.search(r"test \S.*? (-?[\d.]+) nats per example
 
 
 def start(words, *launcher):
-    return subprocess.Popen([sys.executable, *(launcher or ("-m", "vae_course.cli")), *words], env=QUIET, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    "A process that hears Ctrl-C, even where these tests run in the background, which ignores it and hands that down."
+    return subprocess.Popen([sys.executable, *(launcher or ("-m", "vae_course.cli")), *words], env=QUIET, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def torchrun(*program): return ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *program)
@@ -175,7 +177,7 @@ def test_samples(capsys):
 # --- errors
 
 @pytest.mark.parametrize("words, answer", [
-    ("--model vea", "no model called 'vea': there are vae, conv_vae"), ("--data mnits", "there are mnist, fashion_mnist, mnist_static, digits, and folder:PATH"),
+    ("--model vea", "no model called 'vea': there are vae, conv_vae"), ("--data mnits", "there are mnist, fashion_mnist, mnist_static, digits, sprites, dsprites, and folder:PATH"),
     ("--data folder:/no/such/place", "is no folder"), ("--data folder:", "folder:PATH"), ("--device tpu", "it has"), ("--device cuda:99", "it has"),
     ("--set latent=3", "it takes data_shape, latent_dim, hidden, likelihood, dropout"), ("--set latent_dim", "write key=value"), ("--set hidden=3,4", "no JSON value"),
     ("--set latent_dim=many", "of the kind of 20"), ("--set latent_dim=true", "of the kind of 20"), ("--set latent_dim=-3", "cannot be built"),

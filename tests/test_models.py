@@ -5,14 +5,13 @@ import pytest
 import torch
 
 from vae_course.cli import main
-from vae_course.data import DataError, Examples, load
+from vae_course.data import Batches, DataError, Examples, load
 from vae_course.engine import run_evaluation
-from vae_course.data import Batches
 from vae_course.training import build, fit, load_model, registry, save_model
 
 # settings that make each of them small; a model that enters the registry must enter here, too
 SMALL = dict(vae=dict(hidden=[32], latent_dim=4), conv_vae=dict(widths=[4, 8], latent_dim=4), beta_vae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28]),
-             beta_tcvae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28]), cvae=dict(hidden=[32], latent_dim=4), vq_vae=dict(n_codes=16, widths=[4, 8]),
+             beta_tcvae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28], dataset_size=256), cvae=dict(hidden=[32], latent_dim=4), vq_vae=dict(n_codes=16, widths=[4, 8]),
              classifier=dict(data_shape=[1, 28, 28], classes=10, widths=[4, 8], features=16))
 makes_pictures = [name for name in SMALL if name != "classifier"]
 
@@ -93,7 +92,7 @@ def test_evaluation_leaves_no_trace(name, digits):
 
 
 def words(name):
-    return [w for k, v in SMALL[name].items() if k not in ("data_shape", "classes") for w in ("--set", f"{k}={v}".replace("'", '"'))]
+    return [w for k, v in SMALL[name].items() if k not in ("data_shape", "classes", "dataset_size") for w in ("--set", f"{k}={v}".replace("'", '"'))]
 
 
 @pytest.mark.parametrize("name", SMALL)
