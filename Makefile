@@ -8,7 +8,7 @@ help:
 	@echo "make test     environment, then everything that must hold"
 	@echo "make docs     the site, into _docs/"
 	@echo "make outputs  run the lessons and store what they show (ARGS='03 04' for some, ARGS=--changed for the changed)"
-	@echo "make quality  trains the long runs that the lessons quote: disentanglement, quadrants, codes (hours; goes on where it stopped)"
+	@echo "make quality  trains the long runs that the lessons quote: disentanglement, quadrants, codes, samples, anomalies (hours; goes on where it stopped)"
 	@echo "make bench    installs the peers, times this course beside them, writes bench/results/ (ARGS=--quick: shows that it runs)"
 	@echo "make clean    remove what was built (the environment stays; rm -r .venv removes it)"
 
@@ -44,6 +44,8 @@ quality: .venv/bench
 	$(RUN) bench/cvae_labels.py $(ARGS)
 	$(RUN) bench/cvae_quadrants.py $(ARGS)
 	$(RUN) bench/vq.py $(ARGS)
+	$(RUN) bench/generation.py $(ARGS)
+	$(RUN) bench/anomaly.py $(ARGS)
 
 clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis

@@ -273,7 +273,7 @@ def importable(monkeypatch):
 
 def test_page_without_results(tmp_path, importable):
     page = shown(tmp_path)
-    assert page.count("Not measured yet") == 12 and "bench/speed.py" in page and "bench/gpu.py" in page      # twelve benches
+    assert page.count("Not measured yet") == 14 and "bench/speed.py" in page and "bench/gpu.py" in page      # fourteen benches
 
 
 def test_page_shows_what_was_measured(tmp_path, importable, raced):
@@ -287,6 +287,6 @@ def test_page_shows_what_was_measured(tmp_path, importable, raced):
                    left_out=[dict(name="pythae", why="not here")])
     (made / "speed-fast.json").write_text(json.dumps(result))
     page = shown(tmp_path)
-    assert page.count("Not measured yet") == 11 and page.count("a &lt;fast&gt; machine") == 1 and "pythae: not here" in page
+    assert page.count("Not measured yet") == 13 and page.count("a &lt;fast&gt; machine") == 1 and "pythae: not here" in page
     assert "≥ 4" in page and "reached" in page and "<strong>missed</strong>" in page       # 4 times the examples; 60 % of the limit
     assert 'alt="seconds an epoch, the median of each: matrix products alone, fp32 0.900; vae_course, fp32, eager 1.50; PyTorch examples 6.00."' in page

@@ -11,8 +11,9 @@ __all__ = ['WrongAnswer', 'Verdict', 'is_blank', 'exercise', 'given', 'matches',
            'check_active_units', 'check_importance_bound', 'check_effective_samples', 'a_number', 'check_beta_loss',
            'check_free_bits', 'check_gap', 'check_one_hot', 'check_unseen_loss', 'check_conditional_bound',
            'check_class_probabilities', 'check_straight_through', 'check_vq_terms', 'check_perplexity', 'check_fsq',
-           'check_intensity', 'PretendedDevice', 'check_timed', 'check_shard_weights', 'check_scaled_rate',
-           'check_waits_from']
+           'check_truncated', 'check_only', 'check_frechet_diagonal', 'check_coverage', 'check_auroc',
+           'check_threshold', 'check_signs', 'check_precision', 'check_intensity', 'PretendedDevice', 'check_timed',
+           'check_shard_weights', 'check_scaled_rate', 'check_waits_from']
 
 # %% ../nbs/93_exercises.ipynb #a90656e1
 import dis
@@ -783,6 +784,167 @@ def check_fsq(f): # `f(z, levels)`
         if torch.allclose(grad, torch.ones_like(z)): raise WrongAnswer('the gradient passes around tanh as well: only the rounding is skipped')
         if torch.allclose(grad, half * (1 - squashed**2)) and half != 1: raise WrongAnswer('the gradient was multiplied by half of levels − 1 and not divided again')
         if not torch.allclose(grad, 1 - squashed**2, atol=1e-5): raise WrongAnswer('the gradient should be that of tanh, 1 − tanh²')
+
+# %% ../nbs/93_exercises.ipynb #643eec26
+import math
+import torch
+
+# %% ../nbs/93_exercises.ipynb #78e98c34
+@exercise
+def check_truncated(f): # `f(n, D, limit, generator)`
+    "Lesson 09, exercise 1: codes from N(0, I), every number within ±limit."
+    def source(seed): return torch.Generator().manual_seed(seed)
+    n, D, limit = 20_000, 3, 1.0
+    z = f(n, D, limit, source(0))
+    if not isinstance(z, torch.Tensor) or z.dim() != 2 or z.shape[1] != D: raise WrongAnswer(f'give a tensor of codes ({n}, {D}): one row for each code')
+    if len(z) < n: raise WrongAnswer(f'you left codes out: {n} were asked for and {len(z)} came; draw the numbers that are too far again')
+    if z.abs().max() > limit: raise WrongAnswer(f'a number of {z.abs().max():.2f} is beyond the limit of {limit}: some of those drawn again are too far again, so repeat until none is')
+    if (z.abs() > limit - 1e-4).double().mean() > 0.01: raise WrongAnswer('you moved what was too far to the limit: a pile of codes lies exactly there, in corners that no data reach; draw again instead')
+    if not torch.equal(z, f(n, D, limit, source(0))): raise WrongAnswer('two calls with equal generators differ: draw every number with the one that is given')
+    inside = math.erf(limit / 2**0.5)
+    variance = 1 - 2 * limit * math.exp(-limit**2 / 2) / math.sqrt(2 * math.pi) / inside
+    got = z.double().var().item()
+    if abs(got - limit**2 / 3) < 0.008: raise WrongAnswer('your numbers are spread evenly: inside the limit they must still be as likely as N(0, 1) says, most of them near 0')
+    if abs(got - variance) > 0.015: raise WrongAnswer(f'the variance of N(0, 1) within ±{limit} is {variance:.3f}, and yours is {got:.3f}: did you shrink the codes? Keep those that are near enough as they are')
+    wide = f(n, D, 10.0, source(1)).double().std().item()
+    if abs(wide - 1) > 0.02: raise WrongAnswer(f'a limit of 10 cuts off nothing, and the standard deviation is {wide:.3f}: it must be that of N(0, 1)')
+
+# %% ../nbs/93_exercises.ipynb #b28e58b3
+@exercise
+def check_only(f): # `f(direction, w)`
+    "Lesson 09, exercise 2: the part of a direction that leaves w · z as it is."
+    g = torch.Generator().manual_seed(0)
+    direction, w = torch.randn(2, 6, generator=g, dtype=torch.float64)
+    w = 3 * w
+    along = (direction @ w) / (w @ w) * w
+    right, got = direction - along, f(direction, w)
+    if not isinstance(got, torch.Tensor) or got.shape != direction.shape: raise WrongAnswer(f'give a direction of the same width, ({len(direction)},)')
+    def near(a): return torch.allclose(got, a, atol=1e-6)
+    if near(along): raise WrongAnswer('you gave the part along w, which changes the prediction and nothing else: subtract it')
+    if near(direction + along): raise WrongAnswer('you added the part along w: now the prediction changes twice as much; subtract it')
+    if near(direction - (direction @ w) * w): raise WrongAnswer('you took w for a vector of length 1: divide by w · w, its length squared')
+    if near(direction - (direction @ w) / w.norm() * w): raise WrongAnswer('you divided by the length of w once: the projection has w twice, so divide by w · w')
+    if near(w - (direction @ w) / (direction @ direction) * direction): raise WrongAnswer('you changed w and kept the direction out of it: it is the direction that is corrected')
+    if near(direction - w): raise WrongAnswer('you subtracted all of w: take off only as much as the direction has of it')
+    if abs(got @ w) > 1e-6: raise WrongAnswer(f'a step along your direction still changes w · z, by {(got @ w).item():.3f}')
+    if not near(right): raise WrongAnswer('your direction leaves w · z alone, but it lost more than that: subtract the part along w only, and keep the rest at its length')
+
+# %% ../nbs/93_exercises.ipynb #dcd081c8
+@exercise
+def check_frechet_diagonal(f): # `f(mean_a, var_a, mean_b, var_b)`
+    "Lesson 09, exercise 3: the squared Fréchet distance of diagonal Gaussians."
+    g = torch.Generator().manual_seed(0)
+    mean_a, mean_b = torch.randn(2, 5, generator=g, dtype=torch.float64)
+    var_a, var_b = torch.rand(2, 5, generator=g, dtype=torch.float64) * 3 + 0.1
+    means, sds = ((mean_a - mean_b)**2).sum(), ((var_a.sqrt() - var_b.sqrt())**2).sum()
+    got = torch.as_tensor(f(mean_a, var_a, mean_b, var_b), dtype=torch.float64)
+    if got.dim(): raise WrongAnswer(f'you gave a value for each of {got.numel()} dimensions: the squared distance is their sum')
+    def near(a): return abs(got - a) < 1e-6
+    if near(means): raise WrongAnswer('you compared the means only: two clouds with one middle may differ in spread')
+    if near(sds): raise WrongAnswer('you left the means out: add their squared difference')
+    if near(means + ((var_a - var_b)**2).sum()): raise WrongAnswer('you took the difference of the variances: it is that of the standard deviations, their roots')
+    if near(means + (var_a - var_b).abs().sum()): raise WrongAnswer('you took the variances as they are: the roots are subtracted first and squared then')
+    if near(means + (var_a + var_b).sum()): raise WrongAnswer('you left out the last term, − 2 σ_a σ_b: equal clouds must have distance 0')
+    if near((means + sds).sqrt()): raise WrongAnswer('you took the root at the end: the squared distance is asked for, as the lesson uses it')
+    if near((means + sds) / 5): raise WrongAnswer('you averaged over the dimensions: sum them')
+    if not near(means + sds): raise WrongAnswer(f'the squared distance is {(means + sds).item():.4f}, and your function gives {got.item():.4f}')
+
+# %% ../nbs/93_exercises.ipynb #3a578f18
+@exercise
+def check_coverage(f): # `f(real, made, k=3)`
+    "Lesson 09, exercise 4: the share of real points whose ball holds a made point."
+    g = torch.Generator().manual_seed(0)
+    real, made = torch.randn(60, 3, generator=g), torch.randn(45, 3, generator=g) * 0.6 + 0.4
+    def radius(points, k): return torch.cdist(points, points).kthvalue(k + 1, dim=1).values
+    def share(inside): return inside.double().mean().item()
+    cross = torch.cdist(real, made)
+    for k in (3, 1, 7):
+        got = f(real, made, k)
+        if isinstance(got, torch.Tensor) and got.numel() > 1: raise WrongAnswer('you gave a value for each point: give the share of them')
+        right = share((cross <= radius(real, k)[:, None]).any(1))
+        wrong = {share((cross <= radius(made, k)).any(1)): 'this is recall: you put the balls around the made points; coverage keeps those of the real ones',
+                 share((cross <= radius(real, k)[:, None]).any(0)): 'this is precision: you counted made points inside the balls; count the real points whose ball holds one',
+                 share(cross <= radius(real, k)[:, None]): 'you counted all pairs of points: one made point is enough for a ball, and more do not help',
+                 share((cross <= torch.cdist(real, real).kthvalue(k, dim=1).values[:, None]).any(1)): 'your balls are too small: each point is its own nearest, so the k-th other is the (k + 1)-th smallest distance',
+                 share((cross <= radius(real, 3)[:, None]).any(1)): 'you use a k of your own: take the one that is given',
+                 share((cross <= radius(real, k).mean()).any(1)): 'you gave all balls one radius: each real point has its own'}
+        if abs(float(got) - right) > 1e-6:
+            raise WrongAnswer(next((why for value, why in wrong.items() if abs(float(got) - value) < 1e-6), f'with k = {k} the coverage is {right:.4f}, and your function gives {float(got):.4f}'))
+    if abs(float(f(real, real)) - 1) > 1e-6: raise WrongAnswer('a set must cover itself')
+
+# %% ../nbs/93_exercises.ipynb #087ee3f8
+import math
+
+# %% ../nbs/93_exercises.ipynb #ee805a14
+@exercise
+def check_auroc(f): # `f(normal, anomalous)`, a number
+    "Lesson 10, exercise 1: the area under the ROC curve."
+    g = torch.Generator().manual_seed(0)
+    normal, anomalous = (torch.randint(0, 12, (60,), generator=g) / 2, torch.randint(3, 15, (25,), generator=g) / 2)
+    more, same = (anomalous[:, None] > normal).double().mean(), (anomalous[:, None] == normal).double().mean()
+    right = more + same / 2
+    got = given(f(normal, anomalous)).double()
+    if got.numel() != 1: raise WrongAnswer(f'one number was asked for, the mean over all pairs: yours has the shape {tuple(got.shape)}')
+    if matches(got, right): return
+    if matches(got, 1 - right): raise WrongAnswer('the sign is flipped: the pair is won when the *anomaly* has the higher score')
+    if matches(got, more) or matches(got, 1 - more): raise WrongAnswer('a tie counts one half, and you counted it as lost: a score that is the same for everything must have ½')
+    if matches(got, more + same) or matches(got, 1 - more - same): raise WrongAnswer('a tie counts one half, and you counted it as won: a score that is the same for everything must have ½')
+    n = min(len(normal), len(anomalous))
+    if matches(got, (anomalous[:n] > normal[:n]).double().mean()): raise WrongAnswer('all pairs count: every anomaly with every normal picture, not only the i-th with the i-th')
+    if matches(got, right * len(normal) * len(anomalous)): raise WrongAnswer('this is the number of pairs that are won: divide by the number of pairs')
+    raise WrongAnswer(f'the share of pairs won is {right:.4f}, and you gave {got.item():.4f}')
+
+# %% ../nbs/93_exercises.ipynb #58e38727
+@exercise
+def check_threshold(f): # `f(held_out, false_alarm)`, a number
+    "Lesson 10, exercise 2: the threshold that keeps a promise."
+    g = torch.Generator().manual_seed(0)
+    for n, rate in ((19, 0.05), (199, 0.05), (250, 0.1), (120, 0.01)):
+        scores = torch.randn(n, generator=g, dtype=torch.float64)
+        ordered, above = scores.sort().values, math.floor((n + 1) * rate + 1e-9)
+        got = given(f(scores, rate)).double()
+        if got.numel() != 1: raise WrongAnswer(f'one number was asked for: yours has the shape {tuple(got.shape)}')
+        if matches(got, ordered[n - above]): continue
+        if matches(got, ordered[above - 1]) or matches(got, torch.quantile(scores, rate)): raise WrongAnswer('this is the lower tail: strange pictures have *high* scores, and the threshold lies at the upper end')
+        if matches(got, torch.quantile(scores, 1 - rate)): raise WrongAnswer(f'a quantile between two scores breaks the promise by a little: of {n + 1} exchangeable scores the new one lies above it too often; take the {above}th largest')
+        if above < n and matches(got, ordered[n - above - 1]): raise WrongAnswer(f'one too low: with {n} held-out scores the new one exceeds yours with probability {above + 1}/{n + 1}')
+        if matches(got, ordered[-1]): raise WrongAnswer('the largest of all never raises more than one alarm in n + 1, and misses more than it must')
+        if matches(got, scores.mean() + 1.6448536 * scores.std()) or matches(got, scores.mean() + 3 * scores.std()): raise WrongAnswer('mean and standard deviation promise nothing unless the scores are Gaussian, and they are not: take the scores in their order')
+        raise WrongAnswer(f'with {n} held-out scores and a rate of {rate:g} the threshold is the {above}th largest, {ordered[n - above]:.4f}, and you gave {got.item():.4f}')
+
+# %% ../nbs/93_exercises.ipynb #36a42b6f
+@exercise
+def check_signs(f): # `f(scores, threshold)`: (decision, verdict)
+    "Lesson 10, exercise 3: scikit-learn's signs."
+    scores = torch.tensor([-3., 0.5, 2., 2.5, 7.], dtype=torch.float64)
+    answer = f(scores, 2.0)
+    if not isinstance(answer, tuple) or len(answer) != 2: raise WrongAnswer('give two things: the decision and the verdict')
+    decision, verdict = (given(v) for v in answer)
+    if matches(decision, scores - 2) or matches(decision, 2 + scores): raise WrongAnswer('the sign of the decision is flipped: in scikit-learn higher is more *normal*')
+    if matches(decision, -scores): raise WrongAnswer('this is score_samples: the offset is missing, so that 0 is not the line')
+    if matches(decision, -scores - 2): raise WrongAnswer('the offset is −threshold: subtracting it adds the threshold')
+    if not matches(decision, 2 - scores): raise WrongAnswer(f'the decision is threshold − score, {(2 - scores).tolist()}, and you gave {decision.tolist()}')
+    verdict = verdict.to(torch.float64)
+    if matches(verdict, -torch.where(scores <= 2, 1., -1.)): raise WrongAnswer('the verdicts are flipped: 1 is normal and −1 is an anomaly')
+    if matches(verdict, torch.where(scores > 2, 1., 0.)) or matches(verdict, torch.where(scores <= 2, 1., 0.)): raise WrongAnswer('the verdicts of scikit-learn are 1 and −1, not 1 and 0')
+    if matches(verdict, torch.where(scores < 2, 1., -1.)): raise WrongAnswer('a score that equals the threshold is no alarm: 1 exactly where the decision is 0 or more')
+    if matches(verdict, torch.sign(2 - scores)): raise WrongAnswer('where the decision is 0 your verdict is 0, which is neither: it is 1 there')
+    if not matches(verdict, torch.where(scores <= 2, 1., -1.)): raise WrongAnswer(f'the verdicts are 1 where the decision is 0 or more, else −1, and you gave {verdict.tolist()}')
+
+# %% ../nbs/93_exercises.ipynb #5f66f61e
+@exercise
+def check_precision(f): # `f(detection, false_alarm, prevalence)`, a number
+    "Lesson 10, exercise 4: precision at a prevalence."
+    for d, a, p in ((0.9, 0.05, 0.01), (0.5, 0.01, 0.2), (1.0, 0.3, 0.001)):
+        right, got = p * d / (p * d + (1 - p) * a), given(f(d, a, p)).item()
+        if math.isclose(got, right, rel_tol=1e-6): continue
+        wrong = {d / (d + a): 'you left out the prevalence: this is the precision when half of the pictures are anomalies', p * d: 'this is the share of all pictures that are true alarms: divide by the share of all alarms',
+                 d: 'this is the detection rate: the share of anomalies that raise the alarm, not of alarms that are true', p * d / (p * d + a): 'the false alarms come from the normal pictures alone: weigh their rate by 1 − prevalence',
+                 (1 - p) * a / (p * d + (1 - p) * a): 'this is the share of alarms that are false', p * d / ((1 - p) * a): 'these are the odds of an alarm to be true: divide by all alarms, true and false',
+                 1 - a: 'this is the share of normal pictures that are left alone'}
+        for value, why in wrong.items():
+            if math.isclose(got, value, rel_tol=1e-6): raise WrongAnswer(why)
+        raise WrongAnswer(f'with detection {d}, false alarms {a} and prevalence {p} the precision is {right:.4f}, and you gave {got:.4f}')
 
 # %% ../nbs/93_exercises.ipynb #a3e9868f
 @exercise
