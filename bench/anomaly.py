@@ -24,6 +24,8 @@ base = dict(config=dict(latent_dim=16, hidden=[400]), epochs=40, batch_size=128,
 candidates = [base | dict(config=base["config"] | change) for change in (dict(), dict(latent_dim=8), dict(latent_dim=32), dict(dropout=0.2), dict(likelihood="gaussian"), dict(likelihood="bernoulli"))]
 candidates += [base | dict(model="conv_vae", config=dict(latent_dim=16)) | change for change in (dict(), dict(epochs=15), dict(epochs=15, lr=6e-3))]
 candidates += [base | dict(config=base["config"] | dict(dropout=0.4))]
+candidates += [base | dict(model="conv_vae", config=dict(latent_dim=size), epochs=15, batch_size=32) for size in (16, 32)]
+candidates += [base | dict(config=base["config"] | dict(dropout=0.2, hidden=[400, 400])), base | dict(config=base["config"] | dict(dropout=0.2), epochs=20, batch_size=32)]
 tried_classes, tried_scores = (0, 2, 4, 6, 8), ("reconstruction_error", "neg_elbo", "neg_log_px", "complexity_corrected")
 
 # Written down before a test picture was read, by what `--choose` found on normal training pictures.
