@@ -30,7 +30,7 @@ tried_classes, tried_scores = (0, 2, 4, 6, 8), ("reconstruction_error", "neg_elb
 affordable = 30         # CPU-seconds of training a class, one thread: what a lesson can wait for
 
 # Written down before a test picture was read, by what `--choose` found on normal training pictures: the highest mean AUROC among the affordable candidates.
-recipe = dict(score="reconstruction_error", model="conv_vae", config=dict(latent_dim=16), epochs=15, batch_size=32, lr=3e-3)
+recipe = base | dict(score="reconstruction_error", config=dict(latent_dim=16, hidden=[400, 400]))
 plain_recipe = base | dict(score="neg_elbo", config=base["config"] | dict(likelihood="bernoulli"))
 left_out_recipe = dict(config=dict(latent_dim=20), epochs=3, lr=5e-3, false_alarm=0.01)          # lesson 10, case 2
 far_recipe = dict(latent_dim=20, epochs=3, lr=5e-3)                                              # lesson 10, case 3
@@ -194,7 +194,7 @@ def measure(result, folder, device, quick):
     for share in shares:
         found = [job_done(f"share-{share:g}-{s}", lambda: contaminated(share, s, device, quick), folder, settings) for s in which_seeds]
         heaps.append(dict(share=share, **{key: common.summary([f[key] for f in found]) for key in ("auroc", "detection", "false_alarm")}))
-    return result | dict(one_class=parts, one_left_out=without, far=clothes, contaminated=heaps, load_average_after=common.load_average())
+    return result | dict(one_class=parts, rows=[dict(name=name, **part["mean"]) for name, part in parts.items()], verdicts=[part["verdict"] for part in parts.values()], one_left_out=without, far=clothes, contaminated=heaps, load_average_after=common.load_average())
 
 
 def show(result):

@@ -1,5 +1,5 @@
 """Anomaly detection: scores, the promise of the threshold, the manners of scikit-learn, files, and a reader's own folder."""
-import json, math, os, pickle, subprocess, sys
+import json, math, os, pickle, re, subprocess, sys
 from pathlib import Path
 
 import numpy as np
@@ -191,18 +191,8 @@ def test_constant_scores_give_no_alarm():
     assert found.auroc == 0.5 and found.detection.value == found.false_alarm.value == 0 and math.isnan(found.precision)
 
 
-CODE = """
-from vae_course.anomaly_detection import AnomalyDetector, pictures_in
-
-normal, _ = pictures_in('my_normal_pictures', size=32)
-new, files = pictures_in('my_new_pictures', size=32)
-detector = AnomalyDetector(false_alarm=0.05).fit(normal)
-strange = [file for file, verdict in zip(files, detector.predict(new)) if verdict == -1]
-detector.save('my_detector.safetensors')
-"""
-
-
 def test_the_code_for_own_pictures_runs(tmp_path):
+    "As README.md has it."
     random = np.random.default_rng(0)
     def picture(path, bright):
         path.parent.mkdir(exist_ok=True)
@@ -213,7 +203,8 @@ def test_the_code_for_own_pictures_runs(tmp_path):
     for i in range(10):
         picture(tmp_path / "my_new_pictures" / f"good{i}.png", 0.7)
     Image.fromarray(random.integers(0, 256, (36, 40, 3), dtype=np.uint8)).save(tmp_path / "my_new_pictures" / "broken.png")
-    code = CODE + "\nassert 'broken.png' in [f.name for f in strange] and len(strange) < 6, strange\n"
+    code, = [c for c in re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.S) if "AnomalyDetector" in c]
+    code += "\nassert 'broken.png' in [f.name for f in strange] and len(strange) < 6, strange\n"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "my_detector.safetensors").is_file()

@@ -15,7 +15,7 @@ def test_the_code_for_own_pictures_runs(tmp_path):
         (tmp_path / "my_pictures" / kind).mkdir(parents=True)
         for i in range(100):
             Image.fromarray(random.integers(0, 256, (40 + i % 20, 36, 3), dtype=np.uint8)).save(tmp_path / "my_pictures" / kind / f"{i}.png")
-    code, = re.findall(r"```python\n(.*?)```", readme, re.S)
+    code = re.findall(r"```python\n(.*?)```", readme, re.S)[0]
     code += "\nassert pictures.shape == (16, 3, 32, 32) and 0 <= pictures.min() and pictures.max() <= 1\n"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True,
                           env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})

@@ -8,7 +8,7 @@ from pathlib import Path
 from lessons import notebooks, root, stale
 
 limit = 240                                   # seconds that one lesson may take here; a reader's machine should need half
-without_data = ("03", "04", "05", "07", "08", "17")             # lessons that must also hold with no data set and no network
+without_data = ("03", "04", "05", "07", "08", "09", "10", "17")             # lessons that must also hold with no data set and no network
 bin_dir = Path(sys.executable).parent
 results = []                                  # (kind, name, outcome, detail)
 
