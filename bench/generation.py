@@ -29,12 +29,13 @@ def made_by(model, plain, train, other, n, seed):
     x = binarized(train[:known]).x
     q, z = aggregated_posterior(model, x), codes(plain, x)
     torch.manual_seed(seed)
-    of_vae, of_plain = fit_mixture(q.sample((5000,)), seed=mixture_seed), fit_mixture(z, seed=mixture_seed)
-    gaussian = torch.distributions.MultivariateNormal(z.double().mean(0), z.double().T.cov())
+    drawn = q.sample((known,))
+    of_vae, of_plain = fit_mixture(drawn, seed=mixture_seed), fit_mixture(z, seed=mixture_seed)
+    one = {name: torch.distributions.MultivariateNormal(v.double().mean(0), v.double().T.cov()) for name, v in (("vae", drawn), ("plain", z))}
     shown = binarized(other).x
-    return {"VAE, reconstructions": pictures(model, codes(model, shown)), "VAE, prior N(0, I)": generate(model, n, seed=seed), "VAE, mixture": generate(model, n, of_vae, seed=seed),
+    return {"VAE, reconstructions": pictures(model, codes(model, shown)), "VAE, prior N(0, I)": generate(model, n, seed=seed), "VAE, one fitted Gaussian": generate(model, n, one["vae"], seed=seed), "VAE, mixture": generate(model, n, of_vae, seed=seed),
             "VAE, q(z)": generate(model, n, q, seed=seed), "autoencoder, reconstructions": pictures(plain, codes(plain, shown)), "autoencoder, N(0, I)": generate(plain, n, seed=seed),
-            "autoencoder, one fitted Gaussian": generate(plain, n, gaussian, seed=seed), "autoencoder, mixture": generate(plain, n, of_plain, seed=seed)}
+            "autoencoder, one fitted Gaussian": generate(plain, n, one["plain"], seed=seed), "autoencoder, mixture": generate(plain, n, of_plain, seed=seed)}
 
 
 def one_run(data, judge, halves, epochs, seed, recipe, quick):

@@ -167,8 +167,12 @@ def test_frechet_distance_of_dead_features():
 def test_memory_of_a_copier_and_of_an_honest_source():
     g = torch.Generator().manual_seed(0)
     seen, unseen, new = (torch.rand(n, 1, 6, 6, generator=g) for n in (500, 500, 2000))
-    assert memory_share(seen[:100] + 0.01, seen, unseen) == 1 and memory_share(unseen[:100] + 0.01, seen, unseen) == 0
-    assert abs(memory_share(new, seen, unseen) - 0.5) < 0.1
+    assert memory_share(seen[:100] + 0.01, seen, unseen) == 1 and memory_share(unseen[:100] + 0.01, seen, unseen) == -1
+    for n in (500, 100):                                             # of as many unseen, and of fewer
+        error = (500 / n / len(new)) ** 0.5
+        assert abs(memory_share(new, seen, unseen[:n])) < 5 * error
+        assert abs(memory_share(torch.cat([new, seen.repeat(4, 1, 1, 1) + 0.01]), seen, unseen[:n]) - 0.5) < 5 * error
+    assert memory_share(seen, seen, seen) == 0                        # ties say nothing
 
 
 def test_an_autoencoder_trains_no_variance():

@@ -789,7 +789,7 @@ def check_fsq(f): # `f(z, levels)`
 import math
 import torch
 
-# %% ../nbs/93_exercises.ipynb #78e98c34
+# %% ../nbs/93_exercises.ipynb #d0b656b5
 @exercise
 def check_truncated(f): # `f(n, D, limit, generator)`
     "Lesson 09, exercise 1: codes from N(0, I), every number within ±limit."
@@ -805,6 +805,7 @@ def check_truncated(f): # `f(n, D, limit, generator)`
     variance = 1 - 2 * limit * math.exp(-limit**2 / 2) / math.sqrt(2 * math.pi) / inside
     got = z.double().var().item()
     if abs(got - limit**2 / 3) < 0.008: raise WrongAnswer('your numbers are spread evenly: inside the limit they must still be as likely as N(0, 1) says, most of them near 0')
+    if (z.norm(dim=1).max() <= limit + 1e-6): raise WrongAnswer('you limited the length of the code: it is each number that stays within ±limit')
     if abs(got - variance) > 0.015: raise WrongAnswer(f'the variance of N(0, 1) within ±{limit} is {variance:.3f}, and yours is {got:.3f}: did you shrink the codes? Keep those that are near enough as they are')
     wide = f(n, D, 10.0, source(1)).double().std().item()
     if abs(wide - 1) > 0.02: raise WrongAnswer(f'a limit of 10 cuts off nothing, and the standard deviation is {wide:.3f}: it must be that of N(0, 1)')
@@ -829,7 +830,7 @@ def check_only(f): # `f(direction, w)`
     if abs(got @ w) > 1e-6: raise WrongAnswer(f'a step along your direction still changes w · z, by {(got @ w).item():.3f}')
     if not near(right): raise WrongAnswer('your direction leaves w · z alone, but it lost more than that: subtract the part along w only, and keep the rest at its length')
 
-# %% ../nbs/93_exercises.ipynb #dcd081c8
+# %% ../nbs/93_exercises.ipynb #e8524da6
 @exercise
 def check_frechet_diagonal(f): # `f(mean_a, var_a, mean_b, var_b)`
     "Lesson 09, exercise 3: the squared Fréchet distance of diagonal Gaussians."
@@ -845,6 +846,7 @@ def check_frechet_diagonal(f): # `f(mean_a, var_a, mean_b, var_b)`
     if near(means + ((var_a - var_b)**2).sum()): raise WrongAnswer('you took the difference of the variances: it is that of the standard deviations, their roots')
     if near(means + (var_a - var_b).abs().sum()): raise WrongAnswer('you took the variances as they are: the roots are subtracted first and squared then')
     if near(means + (var_a + var_b).sum()): raise WrongAnswer('you left out the last term, − 2 σ_a σ_b: equal clouds must have distance 0')
+    if near(means + (var_a + var_b - var_a.sqrt() * var_b.sqrt()).sum()): raise WrongAnswer('the last term is − 2 σ_a σ_b, and you subtracted it once')
     if near((means + sds).sqrt()): raise WrongAnswer('you took the root at the end: the squared distance is asked for, as the lesson uses it')
     if near((means + sds) / 5): raise WrongAnswer('you averaged over the dimensions: sum them')
     if not near(means + sds): raise WrongAnswer(f'the squared distance is {(means + sds).item():.4f}, and your function gives {got.item():.4f}')

@@ -92,9 +92,9 @@ def share_in_holes(score,       # of codes `(N, D)`, such as log q(z) − log p(
     "The share of `drawn` whose score is below that of all but `level` of the `usual` codes; it is `level` when both are drawn alike."
     return (score(drawn) < score(usual).quantile(level)).double().mean().item()
 
-# %% ../nbs/09_generation.ipynb #c9691ab1
+# %% ../nbs/09_generation.ipynb #c9988f3f
 def thickness(x): # pictures `(N, C, H, W)`, strokes light on dark
-    "How thick the strokes are, in pixels: twice the area over the length of the outline, `(N,)`. For a bar, width · length / (width + length)."
+    "How thick the strokes are, in pixels: twice the area over the length of the outline, `(N,)`. For a bar, width · length / (width + length): its width, when it is long."
     grey = F.pad(x.mean(1), (1, 1, 1, 1))
     down, right = grey[:, 1:, :-1] - grey[:, :-1, :-1], grey[:, :-1, 1:] - grey[:, :-1, :-1]
     return 2 * grey.sum((1, 2)) / (down**2 + right**2).sqrt().sum((1, 2)).clamp(min=1e-6)
@@ -176,14 +176,15 @@ def nearest(a, b,        # points `(A, ...)` and `(B, ...)`; pictures are flatte
     order = distances.argsort(-1)                                # cdist is fast and rounds: these distances are exact
     return distances.gather(1, order), rows.gather(1, order)
 
-# %% ../nbs/09_generation.ipynb #4ba7fe20
+# %% ../nbs/09_generation.ipynb #e0861007
 def memory_share(made,     # pictures or features `(N, ...)`
                  seen,     # of training examples `(M, ...)`
-                 unseen):  # of as many examples from the same source, put aside at random before training
-    "The share of `made` whose nearest real neighbour is a training example: ½ for a model that remembers none, 1 for one that copies. Raises `ValueError`."
-    if len(seen) != len(unseen): raise ValueError(f'got {len(seen)} seen and {len(unseen)} unseen examples: the larger set would be nearer by its size alone')
-    _, rows = nearest(made, torch.cat([seen, unseen]))
-    return (rows[:, 0] < len(seen)).double().mean().item()
+                 unseen):  # of examples from the same source, put aside at random before training, `(m, ...)`
+    "An estimate of the share of `made` that was copied from `seen`, by nearest neighbours: 0 on average for a model that remembers none, 1 for one that copies."
+    of_seen, of_unseen = (nearest(made, x)[0][:, 0] for x in (seen, unseen))
+    chance = len(seen) / (len(seen) + len(unseen))
+    share = (of_seen < of_unseen).double() + chance * (of_seen == of_unseen).double()     # where both are as near, nobody knows
+    return (share.mean().item() - chance) / (1 - chance)
 
 # %% ../nbs/09_generation.ipynb #9ab5c3f9
 def frechet(mean_a, cov_a, # of one Gaussian, `(d,)` and `(d, d)`, float64
