@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import common
-from vae_course.anomaly_detection import AnomalyDetector, Detection, Rate, auroc, score, scores, threshold_at
+from vae_course.anomaly_detection import AnomalyDetector, Detection, Rate, auroc, complexity, score, scores, threshold_at
 from vae_course.data import Examples, binarized, load, split
 from vae_course.elbo import mlp_vae
 from vae_course.engine import pick_device, prepare_device
@@ -143,6 +143,24 @@ def contaminated(share, seed, device, quick, k=4):
                 detection_mended=Rate(anomalous > clean).value, false_alarm_mended=Rate(other > clean).value)
 
 
+def no_model(normal, anomalous):
+    "AUROC of the shortness as PNG: what a score must beat before it deserves the name."
+    return auroc(-complexity(normal.floats()), -complexity(anomalous.floats()))
+
+
+def without_model(parts, left, clothes, quick):
+    "Put the score without a model beside the others."
+    n, part = (50, 100) if quick else (500, 1000)
+    for name, found in parts.items():
+        test = load(name).test[:part]
+        found["scores"]["no_model"] = dict(mean=statistics.mean(no_model(of(test, r["class"]), but(test, r["class"])) for r in found["rows"]))
+    digits, tailor = load("mnist"), load("fashion_mnist")
+    for row in left:
+        row["scores"]["no_model"] = no_model(but(digits.test, row["digit"])[:n], of(digits.test, row["digit"])[:n])
+    for row in clothes:
+        row["scores"]["no_model"] = no_model(*((binarized(e.test[:n]) if row["likelihood"].startswith("Bernoulli") else e.test[:n]) for e in (tailor, digits)))
+
+
 def job_done(name, job, folder, settings):
     "The result of a job: from its file, or made now."
     path = folder / f"{name}.json"
@@ -198,6 +216,7 @@ def measure(result, folder, device, quick):
     for share in shares:
         found = [job_done(f"share-{share:g}-{s}", lambda: contaminated(share, s, device, quick), folder, settings) for s in which_seeds]
         heaps.append(dict(share=share, **{key: common.summary([f[key] for f in found]) for key in ("auroc", "detection", "false_alarm", "detection_mended", "false_alarm_mended")}))
+    without_model(parts, without, clothes, quick)
     return result | dict(one_class=parts, rows=[dict(name=name, **part["mean"]) for name, part in parts.items()], verdicts=[part["verdict"] for part in parts.values()], one_left_out=without, far=clothes, contaminated=heaps, load_average_after=common.load_average())
 
 

@@ -124,10 +124,10 @@ def score(model,            # a VAE
     if how not in scores: raise ValueError(f'no score called {how!r}: there are {", ".join(scores)}')
     return per_example(lambda x: scores[how](model, x, **settings), model, examples, batch_size)
 
-# %% ../nbs/10_anomaly_detection.ipynb #6958d205
+# %% ../nbs/10_anomaly_detection.ipynb #d8fb8356
 def threshold_at(held_out,     # scores of normal examples that were not trained on, `(N,)`
                  false_alarm): # largest share of new normal examples above the threshold
-    "The least of `held_out` that a new normal score exceeds with probability `false_alarm` at most, whatever the distribution (Vovk et al. 2005). Raises `ValueError`."
+    "The least of `held_out` that a new normal score, exchangeable with them, exceeds with probability `false_alarm` at most, whatever the distribution (Vovk et al. 2005). Raises `ValueError`."
     held_out = torch.as_tensor(held_out, dtype=torch.float64).flatten()
     n = len(held_out)
     if not 0 < false_alarm < 1: raise ValueError(f'got false_alarm={false_alarm}: it is a share between 0 and 1')
@@ -247,15 +247,15 @@ class Speaks:
         "The `Detection` of these."
         return Detection(self.anomaly_score(normal), self.anomaly_score(anomalous), self.threshold_, prevalence)
 
-# %% ../nbs/10_anomaly_detection.ipynb #1ac97240
+# %% ../nbs/10_anomaly_detection.ipynb #a0897853
 class AnomalyDetector(Speaks, Kept, Door, OutlierMixin, BaseEstimator):
     "A VAE trained on normal examples, a score and a threshold, with the manners and signs of scikit-learn."
     def __init__(self, data_shape=None,   # of one example; needed for flat rows, such as (1, 28, 28)
-                 model='vae', config=None, # as `build` of lesson 04 takes them; the likelihood is `gaussian_learned` when `config` names none
-                 score='neg_log_px', settings=None, # a key of `scores`, and what it takes, such as {'samples': 50}
+                 model='vae', config=None, # as `build` of lesson 04 takes them; None is `latent_dim=16, hidden=[400, 400]` for a `vae`; the likelihood is `gaussian_learned` where none is named
+                 score='reconstruction_error', settings=None, # a key of `scores`, and what it takes, such as {'samples': 50}
                  false_alarm=0.05,        # largest share of normal examples that may raise the alarm
                  held_out=0.2,            # share of the training examples that sets the threshold
-                 epochs=None,             # passes over the others; None makes about 1,500 steps of them
+                 epochs=None,             # passes over the others; None makes about 1,500 steps of them, but 200 passes at most
                  batch_size=128, lr=3e-3, # as `fit` of lesson 04 takes them
                  seed=0, device='auto'):
         self.data_shape, self.model, self.config, self.score, self.settings, self.false_alarm = data_shape, model, config, score, settings, false_alarm
@@ -267,7 +267,8 @@ class AnomalyDetector(Speaks, Kept, Door, OutlierMixin, BaseEstimator):
         examples = self.examples(X)
         self.check_training(examples, round(len(examples) * self.held_out))
         train, held = split(examples, self.held_out, self.seed)
-        with seeded(self.seed): model = build(self.model, **dict(likelihood='gaussian_learned', data_shape=list(examples.data_shape)) | (self.config or {}))
+        config = (dict(latent_dim=16, hidden=[400, 400]) if self.model == 'vae' else {}) if self.config is None else self.config
+        with seeded(self.seed): model = build(self.model, **dict(likelihood='gaussian_learned', data_shape=list(examples.data_shape)) | config)
         history = fit(model, train, epochs=self.passes(len(train)), batch_size=self.batch_size, lr=self.lr, seed=self.seed, device=self.device)
         found = self.scored(model, held)
         self.model_, self.history_ = model, history

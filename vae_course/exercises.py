@@ -896,23 +896,25 @@ def check_auroc(f): # `f(normal, anomalous)`, a number
     if matches(got, right * len(normal) * len(anomalous)): raise WrongAnswer('this is the number of pairs that are won: divide by the number of pairs')
     raise WrongAnswer(f'the share of pairs won is {right:.4f}, and you gave {got.item():.4f}')
 
-# %% ../nbs/93_exercises.ipynb #58e38727
+# %% ../nbs/93_exercises.ipynb #0d7cd734
 @exercise
 def check_threshold(f): # `f(held_out, false_alarm)`, a number
     "Lesson 10, exercise 2: the threshold that keeps a promise."
     g = torch.Generator().manual_seed(0)
-    for n, rate in ((19, 0.05), (199, 0.05), (250, 0.1), (120, 0.01)):
+    for n, rate in ((199, 0.05), (19, 0.05), (250, 0.1), (120, 0.01)):
         scores = torch.randn(n, generator=g, dtype=torch.float64)
         ordered, above = scores.sort().values, math.floor((n + 1) * rate + 1e-9)
         got = given(f(scores, rate)).double()
         if got.numel() != 1: raise WrongAnswer(f'one number was asked for: yours has the shape {tuple(got.shape)}')
         if matches(got, ordered[n - above]): continue
+        counted = math.floor(n * rate + 1e-9)
+        if 0 < counted < above and matches(got, ordered[n - counted]): raise WrongAnswer(f'you counted the {n} held-out scores: the new one is one of {n + 1}, so {above} of these may lie above')
         if matches(got, ordered[above - 1]) or matches(got, torch.quantile(scores, rate)): raise WrongAnswer('this is the lower tail: strange pictures have *high* scores, and the threshold lies at the upper end')
-        if matches(got, torch.quantile(scores, 1 - rate)): raise WrongAnswer(f'a quantile between two scores breaks the promise by a little: of {n + 1} exchangeable scores the new one lies above it too often; take the {above}th largest')
+        if matches(got, torch.quantile(scores, 1 - rate)): raise WrongAnswer(f'a quantile between two scores breaks the promise by a little: of {n + 1} exchangeable scores the new one lies above it too often; take the largest but {above - 1}')
         if above < n and matches(got, ordered[n - above - 1]): raise WrongAnswer(f'one too low: with {n} held-out scores the new one exceeds yours with probability {above + 1}/{n + 1}')
         if matches(got, ordered[-1]): raise WrongAnswer('the largest of all never raises more than one alarm in n + 1, and misses more than it must')
         if matches(got, scores.mean() + 1.6448536 * scores.std()) or matches(got, scores.mean() + 3 * scores.std()): raise WrongAnswer('mean and standard deviation promise nothing unless the scores are Gaussian, and they are not: take the scores in their order')
-        raise WrongAnswer(f'with {n} held-out scores and a rate of {rate:g} the threshold is the {above}th largest, {ordered[n - above]:.4f}, and you gave {got.item():.4f}')
+        raise WrongAnswer(f'with {n} held-out scores and a rate of {rate:g} the threshold is the largest but {above - 1}, {ordered[n - above]:.4f}, and you gave {got.item():.4f}')
 
 # %% ../nbs/93_exercises.ipynb #36a42b6f
 @exercise
