@@ -78,11 +78,11 @@ def neg_log_px(model, x, samples=20, seed=0):
     check_pixels(p, x)
     return -importance_weighted(p.log_prob(x) + model.prior.log_prob(z) - q.log_prob(z))
 
-# %% ../nbs/10_anomaly_detection.ipynb #1e52fca7
+# %% ../nbs/10_anomaly_detection.ipynb #e5fa74dc
 def likelihood_regret(model, x, samples=4, seed=0,
                       steps=20,  # of gradient descent on q
                       lr=0.1):   # their size
-    "How much −ELBO falls when q(z|x) is fitted to each picture by itself, `(B,)`, in nats, never below 0 (Xiao et al. 2020)."
+    "How much −ELBO falls when q(z|x) is fitted to each picture by itself, `(B,)`, in nats, never below 0; NaN where `lr` makes it diverge (Xiao et al. 2020)."
     q, rows = model.encode(x), []
     mu, logvar = q.mean.clone().requires_grad_(), q.variance.log().requires_grad_()
     optimizer = torch.optim.Adam([mu, logvar], lr)

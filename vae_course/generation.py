@@ -186,7 +186,7 @@ def memory_share(made,     # pictures or features `(N, ...)`
     share = (of_seen < of_unseen).double() + chance * (of_seen == of_unseen).double()     # where both are as near, nobody knows
     return (share.mean().item() - chance) / (1 - chance)
 
-# %% ../nbs/09_generation.ipynb #9ab5c3f9
+# %% ../nbs/09_generation.ipynb #449932eb
 def frechet(mean_a, cov_a, # of one Gaussian, `(d,)` and `(d, d)`, float64
             mean_b, cov_b): # of the other
     "The squared Fréchet distance of two Gaussians, a 0-d tensor (Dowson and Landau 1982)."
@@ -200,7 +200,7 @@ def frechet_distance(a, b): # features `(N, d)` and `(M, d)`
     if min(len(a), len(b)) <= a.shape[1]: raise ValueError(f'got {len(a)} and {len(b)} points in {a.shape[1]} dimensions: a covariance needs more points than dimensions')
     if not (a.isfinite().all() and b.isfinite().all()): raise ValueError('got features that are NaN or infinite: look at the pictures first')
     a, b = a.double(), b.double()
-    return max(0.0, frechet(a.mean(0), a.T.cov(), b.mean(0), b.T.cov()).item())
+    return max(0.0, frechet(a.mean(0), torch.atleast_2d(a.T.cov()), b.mean(0), torch.atleast_2d(b.T.cov())).item())
 
 # %% ../nbs/09_generation.ipynb #c8eb8867
 def radii(points, k=3): # `(N, d)`, and which neighbour

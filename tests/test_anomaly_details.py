@@ -1,0 +1,143 @@
+"""Small errors that would hide in `anomaly_detection`: each of these was planted, and no other test noticed it."""
+import copy, io, math
+import numpy as np, pytest, torch
+from PIL import Image
+from scipy.stats import binomtest
+import vae_course.anomaly_detection as room
+from vae_course.anomaly_detection import *
+from vae_course.anomaly_detection import AnomalyDetector, Detection, Rate, auroc, auroc_interval, score, scores, threshold_at, codes, precision_at
+from vae_course.data import DataError, Examples, load, split
+from vae_course.engine import CheckpointError, load_checkpoint, save_checkpoint
+from vae_course.evaluation import ppca_vae
+from vae_course.latent import PPCA, diagonal_gaussian
+SMALL = dict(config=dict(hidden=[16], latent_dim=3), epochs=1, batch_size=64, false_alarm=0.1, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def digits(): return load("digits")
+
+
+@pytest.fixture(scope="module")
+def X(digits): return digits.train.x[:300]
+
+
+@pytest.fixture(scope="module")
+def fitted(X): return AnomalyDetector(**SMALL).fit(X)
+
+
+@pytest.fixture(scope="module")
+def few(digits): return digits.test.floats()[:5]
+
+
+def test_nan_among_normal_scores():
+    with pytest.raises(ValueError, match="NaN"): auroc([math.nan, 0.0], [1.0])
+
+
+def test_interval_agrees_with_delong():
+    g = torch.Generator().manual_seed(0)
+    n, a = torch.randn(1000, generator=g), torch.randn(1000, generator=g) + 1
+    wins = (a[:, None] > n).double()
+    error = (wins.mean(0).var() / len(n) + wins.mean(1).var() / len(a)).sqrt()            # DeLong et al. 1988
+    low, high = auroc_interval(n, a, repeats=1000)
+    assert abs((high - low) / (2 * 1.96 * error) - 1) < 0.1
+
+
+def test_codes_have_the_standard_deviation():
+    q = diagonal_gaussian(torch.zeros(1, 2), torch.tensor([[0.0, -4.0]]))
+    assert torch.allclose(codes(q, 10_000).std(0), q.stddev, rtol=0.05)
+
+
+def test_reconstruction_error_is_a_sum(fitted, few):
+    with torch.no_grad(): assert torch.allclose(room.reconstruction_error(fitted.model_, few), ((few - fitted.model_.reconstruct(few))**2).sum((1, 2, 3)), rtol=1e-4)
+
+
+def test_neg_elbo_adds_the_kl(fitted, few):
+    with torch.no_grad():
+        m = fitted.model_; q = m.encode(few)
+        gap = room.neg_elbo(m, few, samples=500) - room.reconstruction_probability(m, few, samples=500)
+        kl = torch.distributions.kl_divergence(torch.distributions.Normal(q.mean, q.stddev), torch.distributions.Normal(0.0, 1.0)).sum(1)
+        assert torch.allclose(gap, kl, atol=0.02 * kl.max().item() + 0.02)
+
+
+def test_neg_log_px_by_hand(fitted, few):
+    with torch.no_grad():
+        m = fitted.model_; q = m.encode(few); z = codes(q, 1)
+        assert torch.allclose(room.neg_log_px(m, few, samples=1), -(m.decode(z).log_prob(few) + m.prior.log_prob(z) - q.log_prob(z))[0], atol=1e-2)
+
+
+def test_regret_is_never_negative(fitted, few):
+    with torch.no_grad(): assert room.likelihood_regret(fitted.model_, few, lr=10.0, steps=2).min() >= 0
+
+
+def test_complexity_is_in_nats(few):
+    file = io.BytesIO(); Image.fromarray((few[0, 0] * 255).round().byte().numpy()).save(file, "PNG", optimize=True)
+    assert math.isclose(room.complexity(few)[0].item(), len(file.getvalue()) * 8 * math.log(2), rel_tol=1e-6)
+
+
+def test_corrected_counts_grey_levels(fitted, few):
+    with torch.no_grad(): assert torch.allclose(room.complexity_corrected(fitted.model_, few), room.neg_log_px(fitted.model_, few) + 784 * math.log(256) - room.complexity(few))
+
+
+def test_a_rate_that_rounds():
+    assert threshold_at(torch.arange(99), 0.29) == 70          # 100 · 0.29 is 28.999… in floating point
+
+
+def test_wilson_interval():
+    for count in (1, 5, 19):
+        ours, theirs = Rate([True] * count + [False] * (20 - count)), binomtest(count, 20).proportion_ci(method="wilson")
+        assert np.allclose((ours.low, ours.high), theirs, atol=1e-5)
+
+
+def test_precision_has_its_prevalence():
+    found = Detection(torch.arange(100), torch.arange(50, 150), 89, prevalence=0.5)
+    assert math.isclose(found.precision, 60 / 70)
+
+
+def test_just_enough_held_out(X):
+    assert len(AnomalyDetector(**SMALL | dict(batch_size=16)).fit(X[:45]).held_out_scores_) == 9        # just enough for 0.1
+    with pytest.raises(DataError, match="takes at least 9"): AnomalyDetector(**SMALL | dict(batch_size=16)).fit(X[:42])
+
+
+def test_a_file_that_does_not_fit(fitted, tmp_path):
+    fitted.save(tmp_path / "d.safetensors")
+    state = load_checkpoint(tmp_path / "d.safetensors"); state["recipe"]["config"]["hidden"] = [17]
+    save_checkpoint(tmp_path / "e.safetensors", state)
+    with pytest.raises(CheckpointError, match="does not fit"): AnomalyDetector.load(tmp_path / "e.safetensors")
+
+
+def test_infinite_scores_are_refused(fitted, X, monkeypatch):
+    monkeypatch.setitem(scores, "reconstruction_error", lambda model, x: torch.arange(len(x)) / (torch.arange(len(x)) - 1.0))
+    with pytest.raises(DataError, match="1 of 5 scores are not finite"): fitted.anomaly_score(X[:5])
+
+
+def test_held_out_has_its_seed(X):
+    d = AnomalyDetector(**SMALL, seed=1).fit(X)
+    held = split(Examples(X, torch.zeros(len(X)).long()), 0.2, 1)[1]
+    assert np.allclose(d.anomaly_score(held), d.held_out_scores_, rtol=1e-4)
+
+
+def test_seed_and_rate_reach_the_training(X, monkeypatch):
+    seen, train = [], room.fit
+    monkeypatch.setattr(room, "fit", lambda model, examples, **more: (seen.append((next(model.parameters()).detach().clone(), more)), train(model, examples, **more))[1])
+    for seed in (0, 1): AnomalyDetector(**SMALL, seed=seed, lr=0.01).fit(X)
+    assert [(m["seed"], m["lr"], m["batch_size"], m["epochs"]) for _, m in seen] == [(0, 0.01, 64, 1), (1, 0.01, 64, 1)] and not torch.equal(seen[0][0], seen[1][0])
+
+
+def test_a_new_threshold_at_another_rate(fitted, X):
+    d = copy.deepcopy(fitted).set_threshold(X[:100], 0.3)
+    assert d.threshold_ == threshold_at(d.anomaly_score(X[:100]), 0.3) == -d.offset_ != threshold_at(d.anomaly_score(X[:100]), 0.1)
+
+
+def test_settings_reach_the_score(fitted, X):
+    d = copy.deepcopy(fitted).set_params(score="neg_elbo", settings={"samples": 1, "seed": 5})
+    assert np.allclose(d.anomaly_score(X[:5]), score(d.model_, d.examples(X[:5]), "neg_elbo", samples=1, seed=5), rtol=1e-6)
+    assert not np.allclose(d.anomaly_score(X[:5]), score(d.model_, d.examples(X[:5]), "neg_elbo"), rtol=1e-6)
+
+
+def test_detection_has_its_prevalence(fitted, X):
+    found = fitted.detection(X, 255 - X, prevalence=0.5)
+    assert 0 < found.false_alarm.value and math.isclose(found.precision, precision_at(found.detection.value, found.false_alarm.value, 0.5))
+
+
+def test_passes_make_1500_steps():
+    assert [AnomalyDetector().passes(n) for n in (200, 5000, 60_000)] == [200, 38, 3]
