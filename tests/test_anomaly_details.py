@@ -141,3 +141,8 @@ def test_detection_has_its_prevalence(fitted, X):
 
 def test_passes_make_1500_steps():
     assert [AnomalyDetector().passes(n) for n in (200, 5000, 60_000)] == [200, 38, 3]
+
+
+@pytest.mark.parametrize("model, config", [("cvae", None), ("vq_vae", None), ("classifier", None), ("vae", dict(depth=3))])
+def test_models_without_a_likelihood_of_their_own_are_refused_before_training(model, config, X):
+    with pytest.raises(ValueError, match="needs a VAE without conditions"): AnomalyDetector(model=model, config=config, device="cpu").fit(X)

@@ -7,14 +7,14 @@ __all__ = ['scores', 'auroc', 'auroc_interval', 'codes', 'reconstruction_error',
            'neg_elbo', 'neg_log_px', 'likelihood_regret', 'complexity', 'complexity_corrected', 'score', 'threshold_at',
            'Rate', 'precision_at', 'Detection', 'Door', 'Kept', 'Speaks', 'AnomalyDetector', 'pictures_in']
 
-# %% ../nbs/10_anomaly_detection.ipynb #eb8cbede
+# %% ../nbs/10_anomaly_detection.ipynb #70a7bfb7
 import io, math
 import numpy as np, torch
 from pathlib import Path
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import NotFittedError
 from .data import DataError, Examples, as_inputs, as_labels, as_picture, check_examples, picture_files, split
-from .elbo import kl_divergence
+from .elbo import VAE, kl_divergence
 from .engine import CheckpointError, load_checkpoint, pick_device, save_checkpoint, seeded
 from .evaluation import base, check_pixels, importance_weighted, per_example
 from .latent import diagonal_gaussian
@@ -247,7 +247,7 @@ class Speaks:
         "The `Detection` of these."
         return Detection(self.anomaly_score(normal), self.anomaly_score(anomalous), self.threshold_, prevalence)
 
-# %% ../nbs/10_anomaly_detection.ipynb #a0897853
+# %% ../nbs/10_anomaly_detection.ipynb #a994b3d3
 class AnomalyDetector(Speaks, Kept, Door, OutlierMixin, BaseEstimator):
     "A VAE trained on normal examples, a score and a threshold, with the manners and signs of scikit-learn."
     def __init__(self, data_shape=None,   # of one example; needed for flat rows, such as (1, 28, 28)
@@ -267,12 +267,20 @@ class AnomalyDetector(Speaks, Kept, Door, OutlierMixin, BaseEstimator):
         examples = self.examples(X)
         self.check_training(examples, round(len(examples) * self.held_out))
         train, held = split(examples, self.held_out, self.seed)
-        config = (dict(latent_dim=16, hidden=[400, 400]) if self.model == 'vae' else {}) if self.config is None else self.config
-        with seeded(self.seed): model = build(self.model, **dict(likelihood='gaussian_learned', data_shape=list(examples.data_shape)) | config)
+        model = self.new_model(examples.data_shape)
         history = fit(model, train, epochs=self.passes(len(train)), batch_size=self.batch_size, lr=self.lr, seed=self.seed, device=self.device)
         found = self.scored(model, held)
         self.model_, self.history_ = model, history
         return self.know(examples.data_shape, found, threshold_at(found, self.false_alarm))
+
+    def new_model(self, data_shape): # of one example
+        "The model, with the weights that `seed` gives it. Raises `ValueError`."
+        config = (dict(latent_dim=16, hidden=[400, 400]) if self.model == 'vae' else {}) if self.config is None else self.config
+        try:
+            with seeded(self.seed): model = build(self.model, **dict(likelihood='gaussian_learned', data_shape=list(data_shape)) | config)
+        except TypeError as e: model = e                           # settings that this model does not take
+        if isinstance(model, VAE) and not hasattr(model, 'condition'): return model
+        raise ValueError(f'got model={self.model!r} with {config}: a detector needs a VAE without conditions, such as vae, conv_vae or beta_vae' + f' ({model})' * isinstance(model, TypeError))
 
     def passes(self, n): # examples to train on
         "How many passes over them: `epochs`, or what makes about 1,500 steps, from 3 to 200."

@@ -176,11 +176,11 @@ def nearest(a, b,        # points `(A, ...)` and `(B, ...)`; pictures are flatte
     order = distances.argsort(-1)                                # cdist is fast and rounds: these distances are exact
     return distances.gather(1, order), rows.gather(1, order)
 
-# %% ../nbs/09_generation.ipynb #e0861007
+# %% ../nbs/09_generation.ipynb #f8d57ac6
 def memory_share(made,     # pictures or features `(N, ...)`
                  seen,     # of training examples `(M, ...)`
                  unseen):  # of examples from the same source, put aside at random before training, `(m, ...)`
-    "An estimate of the share of `made` that was copied from `seen`, by nearest neighbours: 0 on average for a model that remembers none, 1 for one that copies."
+    "An estimate of the share of `made` that was copied from `seen`, by nearest neighbours: 0 on average for a model that remembers none, 1 for one that copies. Of no use where pictures have exact twins."
     of_seen, of_unseen = (nearest(made, x)[0][:, 0] for x in (seen, unseen))
     chance = len(seen) / (len(seen) + len(unseen))
     share = (of_seen < of_unseen).double() + chance * (of_seen == of_unseen).double()     # where both are as near, nobody knows
