@@ -7,13 +7,12 @@ __all__ = ['scores', 'auroc', 'auroc_interval', 'codes', 'reconstruction_error',
            'neg_elbo', 'neg_log_px', 'likelihood_regret', 'complexity', 'complexity_corrected', 'score', 'threshold_at',
            'Rate', 'precision_at', 'Detection', 'Door', 'Kept', 'Speaks', 'AnomalyDetector', 'pictures_in']
 
-# %% ../nbs/10_anomaly_detection.ipynb #70a7bfb7
+# %% ../nbs/10_anomaly_detection.ipynb #40e10fae
 import io, math
 import numpy as np, torch
-from pathlib import Path
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import NotFittedError
-from .data import DataError, Examples, as_inputs, as_labels, as_picture, check_examples, picture_files, split
+from .data import DataError, Examples, as_inputs, as_labels, check_examples, read_pictures, split
 from .elbo import VAE, kl_divergence
 from .engine import CheckpointError, load_checkpoint, pick_device, save_checkpoint, seeded
 from .evaluation import base, check_pixels, importance_weighted, per_example
@@ -291,15 +290,9 @@ class AnomalyDetector(Speaks, Kept, Door, OutlierMixin, BaseEstimator):
         found = self.anomaly_score(X)
         return self.know(self.data_shape_, found, threshold_at(found, false_alarm or self.false_alarm))
 
-# %% ../nbs/10_anomaly_detection.ipynb #9ab91691
+# %% ../nbs/10_anomaly_detection.ipynb #32e21db5
 def pictures_in(path,       # folder, with or without sub-folders
                 size=None,  # side in pixels, or `(H, W)`; None asks that all have one size
                 channels=1): # 1 grey, 3 colour
     "`(x, files)`: the pictures of a folder as uint8 `(N, C, H, W)`, and where each came from. Raises `DataError`."
-    files, _, _ = picture_files(Path(path).expanduser())
-    size = (size, size) if isinstance(size, int) else size
-    pictures = [as_picture(f, channels, size) for f in files]
-    odd = next((f for f, p in zip(files, pictures) if p.shape != pictures[0].shape), None)
-    if odd is not None: raise DataError(f'{odd.name} differs in size from {files[0].name}: say which one to bring them to, such as size=64')
-    x = torch.from_numpy(np.stack(pictures))
-    return (x[:, None] if x.dim() == 3 else x.movedim(-1, 1).contiguous()), files
+    return read_pictures(path, size, channels)[:2]

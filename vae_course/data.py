@@ -9,7 +9,7 @@ __all__ = ['idx_files', 'static_address', 'static_rows', 'sprite_factors', 'spri
            'cache_folder', 'places', 'read_whole', 'read_idx', 'fetching', 'load_idx', 'first_that_works', 'read_amat',
            'load_static', 'read_static', 'load_digits', 'Factors', 'outline', 'draw_sprites', 'halved', 'factor_set',
            'load_sprites', 'kept_part', 'read_dsprites', 'load_dsprites', 'load', 'as_inputs', 'whole_numbers',
-           'as_labels', 'class_names', 'from_arrays', 'as_picture', 'picture_files', 'from_folder']
+           'as_labels', 'class_names', 'from_arrays', 'as_picture', 'picture_files', 'read_pictures', 'from_folder']
 
 # %% ../nbs/90_data.ipynb #e27c8945
 import gzip, importlib.util, math, os, socket, tempfile, zlib
@@ -545,13 +545,9 @@ def picture_files(path): # a folder
         if not files: raise DataError(f'{path/name if folders else path} holds no picture: it needs files such as .png or .jpg')
     return sum(groups.values(), []), [i for i, files in enumerate(groups.values()) for _ in files], list(groups)
 
-# %% ../nbs/90_data.ipynb #2c8c7223
-def from_folder(path,          # sub-folders are the classes; without any, all pictures are of one class
-                size=None,     # side in pixels, or `(H, W)`; None asks that all pictures have one size
-                channels=None, # 1 grey, 3 colour; None is grey when all pictures are
-                test_share=.2, # part put aside as `test`, drawn from each class alike
-                seed=0):       # of that draw
-    "A `DataSet` of the pictures in a folder, uint8 `(N, C, H, W)`. Raises `DataError`."
+# %% ../nbs/90_data.ipynb #78557c30
+def read_pictures(path, size, channels): # as of `from_folder`
+    "`(x, files, labels, classes)` of the pictures in a folder, x as uint8 `(N, C, H, W)`. Raises `DataError`."
     if channels not in (None, 1, 3): raise DataError(f'got channels={channels!r}: it is 1 (grey), 3 (colour) or None (as the pictures are)')
     size = (size, size) if isinstance(size, int) else size
     files, labels, classes = picture_files(Path(path).expanduser())
@@ -562,5 +558,13 @@ def from_folder(path,          # sub-folders are the classes; without any, all p
         raise DataError(f'the pictures differ in size ({a}, {b}; height × width): say which one to bring them to, such as size=64')
     if len({p.ndim for p in pictures}) > 1: pictures = [p if p.ndim == 3 else np.stack([p]*3, -1) for p in pictures]
     x = torch.from_numpy(np.stack(pictures))
-    x = x[:, None] if x.dim() == 3 else x.movedim(-1, 1).contiguous()
+    return (x[:, None] if x.dim() == 3 else x.movedim(-1, 1).contiguous()), files, labels, classes
+
+def from_folder(path,          # sub-folders are the classes; without any, all pictures are of one class
+                size=None,     # side in pixels, or `(H, W)`; None asks that all pictures have one size
+                channels=None, # 1 grey, 3 colour; None is grey when all pictures are
+                test_share=.2, # part put aside as `test`, drawn from each class alike
+                seed=0):       # of that draw
+    "A `DataSet` of the pictures in a folder, uint8 `(N, C, H, W)`. Raises `DataError`."
+    x, _, labels, classes = read_pictures(path, size, channels)
     return DataSet(Path(path).resolve().name, *split(Examples(x, torch.tensor(labels)), test_share, seed), classes)
