@@ -13,6 +13,7 @@ root = here.parent
 
 # (number in the list of errors, what is done, room, old source, new source, the notebook whose check must fail)
 PLANTED = [
+    (0, "the same order of examples and the same noise in every epoch", "94_engine", "        if self.processes == 1: return\n", "        if self.processes == 1: return seed_everything(self.seed)\n", "04_training"),
     (1, "reconstruction averaged over the pixels", "03_elbo", "reconstruction = -self.decode(z).log_prob(x).mean()",
      "reconstruction = -self.decode(z).log_prob(x).mean() / x[0].numel()", "03_elbo"),
     (1, "KL averaged over the latents", "01_latent", "return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)",

@@ -112,7 +112,7 @@ def test_the_trial_takes_what_is_faster(monkeypatch):
         self.trial[str(switches)] = seconds[str(switches)] or float("inf")
 
     monkeypatch.setattr(engine.Run, "try_out", try_out)
-    history = fit(models["mlp"](), pictures(320), epochs=1, batch_size=1, progress=False)
+    history = fit(models["mlp"](), pictures(320), epochs=1, batch_size=1, progress=False, precision="auto", compile="auto", graphs="auto")
     assert str(history.switches) == "bf16, eager" and set(history.trial) == set(seconds)
 
 

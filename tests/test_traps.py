@@ -166,7 +166,7 @@ def test_a_switch_must_be_worth_a_tenth_and_one_that_fails_is_left(monkeypatch):
         self.trial[str(switches)] = 0.95 if switches.precision == "bf16" else 1.0
     with monkeypatch.context() as patch:
         patch.setattr(engine.Run, "try_out", try_out)
-        assert fit(small(), pictures(320), epochs=1, batch_size=1, compile=False, progress=False, device="cpu").switches == Switches()
+        assert fit(small(), pictures(320), epochs=1, batch_size=1, precision="auto", compile=False, progress=False, device="cpu").switches == Switches()
     real = engine.Run.new_stepper
     def new_stepper(self, switches):
         def breaks(*args): raise RuntimeError("not here")
@@ -175,7 +175,7 @@ def test_a_switch_must_be_worth_a_tenth_and_one_that_fails_is_left(monkeypatch):
     monkeypatch.setattr(engine.Run, "new_stepper", new_stepper)
     clock = itertools.count()
     monkeypatch.setattr(engine.time, "perf_counter", lambda: float(next(clock)))       # a second for everything: worth a trial
-    history = fit(small(), pictures(320), epochs=1, batch_size=1, compile=False, progress=False, device="cpu")
+    history = fit(small(), pictures(320), epochs=1, batch_size=1, precision="auto", compile=False, progress=False, device="cpu")
     assert history.switches == Switches() and history.trial["bf16, eager"] == math.inf
 
 

@@ -137,7 +137,7 @@ def mlp_vae(data_shape=(1, 28, 28), # of one example
     "A VAE of fully connected layers."
     d = math.prod(data_shape)
     encoder = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), mlp(d, *hidden, 2*latent_dim))
-    decoder = nn.Sequential(mlp(latent_dim, *reversed(hidden), d), nn.Unflatten(-1, tuple(data_shape)))
+    decoder = nn.Sequential(mlp(latent_dim, *reversed(hidden), d), nn.Unflatten(-1, tuple(map(int, data_shape))))
     model = VAE(encoder, decoder, StandardNormal(latent_dim), likelihood_named(likelihood), data_shape, latent_dim)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim, hidden=list(hidden), likelihood=likelihood, dropout=dropout)
     model.recipe = dict(name='vae', config=config)
@@ -165,7 +165,7 @@ def conv_vae(data_shape=(1, 28, 28),  # channels, height and width of a picture,
         up = [nn.ConvTranspose2d(n, c, 4, stride=2, padding=1), nn.SiLU()] + up
         c, h, w = n, -(-h // 2), -(-w // 2)
     encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(c*h*w, 2*latent_dim))
-    decoder = nn.Sequential(nn.Linear(latent_dim, c*h*w), nn.SiLU(), nn.Unflatten(-1, (c, h, w)), *up[:-1], Crop(height, width))
+    decoder = nn.Sequential(nn.Linear(latent_dim, c*h*w), nn.SiLU(), nn.Unflatten(-1, (int(c), h, w)), *up[:-1], Crop(height, width))
     model = VAE(encoder, decoder, StandardNormal(latent_dim), likelihood_named(likelihood), data_shape, latent_dim)
     model.recipe = dict(name='conv_vae', config=dict(data_shape=list(data_shape), latent_dim=latent_dim, widths=list(widths), likelihood=likelihood))
     return model

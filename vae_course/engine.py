@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['CHECKSUM', 'ZEROS', 'available_devices', 'pick_device', 'threads_flush', 'openmp', 'flush_denormals',
-           'prepare_device', 'pack', 'unpack', 'CheckpointError', 'to_bytes', 'save_checkpoint', 'read_header',
-           'from_bytes', 'load_checkpoint', 'locked', 'seed_everything', 'random_state', 'set_random_state', 'seeded',
-           'descend', 'update', 'train_step', 'make_optimizers', 'rates_as_tensors', 'Switches', 'check_switches',
-           'Losses', 'compiled', 'whole_step', 'Captured', 'Stepper', 'group', 'join_processes', 'part_size', 'share',
-           'together', 'over_processes', 'same_everywhere', 'NonFiniteLoss', 'mean_terms', 'not_finite', 'run_epoch',
-           'run_evaluation', 'check_range', 'check_shape', 'decoded_shape', 'check_examples', 'check_settings',
-           'sampled', 'first_bad_module', 'likely_cause', 'differences', 'fingerprint', 'Resumable', 'Watched',
-           'OutOfMemory', 'memory_named', 'Tried', 'wait', 'Run']
+           'prepare_device', 'prepared', 'pack', 'unpack', 'CheckpointError', 'to_bytes', 'save_checkpoint',
+           'read_header', 'from_bytes', 'load_checkpoint', 'locked', 'seed_everything', 'random_state',
+           'set_random_state', 'borrowed_random_numbers', 'seeded', 'descend', 'update', 'train_step',
+           'make_optimizers', 'rates_as_tensors', 'Switches', 'check_switches', 'Losses', 'compiled', 'whole_step',
+           'Captured', 'Stepper', 'group', 'join_processes', 'part_size', 'share', 'together', 'over_processes',
+           'same_everywhere', 'NonFiniteLoss', 'mean_terms', 'not_finite', 'run_epoch', 'run_evaluation', 'check_range',
+           'check_shape', 'decoded_shape', 'check_examples', 'whole_number', 'real_number', 'check_settings', 'sampled',
+           'first_bad_module', 'likely_cause', 'differences', 'fingerprint', 'model_state', 'load_model_state',
+           'Resumable', 'Watched', 'OutOfMemory', 'memory_named', 'Tried', 'wait', 'Run']
 
 # %% ../nbs/94_engine.ipynb #0ca548f5
-import copy, ctypes, errno, hashlib, json, logging, math, os, random, time, warnings, zlib
+import copy, ctypes, hashlib, json, logging, math, numbers, operator, os, random, time, warnings, zlib
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from inspect import signature
@@ -43,9 +44,9 @@ def pick_device(name='auto'): # `auto`, `cpu`, `mps`, `cuda` or `cuda:1`
     return device
 
 # %% ../nbs/94_engine.ipynb #7214e25d
-def threads_flush():
+def threads_flush(how=torch.all): # `torch.any` asks whether some thread does
     "Whether a product too small for `float32` comes out as 0 in every thread that shares the work."
-    return not (torch.full((65536 * torch.get_num_threads(),), 1e-20) * 1e-20).any().item()
+    return how(torch.full((65536 * torch.get_num_threads(),), 1e-20) * 1e-20 == 0).item()
 
 def openmp(): # Linux alone says which libraries are loaded
     "The OpenMP library that torch has loaded; None where it cannot be found, or cannot end its threads."
@@ -67,6 +68,16 @@ def prepare_device(device): # a `torch.device`
     "Set what makes training fast on `device`: on the CPU, `flush_denormals`."
     if device.type == 'cpu': flush_denormals()
 
+@contextmanager
+def prepared(device): # a `torch.device`
+    "Around training on `device`: `prepare_device`, and afterwards denormal numbers are treated as before."
+    flushed = threads_flush(torch.any)
+    prepare_device(device)
+    try: yield
+    finally:
+        if device.type == 'cpu' and not flushed and torch.set_flush_denormal(False) and threads_flush(torch.any) and openmp():
+            openmp().omp_pause_resource_all(1)
+
 # %% ../nbs/94_engine.ipynb #9ca08941
 def pack(tree, # nested dicts, lists and tuples of tensors and JSON values
          path='state'): # name of the root
@@ -77,7 +88,8 @@ def pack(tree, # nested dicts, lists and tuples of tensors and JSON values
             while path in tensors: path += "'"
             tensors[path] = node.detach().cpu().contiguous().clone()
             return {'tensor': path}
-        if isinstance(node, dict): return {'dict': [[k, walk(v, f'{path}.{k}')] for k, v in node.items()]}
+        if isinstance(node, np.generic) or isinstance(node, np.ndarray) and node.ndim == 0: node = node.item()      # a number like any other
+        if isinstance(node, dict): return {'dict': [[k.item() if isinstance(k, np.generic) else k, walk(v, f'{path}.{k}')] for k, v in node.items()]}
         if isinstance(node, (list, tuple)):
             return {'list' if isinstance(node, list) else 'tuple': [walk(v, f'{path}.{i}') for i, v in enumerate(node)]}
         if node is None or isinstance(node, (bool, int, float, str)): return {'value': node}
@@ -202,6 +214,14 @@ def set_random_state(state): # what `random_state` returned
     if state['cuda'] and len(state['cuda']) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state['cuda'])
     if state['mps'] is not None and torch.backends.mps.is_available(): torch.mps.set_rng_state(state['mps'])
 
+# %% ../nbs/94_engine.ipynb #efc5c724
+@contextmanager
+def borrowed_random_numbers():
+    "Inside, seed and draw at will; afterwards the random numbers of Python, NumPy and torch (every device) go on as if nothing had been drawn."
+    state = random_state()
+    try: yield
+    finally: set_random_state(state)
+
 # %% ../nbs/94_engine.ipynb #33eeb23a
 @contextmanager
 def seeded(seed, # whole number, or None to do nothing
@@ -252,7 +272,7 @@ def make_optimizers(model, # its `optimizers()`, where it has that, gives one op
     return optimizers
 
 def rates_as_tensors(optimizers, device):
-    "Make every learning rate a 0-d tensor on `device`, so that a schedule can move it in place."
+    "Make every learning rate a 0-d tensor on `device`, so that a schedule can move it in place; the value stays."
     for g in (g for o in optimizers for g in o.param_groups):
         g['lr'] = torch.tensor(float(g['lr']), dtype=torch.float32, device=device)      # each group its own
         if g.get('capturable') and device.type != 'cuda': g['capturable'] = False      # as it was on another device
@@ -563,20 +583,34 @@ def check_examples(model, examples, name, device, binary=False, stream=False):
     if hasattr(model, 'check_examples'): model.check_examples(examples, name)
 
 # %% ../nbs/94_engine.ipynb #123c0691
-def check_settings(model, examples, valid, epochs, batch_size, rate, schedules, clip, patience, stream=False):
+def whole_number(name, value, # of a setting; a NumPy scalar is a number like any other
+                 least=1):    # smallest value allowed; None allows every one
+    "`value` as an `int`. Raises `ValueError`."
+    words = f'{name}={value!r}: give a whole number' + (f' of at least {least}' if least is not None else '')
+    try: number = operator.index(value)
+    except TypeError as e: raise ValueError(words) from e
+    if isinstance(value, (bool, np.bool_)) or (least is not None and number < least): raise ValueError(words)
+    return number
+
+def real_number(name, value, need='a number'): # of a setting, and what is needed, in words
+    "`value` as a `float`. Raises `ValueError`."
+    if isinstance(value, (numbers.Real, np.floating, torch.Tensor)) and not isinstance(value, (bool, np.bool_)):
+        try: return float(value)
+        except (TypeError, ValueError, RuntimeError): pass
+    raise ValueError(f'{name}={value!r}: give {need}')
+
+def check_settings(model, examples, valid, batch_size, rate, schedules, clip, patience, stream=False):
     "Raise `ValueError` (`DataError` where it is about the data) for a setting of `fit` that cannot work."
-    for name, value in (('epochs', epochs), ('batch_size', batch_size)) + ((('patience', patience),) if patience is not None else ()):
-        if not isinstance(value, int) or value < 1: raise ValueError(f'{name}={value!r}: give a whole number of at least 1')
-    if batch_size > len(examples): raise DataError(f'batch_size={batch_size} is more than the {len(examples)} training examples: give at most {len(examples)}')
     processes, last = group()[1], len(examples) % batch_size
     if batch_size < processes or (0 < last < processes and not stream):
         raise ValueError(f'batch_size={batch_size} leaves {last if batch_size >= processes else batch_size} examples in a batch for {processes} processes: give a batch_size of which every batch, the last too, has one for each')
     if clip is not None and not clip > 0: raise ValueError(f'clip={clip!r}: give a positive norm, or None')
     if patience is not None and valid is None: raise ValueError('patience needs `valid`: give examples to watch, such as the second part of `split(train)`')
-    if not all(0 <= v < math.inf for v in sampled(rate)): raise ValueError(f'the learning rate goes through {sampled(rate)}: it must be finite and not negative')
+    if rate is not None and not all(0 <= v < math.inf for v in sampled(rate)): raise ValueError(f'the learning rate goes through {sampled(rate)}: it must be finite and not negative')
     buffers = {name: b for name, b in model.named_buffers() if b.dim() == 0 and b.is_floating_point()}
-    for name in schedules:
+    for name, schedule in schedules.items():
         if name not in buffers: raise ValueError(f'no buffer {name!r} to schedule in this model: it has {", ".join(buffers) or "none"}')
+        if not callable(schedule): real_number(f'schedules[{name!r}]', schedule, 'a number, or a function of the share of the run')
 
 def sampled(schedule): # a function of the share of the run, or a number
     "The values of `schedule` at 0, ⅛ … 1."
@@ -633,6 +667,19 @@ def fingerprint(examples): # `Examples`, or None
     checksum = zlib.crc32(examples.y.cpu().contiguous().numpy(), zlib.crc32(examples.x.cpu().contiguous().view(torch.uint8).numpy()))
     return dict(examples=len(examples), shape=list(examples.data_shape), dtype=str(examples.x.dtype), content=f'{checksum:08x}')
 
+# %% ../nbs/94_engine.ipynb #eadd71ac
+def model_state(model): # a module
+    "What a file keeps of `model`: its weights, and beside them the 0-d buffers that `state_dict` leaves out, such as β."
+    kept = dict(model.state_dict())
+    return dict(model=kept, buffers={name: b for name, b in model.named_buffers() if b.dim() == 0 and name not in kept})
+
+def load_model_state(model, state): # a module, and what `model_state` gave of one like it
+    "Put weights and buffers back. Raises `RuntimeError` when they do not fit."
+    model.load_state_dict(state['model'])
+    try:
+        for name, value in state.get('buffers', {}).items(): model.get_buffer(name).fill_(value)
+    except AttributeError as e: raise RuntimeError(str(e)) from e
+
 # %% ../nbs/94_engine.ipynb #3ef61ab1
 class Resumable:
     "The part of a `Run` that its checkpoint is about."
@@ -642,14 +689,14 @@ class Resumable:
         values = {k: b.item() for k, b in self.model.named_buffers() if b.dim() == 0 and k not in self.schedules and k not in kept}
         return dict(model=type(self.model).__name__, recipe=getattr(self.model, 'recipe', None), shapes={k: list(v.shape) for k, v in kept.items()},
                     buffers=values, optimizers=[type(o).__name__ for o in self.optimizers], train=fingerprint(train), valid=fingerprint(valid), epochs=self.epochs,
-                    batch_size=batch_size, lr=sampled(self.rate), binarize=binarize, schedules={k: sampled(s) for k, s in self.schedules.items()},
+                    batch_size=batch_size, lr=sampled(self.rate) if self.rate else [float(g['lr']) for g in self.groups()], binarize=binarize, schedules={k: sampled(s) for k, s in self.schedules.items()},
                     clip=self.clip, patience=self.patience, seed=seed)
 
     def state(self): # what training goes on with; not a copy
-        return dict(model=dict(self.model.state_dict()), optimizers=[o.state_dict() for o in self.optimizers], random=random_state())
+        return dict(**model_state(self.model), optimizers=[o.state_dict() for o in self.optimizers], random=random_state())
 
     def restore(self, state): # what `state` gave
-        self.model.load_state_dict(state['model'])
+        load_model_state(self.model, state)
         for optimizer, kept in zip(self.optimizers, state['optimizers']): optimizer.load_state_dict(kept)
         rates_as_tensors(self.optimizers, self.device)
         set_random_state(state['random'])
@@ -780,29 +827,41 @@ def wait(device):
 class Run(Resumable, Watched, Tried):
     "What `fit` keeps between epochs: optimizers, batches, schedules, history, best weights, switches and the checkpoint. Raises as `fit` does."
     def __init__(self, model, train, valid, history, epochs, batch_size, rate, binarize, schedules, clip, patience, seed, device, checkpoint,
-                 precision='auto', compile='auto', graphs='auto', stream=False, workers=0):
-        self.model, self.history, self.epochs, self.rate, self.schedules, self.clip, self.patience = model, history, epochs, rate, schedules or {}, clip, patience
+                 precision='fp32', compile=False, graphs=False, stream=False, workers=0):
+        self.model, self.history, self.rate, self.schedules = model, history, rate, schedules or {}
+        self.epochs, batch_size, self.seed = whole_number('epochs', epochs), whole_number('batch_size', batch_size), whole_number('seed', seed, None) % 2**63
+        self.patience = None if patience is None else whole_number('patience', patience)
+        self.clip = None if clip is None else real_number('clip', clip, 'a positive norm, or None')
         self.device, self.checkpoint, self.best = pick_device(device), Path(checkpoint) if checkpoint is not None else None, None
-        self.seed, self.stepper, self.kept, (self.number, self.processes) = seed, None, None, group()
+        self.stepper, self.kept, (self.number, self.processes) = None, None, group()
         check_switches(precision, compile, graphs, words=('auto',))
-        prepare_device(self.device)
         with memory_named(batch_size, self.device):
             model.to(self.device)
             for name, examples in dict(train=train, valid=valid).items():
                 if examples is not None or name == 'train': check_examples(model, examples, name, self.device, binarize, stream and name == 'train')
-            check_settings(model, train, valid, epochs, batch_size, rate, self.schedules, clip, patience, stream)
-            seed_everything(seed)
+            batch_size = self.cut(batch_size, len(train))
+            check_settings(model, train, valid, batch_size, rate, self.schedules, self.clip, patience, stream)
+            seed_everything(self.seed)
             if stream: self.batches = Stream(train, batch_size, shuffle=True, binarize=binarize, workers=workers, device=self.device, shard=group())
             else: self.batches = Batches(train.to(self.device), batch_size, shuffle=True, binarize=binarize, shard=group(), generator=torch.Generator() if self.processes > 1 else None)
             self.valid_batches = None if valid is None else Batches((binarized(valid.to('cpu')) if binarize else valid).to(self.device), max(batch_size, 1000))
         self.optimizers = make_optimizers(model, self.device)
-        self.steps = epochs * len(self.batches)
+        if not rate and any('lr_scale' in g for g in self.groups()): raise ValueError('an optimizer of this model has `lr_scale`, by which the rate of `fit` is multiplied: give `fit` an `lr`')
+        self.steps = self.epochs * len(self.batches)
         if self.checkpoint:
-            self.facts = self.settings(train, valid, batch_size, binarize, seed)
+            self.facts = self.settings(train, valid, batch_size, binarize, self.seed)
+            pack(dict(facts=self.facts, recipe=getattr(model, 'recipe', None)))                       # raises now what would raise when the first epoch is kept
             if self.checkpoint.exists(): self.resume()
         self.switches = self.choose(precision, compile, graphs)
         self.stepper = self.stepper or self.new_stepper(self.switches)
         history.switches, history.trial = self.switches, self.trial
+
+    def cut(self, batch_size, n): # asked for, and the examples to train on
+        "The batch size; all of the examples, and a word about it, where more were asked for."
+        if batch_size > n and self.number == 0: print(f'batch_size={batch_size} is more than the {n} training examples: every batch holds all of them.')
+        return min(batch_size, n)
+
+    def groups(self): return [g for o in self.optimizers for g in o.param_groups]
 
     def new_stepper(self, switches): return Stepper(self.model, self.optimizers, self.batches.batch_size, self.clip, switches, self.device)
 
@@ -820,7 +879,8 @@ class Run(Resumable, Watched, Tried):
     def before_step(self, step): # of the epoch
         "Move the learning rate and the scheduled buffers to where they belong in the middle of the step."
         t = (self.step + step + 0.5) / self.steps
-        for group in (g for o in self.optimizers for g in o.param_groups): group['lr'].fill_(self.rate(t) * group.get('lr_scale', 1.0))
+        if self.rate:                                           # else the model's own optimizers keep theirs
+            for group in self.groups(): group['lr'].fill_(self.rate(t) * group.get('lr_scale', 1.0))
         for name, schedule in self.schedules.items(): self.model.get_buffer(name).fill_(schedule(t) if callable(schedule) else schedule)
 
     def validate(self):

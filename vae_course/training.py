@@ -10,7 +10,8 @@ __all__ = ['registry', 'History', 'constant', 'linear', 'warmup_cosine', 'fit', 
 import math, os, time
 from importlib import import_module
 from tqdm.auto import tqdm
-from .engine import CheckpointError, Run, group, load_checkpoint, locked, pick_device, run_epoch, save_checkpoint
+from .engine import (CheckpointError, Run, borrowed_random_numbers, group, load_checkpoint, load_model_state, locked, model_state,
+                               pick_device, prepared, real_number, run_epoch, save_checkpoint)
 
 # %% ../nbs/04_training.ipynb #fe1471b2
 class History:
@@ -55,7 +56,7 @@ def fit(model,                # `losses(batch)` gives the terms to minimise and 
         valid=None,           # `Examples` to watch; always reported as −ELBO at β = 1
         epochs=10,            # passes over `train`
         batch_size=128,       # examples in a batch
-        lr=3e-3,              # the highest learning rate, reached and left by `warmup_cosine`; or a schedule of one's own
+        lr=None,              # the highest learning rate, reached and left by `warmup_cosine`, or a schedule; None is 3e-3, or what the model's own optimizers have
         binarize=False,       # draw the training pixels as 0 or 1, anew every time; those of `valid` once
         schedules=None,       # buffers of the model to move, such as `{'beta': linear(0, 1, until=.3)}`
         clip=None,            # largest norm of the gradient
@@ -64,14 +65,14 @@ def fit(model,                # `losses(batch)` gives the terms to minimise and 
         device='auto',        # `cpu`, `cuda`, `mps`, or the fastest here
         checkpoint=None,      # file to write after every epoch, and to resume from when it is there
         progress=True,        # show a progress bar
-        precision='auto',     # `fp32`, `bf16`, or the faster of the two; this switch and the next two are the subject of lesson 17
-        compile='auto',       # True or False, or what a short trial finds faster
-        graphs='auto',        # as `compile`, on a CUDA device
+        precision='fp32',     # or `bf16`, or `auto`: the faster of the two; this switch and the next two are the subject of lesson 17
+        compile=False,        # True, or `auto`: what a short trial finds faster
+        graphs=False,         # as `compile`, on a CUDA device
         stream=False,         # `train` is a torch data set of (picture, label), to be read while training
         workers=0):           # processes that read the stream
-    "Train `model`, leave it in evaluation mode, and return its `History`. Raises `NonFiniteLoss`, `CheckpointError`, `OutOfMemory`, `DataError` and `ValueError`."
-    rate = lr if callable(lr) else warmup_cosine(lr)
-    with locked(checkpoint if group()[0] == 0 else None):         # no second run may write there
+    "Train `model`, leave it in evaluation mode, and return its `History`; random numbers go on as if none had been drawn. Raises `NonFiniteLoss`, `CheckpointError`, `OutOfMemory`, `DataError` and `ValueError`."
+    rate = lr if callable(lr) else None if lr is None and hasattr(model, 'optimizers') else warmup_cosine(3e-3 if lr is None else real_number('lr', lr))
+    with locked(checkpoint if group()[0] == 0 else None), borrowed_random_numbers(), prepared(pick_device(device)):  # no second run may write there
         run = Run(model, train, valid, History(), epochs, batch_size, rate, binarize, schedules, clip, patience, seed, device, checkpoint,
                   precision, compile, graphs, stream, workers)
         with progress_bar(run, progress) as bar:
@@ -119,8 +120,8 @@ def build(name,       # one of `registry`
 # %% ../nbs/04_training.ipynb #d6377a76
 def save_model(model, # to keep
                path): # file to write
-    "Write a model's weights and its recipe to one file. Raises `CheckpointError`."
-    return save_checkpoint(path, dict(kind='model', recipe=getattr(model, 'recipe', None), model=dict(model.state_dict())))
+    "Write a model's weights, its β and its recipe to one file. Raises `CheckpointError`."
+    return save_checkpoint(path, dict(kind='model', recipe=getattr(model, 'recipe', None), **model_state(model)))
 
 # %% ../nbs/04_training.ipynb #02bdfa1e
 def load_model(path,         # that `save_model` or `fit(checkpoint=…)` wrote
@@ -132,6 +133,7 @@ def load_model(path,         # that `save_model` or `fit(checkpoint=…)` wrote
     if model is None and not state['recipe']: raise CheckpointError(f'{path} holds weights and no recipe: build the model yourself, then `load_model(path, model=…)`')
     try:
         model = build(state['recipe']['name'], **state['recipe']['config']) if model is None else model
-        model.load_state_dict(state.get('best') or state['model'])
+        buffers = state.get('buffers', state.get('facts', {}).get('buffers', {}))          # in a run of version 0.1.0, among its facts
+        load_model_state(model, dict(model=state.get('best') or state['model'], buffers=buffers))
     except (RuntimeError, TypeError, ValueError) as e: raise CheckpointError(f'{path} does not fit the model: {e}') from e
     return model.to(pick_device(device)).eval()

@@ -14,7 +14,7 @@ import torch.distributions as D
 from tqdm.auto import tqdm
 from .data import Batches
 from .elbo import Crop, full_precision, likelihood_named
-from .engine import group, make_optimizers, prepare_device, train_step
+from .engine import borrowed_random_numbers, group, make_optimizers, prepared, train_step
 from .training import warmup_cosine
 
 # %% ../nbs/08_vq_vae.ipynb #097f02f6
@@ -283,14 +283,14 @@ def train_steps(model,          # with `losses`
                 batch_size=128,
                 seed=0):        # of the draws
     "Train on examples drawn at random, and leave the model in evaluation mode: `{term: its value before each step}`."
-    prepare_device(examples.x.device)
-    torch.manual_seed(seed)
-    some = examples[torch.randint(len(examples), (batch_size * steps,))]
-    optimizer, = make_optimizers(model, examples.x.device)
-    rate, rows = warmup_cosine(lr), []
-    model.train()
-    for i, batch in enumerate(Batches(some, batch_size)):
-        optimizer.param_groups[0]['lr'].fill_(rate((i + .5) / steps))
-        rows.append(train_step(model, batch, [optimizer]))
+    with borrowed_random_numbers(), prepared(examples.x.device):
+        torch.manual_seed(seed)
+        some = examples[torch.randint(len(examples), (batch_size * steps,))]
+        optimizer, = make_optimizers(model, examples.x.device)
+        rate, rows = warmup_cosine(lr), []
+        model.train()
+        for i, batch in enumerate(Batches(some, batch_size)):
+            optimizer.param_groups[0]['lr'].fill_(rate((i + .5) / steps))
+            rows.append(train_step(model, batch, [optimizer]))
     model.eval()
     return {name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]}
