@@ -127,8 +127,11 @@ def test_a_resumed_run_keeps_the_switches_it_had(tmp_path):
         patch.setattr(engine.Run, "finish_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
             fit(model, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", precision="bf16", progress=False)
-    history = fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)
+    with pytest.raises(CheckpointError, match="precision was bf16 and is fp32. Give precision='bf16' to go on"):
+        fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)
+    history = fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False, precision="auto", compile="auto", graphs="auto")
     assert len(history) == 2 and history.switches == Switches("bf16")
+    assert len(fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)) == 2      # a finished one is only given back
 
 
 def test_switches_that_do_not_exist_are_named():

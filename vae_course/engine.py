@@ -776,6 +776,8 @@ class Tried:
         auto = {name for name, value in asked.items() if value == 'auto'}
         plain = replace(Switches(), **{name: value for name, value in asked.items() if name not in auto})
         self.trial = {}                                         # seconds of a step of each that was tried
+        if self.kept and self.kept['precision'] != plain.precision and 'precision' not in auto and not self.finished():
+            raise CheckpointError(f'{self.checkpoint} is of another run: precision was {self.kept["precision"]} and is {plain.precision}. Give precision={self.kept["precision"]!r} to go on, or another file to start anew')
         if self.kept: return replace(plain, **{name: self.kept[name] for name in auto if name != 'graphs' or (self.device.type == 'cuda' and self.processes == 1)})
         if not auto or self.processes > 1: return plain          # several processes must not choose differently
         return self.fastest(plain, [change for name, change in dict(graphs=dict(graphs=True), precision=dict(precision='bf16'), compile=dict(compile=True)).items()
