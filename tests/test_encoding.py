@@ -90,42 +90,53 @@ def test_no_file_is_opened_in_the_encoding_of_the_machine(tmp_path, monkeypatch)
 
 
 PLAIN = dict(LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
-every_terminal = pytest.mark.parametrize("terminal", [dict(PYTHONIOENCODING="cp1252"), PLAIN, dict(PYTHONIOENCODING="utf-8")], ids=["cp1252", "C", "utf-8"])
+IN_ONE = """
+import sys
+from vae_course.cli import main
+for line in sys.argv[1:]:
+    status = 0
+    try: main(line.split("|"))
+    except SystemExit as e:
+        status = e.code if isinstance(e.code, int) else bool(e.code)
+        if isinstance(e.code, str): print(e.code, file=sys.stderr)       # as Python does at its end
+    print(f"STATUS {status:d}", flush=True)
+    print("STATUS", file=sys.stderr, flush=True)
+"""
 
 
-def command(*words, terminal):
-    "What the command prints, as `(exit status, output, errors)`; no traceback in any locale."
-    done = python("-m", "vae_course.cli", *words, **terminal)
-    assert b"Traceback" not in done.stderr and b"Error:" not in done.stderr, done.stderr.decode(errors="replace")[-3000:]
-    return done.returncode, done.stdout, done.stderr
+def commands(*lines, **terminal):
+    "`(exit status, output, errors)` of each command, its words parted by `|`; all in one process, and no traceback in any locale."
+    done = python("-c", IN_ONE, *lines, **terminal)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")[-3000:]
+    out, err = done.stdout.split(b"STATUS "), done.stderr.split(b"STATUS\n")
+    return [(int(out[i + 1][:1]), out[i][2:] if i else out[i], err[i]) for i in range(len(lines))]
 
 
-@every_terminal
-def test_a_run_in_every_terminal(tmp_path, monkeypatch, terminal):
-    "Signs that it lacks are replaced, a minus can be searched for, and the bar is drawn with what there is; the folder has a name of its own."
+@pytest.mark.parametrize("terminal", [dict(PYTHONIOENCODING="cp1252"), PLAIN, dict(PYTHONIOENCODING="utf-8")], ids=["cp1252", "C", "utf-8"])
+def test_every_terminal(tmp_path, monkeypatch, terminal):
+    "Signs that it lacks are replaced, a minus can be searched for, and the bar is drawn with what there is; files have names of their own."
     monkeypatch.chdir(tmp_path)
-    status, out, err = command("train", *SMALL, "--likelihood", "gaussian_learned", "--out", "Übung λ", terminal=terminal | dict(TQDM_DISABLE="0"))
-    assert status == 0 and b"test -ELBO " in out and b"sigma " in out and "−".encode() not in out
-    assert b"loss=" in err and (terminal.get("PYTHONIOENCODING") == "utf-8") == ("█".encode() in err)
+    train = "|".join(["train", *SMALL, "--likelihood", "gaussian_learned", "--out", "Übung λ"])
+    runs = [train, train, "sample|Übung λ|-n|2|--out|Bilder ż.png|--device|cpu", "notebooks|Übungen ☕"]
+    helps = ["--help", "train|--help", "sample|--help"]
+    errors = {"train|--data|digits": 2, "train|--precision|−1|--out|x": 2, "train|--model|λ|--out|x": 1, "train|--data|folder:Fälle ☕|--out|x": 1,
+              "sample|nirgendwo ☕": 1, f"notebooks|{__file__}": 1}
+    found = commands(*runs, *helps, *errors, **terminal, TQDM_DISABLE="0")
+    assert [status for status, *_ in found] == [0] * len(runs + helps) + [*errors.values()], found
+    assert not any("−".encode() in out for _, out, _ in found)
+    (_, trained, bar), (_, again, _), (_, sampled, _), _ = found[:len(runs)]
+    assert b"test -ELBO " in trained and b"sigma " in trained and b"finished already" in again and b"2 samples" in sampled
+    assert b"loss=" in bar and ("█".encode() in bar) == (terminal.get("PYTHONIOENCODING") == "utf-8")
     assert {p.name for p in Path("Übung λ").iterdir()} >= {"model.safetensors", "run.json", "run.safetensors"}
     assert json.loads(Path("Übung λ/run.json").read_text(encoding="utf-8"))["test"]["name"] == "−ELBO"
-    status, out, _ = command("train", *SMALL, "--likelihood", "gaussian_learned", "--out", "Übung λ", terminal=terminal)
-    assert status == 0 and b"finished already" in out
-    status, out, _ = command("sample", "Übung λ", "-n", "2", "--out", "Bilder ż.png", "--device", "cpu", terminal=terminal)
-    assert status == 0 and b"2 samples" in out and Path("Bilder ż.png").exists()
-    assert command("notebooks", "Übungen ☕", terminal=terminal)[0] == 0 and Path("Übungen ☕/index.ipynb").exists()
+    assert Path("Bilder ż.png").exists() and Path("Übungen ☕/index.ipynb").exists()
+    assert all(b"usage:" in out for _, out, _ in found[len(runs):][:len(helps)]) and all(err and not out for _, out, err in found[-len(errors):])
 
 
-@every_terminal
-def test_help_and_errors_in_every_terminal(tmp_path, monkeypatch, terminal):
+def test_an_error_ends_the_process_in_a_plain_terminal(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for words in (["--help"], ["train", "--help"], ["sample", "--help"]):
-        status, out, err = command(*words, terminal=terminal)
-        assert status == 0 and b"usage:" in out and not err and "−".encode() not in out
-    for words, end in ((["train", "--data", "digits"], 2), (["train", "--model", "λ", "--out", "x"], 1), (["sample", "nirgendwo ☕"], 1), (["notebooks", str(Path(__file__))], 1),
-                       (["train", "--precision", "−1", "--out", "x"], 2), (["train", "--data", "folder:Fälle ☕", "--out", "x"], 1)):
-        status, out, err = command(*words, terminal=terminal)
-        assert status == end and err and not out, (words, err)
+    done = python("-m", "vae_course.cli", "sample", "nirgendwo ☕", **PLAIN)
+    assert done.returncode == 1 and done.stderr.startswith(b"vae_course: no model in nirgendwo ???: ") and done.stderr.count(b"\n") == 1 and not done.stdout
 
 
 def test_a_folder_of_any_name_is_the_same_run_in_every_locale(tmp_path, monkeypatch):
@@ -133,10 +144,9 @@ def test_a_folder_of_any_name_is_the_same_run_in_every_locale(tmp_path, monkeypa
     from test_cli import folder_of_pictures
     monkeypatch.chdir(tmp_path)
     folder_of_pictures(Path("Ziffern λ"))
-    words = "train --data FOLDER --epochs 1 --batch-size 8 --set hidden=[8] --set latent_dim=2 --device cpu --out run".split()
-    words[2] = "folder:Ziffern λ"
-    assert command(*words, terminal=PLAIN)[0] == 0
+    train = "train|--data|folder:Ziffern λ|--epochs|1|--batch-size|8|--set|hidden=[8]|--set|latent_dim=2|--device|cpu|--out|run"
+    (status, *_), (again, out, err) = commands(train, train, **PLAIN)
+    assert (status, again) == (0, 0) and b"finished already" in out, err
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["settings"]["data"] == "folder:Ziffern λ"
-    for terminal in (PLAIN, dict(LC_ALL="C.UTF-8")):
-        status, out, err = command(*words, terminal=terminal)
-        assert status == 0 and b"finished already" in out, err
+    (status, out, err), = commands(train, LC_ALL="C.UTF-8")
+    assert status == 0 and b"finished already" in out, err
