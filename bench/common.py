@@ -13,7 +13,7 @@ sys.path[:0] = [str(root)] if str(root) not in sys.path else []
 def commit():
     "The commit of the code, with `+` when its files differ from it; `VAE_COURSE_COMMIT` or `unknown` outside a checkout."
     def git(*words):
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True)
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, encoding="utf-8")
     try:
         head = git("rev-parse", "--short", "HEAD")
         if head.returncode == 0:
@@ -26,7 +26,7 @@ def commit():
 def cpu_flags():
     "The CPU's model name and its flags, as Linux gives them."
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine(), []
     field = lambda name: next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")

@@ -139,7 +139,7 @@ def run_scaling(device, args):
     rows = []
     for n in counts:
         words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}", __file__, "--child", "--device", args.device]
-        done = subprocess.run(words + ["--quick"] * args.quick, capture_output=True, text=True, timeout=300, env={"OMP_NUM_THREADS": "1"} | os.environ)
+        done = subprocess.run(words + ["--quick"] * args.quick, capture_output=True, encoding="utf-8", timeout=300, env={"OMP_NUM_THREADS": "1"} | os.environ)
         if done.returncode:
             raise RuntimeError(f"{n} processes: " + (done.stderr.strip().splitlines() or ["no word"])[-1])
         rows.append(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{"))))

@@ -114,7 +114,7 @@ class Examples:
         synchronize(self.device)
         start, total = time.perf_counter(), 0.0
         self.net.train()
-        with open(os.devnull, "w") as out:
+        with open(os.devnull, "w", encoding="utf-8") as out:
             for i, (x, _) in enumerate(self.loader):
                 x = x.to(self.device).view(-1, 784)
                 self.optimizer.zero_grad()
@@ -162,7 +162,7 @@ class Pythae:
         settings = BaseTrainerConfig(output_dir=self.folder.name, num_epochs=1, per_device_train_batch_size=batch_size, learning_rate=lr,
                                      optimizer_cls="Adam", no_cuda=self.device.type != "cuda")
         examples = images(count)[1]
-        with open(os.devnull, "w") as out, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        with open(os.devnull, "w", encoding="utf-8") as out, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             self.trainer = BaseTrainer(VAE(config, Encoder(), Decoder()), BaseDataset(examples.floats(), examples.y), training_config=settings)
             self.trainer.prepare_training()
 
@@ -170,7 +170,7 @@ class Pythae:
         synchronize(self.device)
         start = time.perf_counter()
         self.done += 1
-        with open(os.devnull, "w") as out, contextlib.redirect_stderr(out):
+        with open(os.devnull, "w", encoding="utf-8") as out, contextlib.redirect_stderr(out):
             self.trainer.train_step(self.done)
         synchronize(self.device)
         return time.perf_counter() - start

@@ -90,7 +90,7 @@ def one_run(seed, device, switches, quick=False):
 def fresh_process(seed, device, switches, cache, quick=False):
     "`one_run` in a process of its own, with `cache` as the place of compiled code. Raises `RuntimeError` with what it said."
     words = [sys.executable, __file__, "--child", json.dumps(dict(seed=seed, device=str(device), switches=switches, quick=quick))]
-    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | dict(TORCHINDUCTOR_CACHE_DIR=cache, TRITON_CACHE_DIR=os.path.join(cache, "triton")))
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", env=os.environ | dict(TORCHINDUCTOR_CACHE_DIR=cache, TRITON_CACHE_DIR=os.path.join(cache, "triton")))
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or ["no word"])[-1])
     return json.loads(done.stdout.strip().splitlines()[-1])

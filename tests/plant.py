@@ -33,7 +33,7 @@ def fork(folder, notebook):
         return
     status = 1
     try:
-        (folder / "result.json").write_text(json.dumps(first_failure(folder, notebook)))
+        (folder / "result.json").write_text(json.dumps(first_failure(folder, notebook)), encoding="utf-8")
         status = 0
     except BaseException:
         traceback.print_exc()

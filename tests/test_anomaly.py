@@ -135,7 +135,7 @@ def test_saved_and_loaded_in_another_process(fitted, digits, tmp_path):
     code = ("import sys, json; from vae_course.anomaly_detection import AnomalyDetector; from vae_course.data import load\n"
             "d = AnomalyDetector.load(sys.argv[1]); x = load('digits').test.x[:40]\n"
             "print(json.dumps([d.decision_function(x).tolist(), d.predict(x).tolist(), d.threshold_, d.false_alarm, len(d.held_out_scores_)]))")
-    done = subprocess.run([sys.executable, "-c", code, path], text=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": str(torch.get_num_threads())})
+    done = subprocess.run([sys.executable, "-c", code, path], encoding="utf-8", capture_output=True, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": str(torch.get_num_threads())})
     assert done.returncode == 0, done.stderr
     decision, verdicts, threshold, rate, held = json.loads(done.stdout)
     x = digits.test.x[:40]
@@ -205,7 +205,7 @@ def test_the_code_for_own_pictures_runs(tmp_path):
     Image.fromarray(random.integers(0, 256, (36, 40, 3), dtype=np.uint8)).save(tmp_path / "my_new_pictures" / "broken.png")
     code, = [c for c in re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.S) if "AnomalyDetector" in c]
     code += "\nassert 'broken.png' in [f.name for f in strange] and len(strange) < 6, strange\n"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, encoding="utf-8", capture_output=True, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "my_detector.safetensors").is_file()
 

@@ -19,7 +19,7 @@ def results():
 
 def run(script, *words, **environment):
     "A bench run as a user would run it, one thread; its output."
-    done = subprocess.run([sys.executable, f"bench/{script}.py", *words], cwd=root, capture_output=True, text=True, timeout=200,
+    done = subprocess.run([sys.executable, f"bench/{script}.py", *words], cwd=root, capture_output=True, encoding="utf-8", timeout=200,
                           env=os.environ | dict(OMP_NUM_THREADS="1") | environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -208,7 +208,7 @@ def test_gpu_bench_over_two_processes():
 def test_gpu_bench_without_a_gpu_says_so():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    done = subprocess.run([sys.executable, "bench/gpu.py"], cwd=root, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "bench/gpu.py"], cwd=root, capture_output=True, encoding="utf-8")
     assert done.returncode and "no CUDA device" in done.stderr
 
 
@@ -224,7 +224,7 @@ def test_gpu_bench_names_a_section_that_fails(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("script", ["speed", "time_to_quality", "gpu"])
 def test_quick_never_writes_over_results(script):
-    done = subprocess.run([sys.executable, f"bench/{script}.py", "--quick", "--device", "cpu", "--out", str(common.results)], cwd=root, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, f"bench/{script}.py", "--quick", "--device", "cpu", "--out", str(common.results)], cwd=root, capture_output=True, encoding="utf-8")
     assert done.returncode and "name another folder" in done.stderr
 
 
@@ -235,7 +235,7 @@ def test_a_run_cut_short_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(OSError):
         common.write(tmp_path, "speed", dict(a=2))
-    assert json.loads((tmp_path / "speed.json").read_text()) == dict(a=1)
+    assert json.loads((tmp_path / "speed.json").read_text(encoding="utf-8")) == dict(a=1)
 
 
 def test_stored_results_are_whole():
@@ -280,12 +280,12 @@ def test_page_shows_what_was_measured(tmp_path, importable, raced):
     made = tmp_path / "bench" / "results"
     made.mkdir(parents=True)
     result = json.loads(json.dumps(raced[0]))
-    (made / "quick.json").write_text(json.dumps(result))
+    (made / "quick.json").write_text(json.dumps(result), encoding="utf-8")
     for row, seconds in zip(result["rows"], (1.5, 6.0, 0.9)):
         row["seconds"] = common.summary([seconds] * 3)
     result |= dict(quick=False, ratios=speed.ratios(result["rows"], torch.device("cpu")), device="a <fast> machine",
                    left_out=[dict(name="pythae", why="not here")])
-    (made / "speed-fast.json").write_text(json.dumps(result))
+    (made / "speed-fast.json").write_text(json.dumps(result), encoding="utf-8")
     page = shown(tmp_path)
     assert page.count("Not measured yet") == 13 and page.count("a &lt;fast&gt; machine") == 1 and "pythae: not here" in page
     assert "≥ 4" in page and "reached" in page and "<strong>missed</strong>" in page       # 4 times the examples; 60 % of the limit

@@ -52,7 +52,7 @@ def value(text): return float(re.search(r"test \S.*? (-?[\d.]+) nats per example
 
 def start(words, *launcher):
     "A process that hears Ctrl-C, even where these tests run in the background, which ignores it and hands that down."
-    return subprocess.Popen([sys.executable, *(launcher or ("-m", "vae_course.cli")), *words], env=QUIET, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    return subprocess.Popen([sys.executable, *(launcher or ("-m", "vae_course.cli")), *words], env=QUIET, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
@@ -86,10 +86,10 @@ def started():
 def test_a_run_leaves_its_files_and_its_number_is_right(capsys):
     out = said(capsys, SMALL + ["--epochs", "2", "--out", "run"])
     assert {p.name for p in Path("run").iterdir() if p.name[0] != "."} == {"run.safetensors", "model.safetensors", "run.json"}
-    run = json.loads(Path("run/run.json").read_text())
+    run = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
     assert f'{run["test"]["value"]:.2f}' == f"{value(out):.2f}" and len(run["history"]) == 2 and run["versions"]["torch"] == torch.__version__
     assert run["settings"]["set"]["latent_dim"] == 4 and run["switches"] == "fp32, eager"
-    assert str(Path.cwd()) not in Path("run/run.json").read_text()
+    assert str(Path.cwd()) not in Path("run/run.json").read_text(encoding="utf-8")
 
     model, test = load_model("run/model.safetensors"), binarized(load("digits").test, seed=0)
     again = run_evaluation(model, Batches(test, cli.TEST_BATCH), seed=0)
@@ -129,7 +129,7 @@ def folder_of_pictures(where, mode="L"):
 def test_pictures_of_a_folder(capsys, mode, channels, likelihood):
     folder_of_pictures(Path("mine"), mode)
     out = said(capsys, "train --data folder:mine --model conv_vae --epochs 1 --batch-size 8 --set widths=[4] --device cpu --out run")
-    run = json.loads(Path("run/run.json").read_text())
+    run = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
     assert "6 test images" in out and run["settings"]["data"] == "folder:mine" and run["settings"]["shape"] == [channels, 28, 28]
     assert run["settings"]["set"]["likelihood"] == likelihood and ("0 or 1 as they come" in out) == (likelihood == "bernoulli")
     said(capsys, "sample run -n 5 --columns 5 --device cpu")
@@ -202,7 +202,7 @@ def test_the_folder_of_something_else_is_left_alone():
     assert {p.name: p.read_bytes() for p in Path("run").iterdir()} == before
     Path("run/run.json").unlink()
     assert "no run.json" in refused(SMALL + ["--epochs", "1", "--out", "run"])
-    Path("file").write_text("")
+    Path("file").write_text("", encoding="utf-8")
     assert "is a file" in refused(SMALL + ["--epochs", "1", "--out", "file"])
 
 
@@ -270,7 +270,7 @@ def test_two_processes_train_as_one_does(started, capsys):
     assert abs(value(out) - one) < 5 * 2**.5 * 1.0
     model = load_model("two/model.safetensors")
     again = run_evaluation(model, Batches(binarized(load("digits").test), cli.TEST_BATCH), seed=0)["neg_elbo"]
-    assert abs(again - value(out)) < 0.006 and json.loads(Path("two/run.json").read_text())["processes"] == 2
+    assert abs(again - value(out)) < 0.006 and json.loads(Path("two/run.json").read_text(encoding="utf-8"))["processes"] == 2
 
 
 def test_a_worker_that_dies_ends_the_run_with_a_clear_line(started, capsys):
@@ -285,7 +285,7 @@ def test_a_worker_that_dies_ends_the_run_with_a_clear_line(started, capsys):
     shutil.copytree("run", "copy")
     process = started(command[:-1] + ["copy"], *torchrun("-m", "vae_course.cli"))
     out = said(capsys, command)                                                                      # one process takes it up …
-    assert f"goes on after epoch {done} of 10" in out and len(json.loads(Path("run/run.json").read_text())["history"]) == 10
+    assert f"goes on after epoch {done} of 10" in out and len(json.loads(Path("run/run.json").read_text(encoding="utf-8"))["history"]) == 10
     out, err = process.communicate(timeout=180)                                                      # … or two do
     assert process.returncode == 0 and f"goes on after epoch {done} of 10" in out, err
 

@@ -237,7 +237,7 @@ def test_two_processes_fetch_at_once(mirror, small, tmp_path):
     code = ("from vae_course import data; from torchvision.datasets import MNIST;"
             f"MNIST.mirrors = {MNIST.mirrors!r}; MNIST.resources = {MNIST.resources!r};"
             f"data.idx_files['MNIST'] = {data.idx_files['MNIST']!r}; print(len(data.load('mnist').train))")
-    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, encoding="utf-8") for _ in range(2)]
     assert [p.communicate(timeout=240)[0].strip() for p in both] == ["40", "40"]
     assert not list((tmp_path / "cache").rglob(".part-*"))
 
@@ -249,7 +249,7 @@ def static(server, monkeypatch):
     rows = dict(train=5, valid=3, test=2)
     parts = {k: np.random.default_rng(n).integers(0, 2, (n, 784), dtype=np.uint8) for k, n in rows.items()}
     for k, a in parts.items():
-        (folder / f"binarized_mnist_{k}.amat").write_text("".join(" ".join(map(str, row)) + "\n" for row in a))
+        (folder / f"binarized_mnist_{k}.amat").write_text("".join(" ".join(map(str, row)) + "\n" for row in a), encoding="utf-8")
     monkeypatch.setattr(data, "static_address", address)
     monkeypatch.setattr(data, "static_rows", rows)
     monkeypatch.delenv("VAE_COURSE_OFFLINE")
@@ -270,7 +270,7 @@ def test_static_download_then_disk(static, tmp_path):
 @pytest.mark.parametrize("harm", ["cut", "letters"])
 def test_static_damaged_download(static, tmp_path, harm):
     path = static[1] / "binarized_mnist_valid.amat"
-    path.write_text(path.read_text()[:-300] if harm == "cut" else path.read_text().replace("1", "x"))
+    path.write_text(path.read_text(encoding="utf-8")[:-300] if harm == "cut" else path.read_text(encoding="utf-8").replace("1", "x"), encoding="utf-8")
     with pytest.raises(DataError, match="valid.amat holds . pictures of 0 and 1 and should hold 3"): load("mnist_static")
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
 
@@ -398,7 +398,7 @@ def test_folders_are_classes(tmp_path):
         for i in range(5): paint(tmp_path / kind / "deeper" / f"{i}.png", colour=i + 100 * (kind == "dog"))
     for odd in (".DS_Store", "cat/notes.txt", "cat/._0.png", ".cache/x.png", "__MACOSX/x.png"):
         (tmp_path / odd).parent.mkdir(exist_ok=True)
-        (tmp_path / odd).write_text("no picture")
+        (tmp_path / odd).write_text("no picture", encoding="utf-8")
     got = from_folder(tmp_path)
     assert got.classes == ["cat", "dog"] and got.data_shape == (1, 6, 8) and got.name == tmp_path.name
     assert (len(got.train), got.test.y.bincount().tolist()) == (8, [1, 1])
@@ -446,7 +446,7 @@ def test_mixed_sizes_need_a_size(tmp_path):
 def test_unreadable_picture_is_named(tmp_path, harm):
     paint(tmp_path / "good.png")
     bad = tmp_path / "bad.png"
-    if harm == "text": bad.write_text("no picture")
+    if harm == "text": bad.write_text("no picture", encoding="utf-8")
     if harm == "empty": bad.write_bytes(b"")
     if harm == "deep": Image.fromarray(np.zeros((6, 8), np.uint16)).save(bad)
     if harm == "cut":
@@ -468,4 +468,4 @@ def test_folders_without_pictures(tmp_path):
 
 def test_importing_data_is_light():
     code = "import sys, vae_course.data; print([m for m in ('torchvision', 'PIL', 'mlxtend', 'sklearn', 'matplotlib', 'IPython') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True).stdout.strip() == "[]"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=240, check=True).stdout.strip() == "[]"

@@ -31,7 +31,7 @@ def lab(tmp_path_factory):
     for path, value in settings.items():
         file = home / "settings" / "@jupyterlab" / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(value))
+        file.write_text(json.dumps(value), encoding="utf-8")
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -39,7 +39,7 @@ def lab(tmp_path_factory):
     environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "OMP_NUM_THREADS": "1",
                                 "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "IPYTHONDIR": str(home / "ipython"),
                                 "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))}
-    log = open(home / "log", "w+")
+    log = open(home / "log", "w+", encoding="utf-8")
     server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
                                "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={home / 'nbs'}"],
                               cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
@@ -50,10 +50,10 @@ def lab(tmp_path_factory):
                 break
             except OSError:
                 log.flush()
-                assert server.poll() is None, (home / "log").read_text()[-3000:]
+                assert server.poll() is None, (home / "log").read_text(encoding="utf-8")[-3000:]
                 time.sleep(0.25)
         else:
-            raise AssertionError("JupyterLab did not start within a minute: " + (home / "log").read_text()[-3000:])
+            raise AssertionError("JupyterLab did not start within a minute: " + (home / "log").read_text(encoding="utf-8")[-3000:])
         yield f"http://127.0.0.1:{port}/lab/tree/{name}?token={token}&reset"
     finally:
         server.send_signal(signal.SIGINT)
@@ -84,7 +84,7 @@ def page(lab):
 
 
 def code_cells():
-    return [c for c in json.loads((root / "nbs" / name).read_text())["cells"] if c["cell_type"] == "code"]
+    return [c for c in json.loads((root / "nbs" / name).read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
 
 
 def test_an_opened_notebook_shows_the_stored_pictures(page):

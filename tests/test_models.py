@@ -99,7 +99,7 @@ def words(name):
 def test_the_command_line_trains_it(name, tmp_path, capsys):
     main(["train", "--model", name, "--data", "digits", "--epochs", "1", "--out", str(tmp_path / "run"), "--device", "cpu", *words(name)])
     out = capsys.readouterr().out
-    assert f"test {'loss' if name == 'classifier' else '−ELBO'} " in out and (tmp_path / "run" / "model.safetensors").exists()
+    assert f"test {'loss' if name == 'classifier' else '-ELBO'} " in out and (tmp_path / "run" / "model.safetensors").exists()
     ask = ["--condition", "7", "3"] if name == "cvae" else []
     if name in makes_pictures:
         main(["sample", str(tmp_path / "run"), "-n", "4", *ask])

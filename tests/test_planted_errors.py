@@ -69,9 +69,9 @@ def plant(folder, room, old, new):
     exported[0].source = exported[0].source.replace(old, new, 1)
     nbformat.write(nb, path)
     module = folder / "vae_course" / f"{room[3:]}.py"
-    text = module.read_text()
+    text = module.read_text(encoding="utf-8")
     assert text.count(old) >= 1, f"{module.name} lacks {old!r}"
-    module.write_text(text.replace(old, new, 1))
+    module.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +86,10 @@ def outcomes(tmp_path_factory):
         except AssertionError as e:
             found[name] = e
     done = subprocess.run([sys.executable, here / "plant.py", *(f"{folder}:{notebook}.ipynb" for folder, notebook in jobs.values())],
-                          text=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
+                          encoding="utf-8", capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
     for name, (folder, _) in jobs.items():
         result = folder / "result.json"
-        found[name] = json.loads(result.read_text()) if result.exists() else AssertionError(done.stdout[-2000:] + done.stderr[-2000:])
+        found[name] = json.loads(result.read_text(encoding="utf-8")) if result.exists() else AssertionError(done.stdout[-2000:] + done.stderr[-2000:])
         shutil.rmtree(folder, ignore_errors=True)
     return found
 

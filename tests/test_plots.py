@@ -99,6 +99,23 @@ def test_images_of_any_kind(x):
     assert ax.images[0].get_array().shape == (4, 16) and np.allclose(ax.images[0].get_array()[:4, :4], .2) and ax.images[0].norm.vmin == 0 and ax.images[0].norm.vmax == 1
 
 
+@pytest.mark.parametrize("pixels, shown", [
+    (torch.tensor([0, 1, 1, 1], dtype=torch.uint8), [0, 1 / 255]), (torch.tensor([0, 255, 0, 0], dtype=torch.uint8), [0, 1]), (torch.tensor([False, True, True, True]), [0, 1]),
+    (np.array([False, True, True, True]), [0, 1]), (torch.tensor([0., 1 / 255, 0, 0]), [0, 1 / 255]), (torch.tensor([-.2, 1.4, 0, 0]), [0, 1]), (torch.tensor([0, .5, 0, 0], dtype=torch.float16), [0, .5])])
+def test_the_type_says_the_scale_and_never_the_content(pixels, shown):
+    grid = show_images(pixels.reshape(1, 2, 2)).axes[0].images[0].get_array()
+    assert np.allclose(grid[0], shown, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint16, np.int16, np.int32, np.int64])
+@pytest.mark.parametrize("top", [1, 100])
+def test_whole_numbers_of_another_type_are_refused_with_the_cure(kind, top):
+    x = np.full((1, 4, 4), top, dtype=kind)
+    for draw in (show_images, lambda x: show_reconstructions(torch.zeros(1, 4, 4), x)):
+        with pytest.raises(ValueError, match=rf"got pixels as torch.{np.dtype(kind)}, .*: give uint8 for 0…255, bool for 0 and 1, or floats in \[0, 1\], such as x / 255"): draw(x)
+    with pytest.raises(ValueError, match="from -40 to -40"): show_images(torch.full((1, 4, 4), -40.))
+
+
 def test_colour_images_and_columns():
     ax, = show_images(torch.rand(7, 3, 4, 5), columns=3).axes
     assert ax.images[0].get_array().shape == (3 * 4 + 2 * 2, 3 * 5 + 2 * 2, 3)
@@ -162,8 +179,8 @@ def test_history():
 
 
 @pytest.mark.parametrize("draw, message", [
-    (lambda: show_images(torch.rand(4)), r"pictures of shape \(4,\)"), (lambda: show_images(torch.rand(3, 784)), r"\(3, 784\)"), (lambda: show_images(torch.rand(0, 1, 4, 4)), "N at least 1"),
-    (lambda: show_images(torch.rand(2, 4, 4, 3)), r"\(2, 4, 4, 3\)"), (lambda: show_images(torch.rand(401, 4, 4)), "show 400 at most"), (lambda: show_images(torch.full((1, 4, 4), 200.)), "up to 200"),
+    (lambda: show_images(torch.rand(4)), r"pictures of shape \(4,\)"), (lambda: show_images(torch.rand(3, 784)), r"\(3, 784\)"), (lambda: show_images(torch.rand(0, 1, 4, 4)), "N, H and W at least 1"), (lambda: show_images(torch.rand(2, 1, 0, 4)), "N, H and W at least 1"),
+    (lambda: show_images(torch.rand(2, 4, 4, 3)), r"\(2, 4, 4, 3\)"), (lambda: show_images(torch.rand(401, 4, 4)), "show 400 at most"), (lambda: show_images(torch.full((1, 4, 4), 200.)), "from 200 to 200"),
     (lambda: show_images(torch.full((1, 4, 4), np.nan)), "NaN"), (lambda: show_images(torch.rand(2, 4, 4), titles="a"), "2 pictures and 1 titles"),
     (lambda: show_reconstructions(torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 5)), "must be alike"), (lambda: show_reconstructions(torch.rand(41, 4, 4), torch.rand(41, 4, 4)), "40 at most"),
     (lambda: show_reconstructions(torch.rand(2, 4, 4), torch.rand(2, 4, 4), rows_titles=("a",)), "2 rows and 1 titles"),

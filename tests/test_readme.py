@@ -17,7 +17,7 @@ def test_the_code_for_own_pictures_runs(tmp_path):
             Image.fromarray(random.integers(0, 256, (40 + i % 20, 36, 3), dtype=np.uint8)).save(tmp_path / "my_pictures" / kind / f"{i}.png")
     code = re.findall(r"```python\n(.*?)```", readme, re.S)[0]
     code += "\nassert pictures.shape == (16, 3, 32, 32) and 0 <= pictures.min() and pictures.max() <= 1\n"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True,
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, encoding="utf-8", capture_output=True,
                           env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "my_vae.safetensors").is_file()

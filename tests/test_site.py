@@ -41,7 +41,7 @@ def test_lessons_open_with_a_title_and_one_sentence():
 def site(tmp_path_factory):
     "The folder of the site, freshly built without a word of warning."
     folder = tmp_path_factory.mktemp("www") / "course"
-    done = subprocess.run([sys.executable, "tools/site.py", "--out", str(folder)], cwd=root, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "tools/site.py", "--out", str(folder)], cwd=root, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0 and "warning" not in done.stdout, done.stdout + done.stderr
     return folder
 

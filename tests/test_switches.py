@@ -160,7 +160,7 @@ def test_without_a_compiler_the_error_says_so(monkeypatch):
 def processes(tmp_path, number, switches):
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(here.parent))
     out = tmp_path / f"{number}.json"
-    every = [subprocess.Popen([sys.executable, str(here / "two_processes.py"), str(out), json.dumps(switches), str(i), str(number)], env=env, text=True, stderr=subprocess.PIPE)
+    every = [subprocess.Popen([sys.executable, str(here / "two_processes.py"), str(out), json.dumps(switches), str(i), str(number)], env=env, encoding="utf-8", stderr=subprocess.PIPE)
              for i in range(number)]
     try:
         errors = [process.communicate(timeout=300)[1] for process in every]
@@ -168,7 +168,7 @@ def processes(tmp_path, number, switches):
         for process in every:
             process.kill()
     assert not any(process.returncode for process in every), "\n".join(errors)[-3000:]
-    return json.loads(out.read_text())
+    return json.loads(out.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("switches", [dict(), dict(precision="bf16"), dict(compile=True)], ids=str)
@@ -193,7 +193,7 @@ def test_more_processes_than_examples_in_a_batch_is_refused(monkeypatch):
 
 def test_two_runs_do_not_write_one_file(tmp_path):
     program = "import sys, time; from vae_course.engine import locked\nwith locked(sys.argv[1]): print('held', flush=True); time.sleep(60)"
-    other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True, cwd=here.parent)
+    other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "run")], stdout=subprocess.PIPE, encoding="utf-8", cwd=here.parent)
     try:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(CheckpointError, match="another run is writing"):
@@ -242,7 +242,7 @@ def test_denormals_are_flushed_in_every_thread():
     "In threads that lived before the setting was made, too: torch's own switch reaches the calling thread alone."
     program = ("import torch; x = torch.full((500_000,), 1e-20); x * x; from vae_course.engine import flush_denormals, threads_flush\n"
                "torch.set_flush_denormal(True); before = threads_flush(); print(before, flush_denormals(), (x * x).count_nonzero().item())")
-    done = subprocess.run([sys.executable, "-c", program], env=os.environ | dict(OMP_NUM_THREADS="2"), capture_output=True, text=True, cwd=here.parent)
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | dict(OMP_NUM_THREADS="2"), capture_output=True, encoding="utf-8", cwd=here.parent)
     before, after, left = done.stdout.split()
     if after == "False":
         pytest.skip("this processor cannot flush denormal numbers, or its OpenMP cannot end its threads")

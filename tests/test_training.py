@@ -98,7 +98,7 @@ def weights(model):
 @pytest.mark.parametrize("when, epochs", [("within", 2), ("between", 2), ("writing", 2)])
 def test_killed_and_resumed(folder, uninterrupted, when, epochs):
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(Path(engine.__file__).parents[1]))
-    done = subprocess.run([sys.executable, __file__, str(folder), when], env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, __file__, str(folder), when], env=env, capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
     path = folder / "run.safetensors"
     assert len(load_checkpoint(path)["history"]) == epochs

@@ -241,7 +241,7 @@ def test_a_finished_run_keeps_what_it_says_about_its_training(tmp_path):
     command = f"train --data digits --device cpu --precision fp32 --compile off --batch-size 500 --set latent_dim=2 --set hidden=[8] --epochs 1 --out {tmp_path}/run".split()
     cli.main(command)
     path = tmp_path / "run" / "run.json"
-    run = json.loads(path.read_text()) | dict(device="cuda", processes=2, trial={"fp32, eager": 0.5})
-    path.write_text(json.dumps(run))
+    run = json.loads(path.read_text(encoding="utf-8")) | dict(device="cuda", processes=2, trial={"fp32, eager": 0.5})
+    path.write_text(json.dumps(run), encoding="utf-8")
     cli.main(command)
-    assert json.loads(path.read_text()) == run
+    assert json.loads(path.read_text(encoding="utf-8")) == run

@@ -235,14 +235,14 @@ def part_of_a_run(restart):
 
 def processes(tmp_path, number, restart):
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(Path(__file__).parent.parent))
-    every = [subprocess.Popen([sys.executable, __file__, str(tmp_path / str(number)), str(i), str(number), str(restart)], env=env, text=True, stderr=subprocess.PIPE) for i in range(number)]
+    every = [subprocess.Popen([sys.executable, __file__, str(tmp_path / str(number)), str(i), str(number), str(restart)], env=env, encoding="utf-8", stderr=subprocess.PIPE) for i in range(number)]
     try:
         errors = [process.communicate(timeout=300)[1] for process in every]
     finally:
         for process in every:
             process.kill()
     assert not any(process.returncode for process in every), "\n".join(errors)[-3000:]
-    return [json.loads((tmp_path / f"{number}.{i}.json").read_text()) for i in range(number)]
+    return [json.loads((tmp_path / f"{number}.{i}.json").read_text(encoding="utf-8")) for i in range(number)]
 
 
 def test_two_processes_move_the_codebook_as_one(tmp_path):
@@ -287,6 +287,6 @@ if __name__ == "__main__":
     out, number, count, restart = sys.argv[1:]
     if count != "1":
         torch.distributed.init_process_group("gloo", init_method=f"file://{out}.meeting", rank=int(number), world_size=int(count))
-    Path(f"{out}.{number}.json").write_text(json.dumps(part_of_a_run(float(restart))))
+    Path(f"{out}.{number}.json").write_text(json.dumps(part_of_a_run(float(restart))), encoding="utf-8")
     if count != "1":
         torch.distributed.destroy_process_group()

@@ -8,7 +8,7 @@ root = Path(__file__).resolve().parent.parent
 
 
 def sh(*command, **options):
-    done = subprocess.run([str(c) for c in command], text=True, capture_output=True, **options)
+    done = subprocess.run([str(c) for c in command], encoding="utf-8", capture_output=True, **options)
     assert done.returncode == 0, f"{command} gave {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -29,7 +29,7 @@ def installed(wheel, tmp_path_factory):
     home = tmp_path_factory.mktemp("env")
     venv.create(home, with_pip=True)
     site = next(home.glob("lib/python*/site-packages"))
-    (site / "already_installed.pth").write_text(next(p for p in sys.path if p.endswith("site-packages")) + "\n")
+    (site / "already_installed.pth").write_text(next(p for p in sys.path if p.endswith("site-packages")) + "\n", encoding="utf-8")
     sh(home / "bin" / "python", "-m", "pip", "install", "--no-deps", "--no-index", "--ignore-installed", wheel)
     return home
 
@@ -64,9 +64,9 @@ def test_notebooks_are_copied_and_changed_ones_are_kept(installed, tmp_path):
     command = installed / "bin" / "vae_course"
     out = sh(command, "notebooks", "mine", cwd=tmp_path)
     assert "jupyter lab" in out and (tmp_path / "mine" / "03_elbo.ipynb").is_file()
-    (tmp_path / "mine" / "01_latent.ipynb").write_text("my notes")
+    (tmp_path / "mine" / "01_latent.ipynb").write_text("my notes", encoding="utf-8")
     out = sh(command, "notebooks", "mine", cwd=tmp_path)
-    assert "01_latent.ipynb" in out and (tmp_path / "mine" / "01_latent.ipynb").read_text() == "my notes"
+    assert "01_latent.ipynb" in out and (tmp_path / "mine" / "01_latent.ipynb").read_text(encoding="utf-8") == "my notes"
 
 
 def test_core_rooms_need_neither_workshop_tools_nor_a_network(tmp_path):

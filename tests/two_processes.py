@@ -33,7 +33,7 @@ if __name__ == "__main__":
         torch.distributed.init_process_group("gloo", init_method=f"file://{out}.meeting", rank=int(number), world_size=int(processes))
     result = train(Switches(**json.loads(switches)))
     if number == "0":
-        with open(out, "w") as f:
+        with open(out, "w", encoding="utf-8") as f:
             json.dump(result, f)
     if processes != "1":
         torch.distributed.destroy_process_group()

@@ -23,7 +23,7 @@ def record(kind, name, problem="", skipped=False):
 def run(command, **environment):
     "Run a command in the project's root; return its exit status, its output and its seconds."
     start = time.perf_counter()
-    done = subprocess.run([str(c) for c in command], cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    done = subprocess.run([str(c) for c in command], cwd=root, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           env=os.environ | {"PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}"} | environment)
     return done.returncode, done.stdout, time.perf_counter() - start
 
@@ -53,7 +53,7 @@ def check_export():
         for name in ("settings.ini", "setup.py", "README.md"):
             shutil.copy(root / name, copy / name)
         for command in ("nbdev_export", "nbdev_clean"):
-            done = subprocess.run([bin_dir / command], cwd=copy, text=True, capture_output=True)
+            done = subprocess.run([bin_dir / command], cwd=copy, encoding="utf-8", capture_output=True)
             if done.returncode:
                 return record("sync", command, done.stdout + done.stderr)
         for folder, pattern, cure in (("vae_course", "*.py", "run `nbdev_export`"), ("nbs", "*.ipynb", "run `nbdev_clean`")):

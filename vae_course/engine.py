@@ -8,16 +8,18 @@ __all__ = ['CHECKSUM', 'ZEROS', 'available_devices', 'pick_device', 'threads_flu
            'read_header', 'from_bytes', 'load_checkpoint', 'locked', 'seed_everything', 'random_state',
            'set_random_state', 'borrowed_random_numbers', 'seeded', 'descend', 'update', 'train_step',
            'make_optimizers', 'rates_as_tensors', 'Switches', 'check_switches', 'Losses', 'compiled', 'whole_step',
-           'Captured', 'Stepper', 'group', 'join_processes', 'part_size', 'share', 'together', 'over_processes',
-           'same_everywhere', 'NonFiniteLoss', 'mean_terms', 'not_finite', 'run_epoch', 'run_evaluation', 'check_range',
-           'check_shape', 'decoded_shape', 'check_examples', 'whole_number', 'real_number', 'check_settings', 'sampled',
-           'first_bad_module', 'likely_cause', 'differences', 'fingerprint', 'model_state', 'load_model_state',
-           'Resumable', 'Watched', 'OutOfMemory', 'memory_named', 'Tried', 'wait', 'Run']
+           'Captured', 'Stepper', 'group', 'join_processes', 'part_size', 'share', 'leave_processes', 'together',
+           'over_processes', 'same_everywhere', 'NonFiniteLoss', 'mean_terms', 'not_finite', 'run_epoch',
+           'run_evaluation', 'check_range', 'check_shape', 'decoded_shape', 'check_examples', 'whole_number',
+           'real_number', 'check_settings', 'sampled', 'first_bad_module', 'likely_cause', 'differences', 'fingerprint',
+           'model_state', 'load_model_state', 'Resumable', 'Watched', 'OutOfMemory', 'memory_named', 'Tried', 'wait',
+           'Run']
 
 # %% ../nbs/94_engine.ipynb #0ca548f5
-import copy, ctypes, hashlib, json, logging, math, numbers, operator, os, random, time, warnings, zlib
+import copy, ctypes, gc, hashlib, json, logging, math, numbers, operator, os, random, time, warnings, weakref, zlib
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from inspect import signature
 from pathlib import Path
 import numpy as np, torch
@@ -50,7 +52,7 @@ def threads_flush(how=torch.all): # `torch.any` asks whether some thread does
 
 def openmp(): # Linux alone says which libraries are loaded
     "The OpenMP library that torch has loaded; None where it cannot be found, or cannot end its threads."
-    try: lines = Path('/proc/self/maps').read_text().splitlines()
+    try: lines = Path('/proc/self/maps').read_text(encoding='utf-8', errors='replace').splitlines()
     except OSError: return None
     path = next((line.split(maxsplit=5)[-1] for line in lines if any(name in line for name in ('libgomp', 'libiomp5', 'libomp.so'))), None)
     library = ctypes.CDLL(path) if path else None
@@ -421,8 +423,11 @@ def join_processes(device='auto'): # as for `pick_device`
         device = torch.device('cuda', int(os.environ['LOCAL_RANK']))
         torch.cuda.set_device(device)
     torch.distributed.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
-    try: yield *group(), device
-    finally: torch.distributed.destroy_process_group()
+    well = False
+    try:
+        yield *group(), device
+        well = True
+    finally: leave_processes(well)
 
 # %% ../nbs/94_engine.ipynb #f337a763
 def part_size(n, number, processes):
@@ -435,11 +440,28 @@ def share(batches, i, size): # a `Batches` or `Stream`, the number of a batch, a
     return size * processes / batches.size(i) if processes > 1 and hasattr(batches, 'size') else 1.0
 
 # %% ../nbs/94_engine.ipynb #a9d9bf43
+_wrapped = weakref.WeakSet() # the modules that average their gradients over the processes
+
+def leave_processes(well=True): # whether the others are there, too
+    "End the group: first what averages gradients lets go of it, then each process waits for the others. A group that is still in use when Python ends may abort it."
+    for module in _wrapped:
+        for name in ('reducer', 'logger', 'process_group'): module.__dict__.pop(name, None)
+        module.__dict__['forward'] = module.module.forward         # from here on it is the module alone
+    _wrapped.clear()
+    gc.collect()
+    try:
+        if well and torch.distributed.get_backend() == 'gloo': torch.distributed.monitored_barrier(timeout=timedelta(minutes=10))
+        elif well: torch.distributed.barrier(async_op=True).wait(timedelta(minutes=10))
+    except RuntimeError: pass                                      # one of them is gone, and says so itself
+    finally: torch.distributed.destroy_process_group()
+
 def together(losses, device): # a module whose `forward` gives the terms
     "`losses`, with its gradients averaged over the processes (Li et al. 2020)."
     from torch.nn.parallel import DistributedDataParallel
     warnings.filterwarnings('ignore', '.*find_unused_parameters=True.*')         # the model may have weights that no loss uses; most have none
-    return DistributedDataParallel(losses, device_ids=[device] if device.type == 'cuda' else None, find_unused_parameters=True)
+    module = DistributedDataParallel(losses, device_ids=[device] if device.type == 'cuda' else None, find_unused_parameters=True)
+    _wrapped.add(module)
+    return module
 
 def over_processes(rows, # a row of terms for each batch
                    sizes): # examples in each

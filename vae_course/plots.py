@@ -66,15 +66,18 @@ def place(ax, figsize, alt):
     return ax, ax
 
 # %% ../nbs/91_plots.ipynb #6d0354ee
-def as_pixels(x): # `(N, C, H, W)` or `(N, H, W)`, tensor or array, uint8 or floats in [0, 1]
-    "`x` as float32 `(N, H, W, C)` in [0, 1], with C 1 or 3. Raises `ValueError`."
+def as_pixels(x): # `(N, C, H, W)` or `(N, H, W)`, tensor or array: uint8 for 0…255, bool, or floats in [0, 1]
+    "`x` as float32 `(N, H, W, C)` in [0, 1], with C 1 or 3: the type says the scale, and floats beyond [0, 1] are clipped. Raises `ValueError`."
     x = torch.as_tensor(x).detach().cpu()
+    if not (x.dtype in (torch.uint8, torch.bool) or x.is_floating_point()):
+        raise ValueError(f'got pixels as {x.dtype}, a type that does not say their scale: give uint8 for 0…255, bool for 0 and 1, or floats in [0, 1], such as x / 255')
     x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
     if x.dim() == 3: x = x[:, None]
-    if x.dim() != 4 or x.shape[1] not in (1, 3) or len(x) == 0:
-        raise ValueError(f'got pictures of shape {tuple(x.shape)}: give (N, 1, H, W), (N, 3, H, W) or (N, H, W), with N at least 1')
+    if x.dim() != 4 or x.shape[1] not in (1, 3) or x.numel() == 0:
+        raise ValueError(f'got pictures of shape {tuple(x.shape)}: give (N, 1, H, W), (N, 3, H, W) or (N, H, W), with N, H and W at least 1')
     if x.isnan().any(): raise ValueError('got NaN among the pixels: they cannot be drawn')
-    if x.max() > 10: raise ValueError(f'got pixels up to {x.max().item():g}: give uint8 in 0…255, or floats in [0, 1]')
+    least, most = (v.item() for v in x.aminmax())
+    if least < -10 or most > 10: raise ValueError(f'got pixels from {least:g} to {most:g}: give uint8 in 0…255, or floats in [0, 1], such as x / 255')
     return x.clamp(0, 1).movedim(1, -1).numpy()
 
 def mosaic(x,          # `(N, H, W, C)`
@@ -126,7 +129,7 @@ def draw_grid(x, columns, ax, alt, row_titles=(), titles=(), column_titles=(), f
     return shown
 
 # %% ../nbs/91_plots.ipynb #acdb45b1
-def show_images(x,            # `(N, C, H, W)` or `(N, H, W)`, uint8 or floats in [0, 1]
+def show_images(x,            # `(N, C, H, W)` or `(N, H, W)`: uint8 for 0…255, bool, or floats in [0, 1]
                 columns=None, # pictures in a row
                 titles=None,  # N short texts, one above each picture
                 ax=None,      # axes to draw on
