@@ -1,20 +1,28 @@
 """Every exercise of every lesson: the untouched blank passes, the folded solution is right, planted wrong answers are named.
 
-Blank, check and solution are read from the notebook itself: what the reader sees is what is proved."""
+Blank, check and solution are read from the notebook itself: what the reader sees is what is proved. What was collected is compared with what is
+there, counted another way, so that an exercise that is written differently is missed by none of them."""
 import ast, re, runpy
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
+import torch
 
+import vae_course.exercises
 from vae_course.exercises import WrongAnswer
 
 here = Path(__file__).parent
 folder = here.parent / "nbs"
+modules = folder.parent / "vae_course"
+heading = re.compile(r"^ {0,3}#{1,6}\s+Exercise\s+(\d+)\b.*$", re.M)
+checks = sorted(name for name in vae_course.exercises.__all__ if name.startswith("check_"))
 
 
 def imports(nb):
-    "The import cells of a notebook: the names that a blank and its solution may use."
+    "What a blank and its solution may use: the notebook's import cells, and what the lesson itself exports."
     def only_imports(source):
         try:
             body = ast.parse(source).body
@@ -22,19 +30,36 @@ def imports(nb):
             return False
         return bool(body) and all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in body)
 
-    return "\n".join(c.source for c in nb.cells if c.cell_type == "code" and only_imports(c.source))
+    code = [c.source for c in nb.cells if c.cell_type == "code"]
+    room = [re.search(r"^#\|\s*default_exp\s+(\w+)", source, re.M) for source in code]
+    return "\n".join([s for s in code if only_imports(s)] + [f"from vae_course.{r[1]} import *" for r in room if r])
+
+
+def pieces(nb):
+    "Cells of a notebook as `(kind, source)`, a text cell cut before each heading of an exercise."
+    for c in nb.cells:
+        cuts = [m.start() for m in heading.finditer(c.source)] if c.cell_type == "markdown" else []
+        edges = [0, *(cut for cut in cuts if cut), len(c.source)]
+        for start, end in zip(edges, edges[1:]):
+            yield c.cell_type, c.source[start:end]
+
+
+def called(check):
+    "Name of the check that a cell calls."
+    return re.search(r"\b(check_\w+)\(", check)[1]
 
 
 def exercises(path):
-    "`(title, blank, check, solution)` of each exercise in a notebook, and its imports."
+    "`(title, blank, check, solution)` of each exercise in a notebook, and the code that its names come from."
     nb = nbformat.read(path, 4)
-    starts = [i for i, c in enumerate(nb.cells) if c.cell_type == "markdown" and re.match(r"#+\s*Exercise\s+\d", c.source)]
-    for start, end in zip(starts, starts[1:] + [len(nb.cells)]):
-        cells = nb.cells[start + 1:end]
-        code = [c.source for c in cells if c.cell_type == "code"]
-        folded = [c.source for c in cells if c.cell_type == "markdown" and "<summary>Solution</summary>" in c.source]
-        hints = [c for c in cells if c.cell_type == "markdown" and "<summary>Hint</summary>" in c.source]
-        title = nb.cells[start].source.splitlines()[0].lstrip("# ")
+    parts = list(pieces(nb))
+    starts = [i for i, (kind, source) in enumerate(parts) if kind == "markdown" and heading.match(source)]
+    for start, end in zip(starts, starts[1:] + [len(parts)]):
+        title = parts[start][1].splitlines()[0].lstrip("# ")
+        code = [source for kind, source in parts[start:end] if kind == "code"]
+        text = [source for kind, source in parts[start:end] if kind == "markdown"]
+        folded = [t for t in text if "<summary>Solution</summary>" in t]
+        hints = [t for t in text if "<summary>Hint</summary>" in t]
         assert len(code) >= 2 and len(folded) == 1 and hints, f"{path.name}, {title}: needs a blank, a check, a hint and a solution"
         solution = re.search(r"```python\n(.*?)```", folded[0], re.S)
         assert solution, f"{path.name}, {title}: the solution has no ```python block"
@@ -56,20 +81,73 @@ def verdict(names, answer, check):
     return eval(compile(ast.Expression(body[-1].value), "check", "eval"), space)
 
 
-def called(check):
-    "Name of the check that a cell calls."
-    return re.search(r"(check_\w+)\(", check)[1]
+def planted(number):
+    "Every planted wrong answer of a lesson, from `wrong_answers/lesson_NN.py`."
+    return runpy.run_path(str(here / "wrong_answers" / f"lesson_{number}.py"))["WRONG"]
 
 
-def wrong_answers(lesson, check):
-    "Planted wrong answers to one check, from `wrong_answers/lesson_LL.py`."
-    path = here / "wrong_answers" / f"lesson_{lesson[:2]}.py"
-    return [(code, message) for name, code, message in runpy.run_path(str(path))["WRONG"] if name == called(check)]
+def defined_twice(source):
+    "Names of the functions and classes that Python code defines more than once at its top level."
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    count = Counter(node.name for node in ast.parse(source).body if isinstance(node, kinds))
+    return sorted(name for name, n in count.items() if n > 1)
 
 
 @pytest.mark.parametrize("lesson", [p.stem for p in lessons])
 def test_a_lesson_has_three_exercises(lesson):
     assert sum(e[0] == lesson for e in every) >= 3
+
+
+@pytest.mark.parametrize("path", lessons, ids=lambda p: p.stem)
+def test_every_exercise_that_is_there_was_collected(path):
+    cells = nbformat.read(path, 4).cells
+    text = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    code = "\n".join(c.source for c in cells if c.cell_type == "code")
+    mine = [e for e in every if e[0] == path.stem]
+    headings = re.findall(r"^\W*exercise\W*(\d+)\b", text, re.M | re.I)          # however it is set: any level, bold, or neither
+    assert headings == [str(n + 1) for n in range(len(mine))], f"{path.name} has the exercises {headings}; {len(mine)} were collected"
+    assert text.count("<summary>Solution</summary>") == len(mine)
+    calls = [name for name in re.findall(r"\b(check_\w+)\(", code) if name in checks]
+    assert calls == [called(check) for _, _, _, check, _, _ in mine], "a check is called outside of an exercise, or an exercise calls none"
+
+
+def test_every_check_belongs_to_one_exercise():
+    used = Counter(called(check) for _, _, _, check, _, _ in every)
+    assert used == Counter(checks)
+
+
+def test_every_planted_answer_belongs_to_an_exercise():
+    files = {p.stem.removeprefix("lesson_") for p in (here / "wrong_answers").glob("*.py")}
+    assert files == {p.stem[:2] for p in lessons}
+    for number in sorted(files):
+        mine = {called(check) for lesson, _, _, check, _, _ in every if lesson.startswith(number)}
+        assert {name for name, _, _ in planted(number)} == mine, f"lesson_{number}.py and the exercises of lesson {number} differ"
+
+
+@pytest.mark.parametrize("cell", ["### Exercise 1. A\n\nDo.", "Before.\n\n## Exercises\n\n### Exercise 1. A\n\nDo.", "#### Exercise 1"])
+def test_a_heading_is_found_wherever_it_stands(cell, tmp_path):
+    new = nbformat.v4
+    folded = "<details><summary>Hint</summary>\n\nh\n\n</details>\n\n<details><summary>Solution</summary>\n\n```python\ndef f(): return {}\n```\n\n</details>"
+    cells = [new.new_markdown_cell(cell), new.new_code_cell("def f(): ..."), new.new_code_cell("check_f(f)"), new.new_markdown_cell(folded.format(1)),
+             new.new_markdown_cell("Between.\n\n### Exercise 2. B"), new.new_code_cell("def g(): ..."), new.new_code_cell("check_g(g)"), new.new_markdown_cell(folded.format(2))]
+    path = tmp_path / "99_x.ipynb"
+    nbformat.write(new.new_notebook(cells=cells), path)
+    assert [(check, solution) for _, _, check, solution, _ in exercises(path)] == [("check_f(f)", "def f(): return 1\n"), ("check_g(g)", "def f(): return 2\n")]
+
+
+@pytest.mark.parametrize("path", sorted(modules.glob("*.py")), ids=lambda p: p.stem)
+def test_no_module_defines_a_name_twice(path):
+    assert not defined_twice(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", sorted(folder.glob("*.ipynb")), ids=lambda p: p.stem)
+def test_no_notebook_exports_a_name_twice(path):
+    cells = nbformat.read(path, 4).cells
+    assert not defined_twice("\n".join(c.source for c in cells if c.cell_type == "code" and re.search(r"^#\|\s*exports?\b", c.source, re.M)))
+
+
+def test_a_name_defined_twice_is_noticed():
+    assert defined_twice("def a(): 1\nclass b: 2\ndef a(): 3\nclass c:\n    def a(self): 4") == ["a"]
 
 
 @pytest.mark.parametrize("lesson,title,blank,check,solution,names", every, ids=ids)
@@ -84,12 +162,42 @@ def test_the_solution_is_right(lesson, title, blank, check, solution, names):
 
 @pytest.mark.parametrize("lesson,title,blank,check,solution,names", every, ids=ids)
 def test_wrong_answers_are_named(lesson, title, blank, check, solution, names):
-    planted = wrong_answers(lesson, check)
-    assert len(planted) >= 2, f"{called(check)} needs two planted wrong answers"
+    wrong = [(code, message) for name, code, message in planted(lesson[:2]) if name == called(check)]
+    assert len(wrong) >= 2, f"{called(check)} needs two planted wrong answers"
     messages = []
-    for answer, fragment in planted:
+    for answer, fragment in wrong:
         with pytest.raises(WrongAnswer) as caught:
             verdict(names, answer, check)
         messages.append(str(caught.value))
         assert fragment in messages[-1], f"{called(check)} says {messages[-1]!r}, which lacks {fragment!r}"
     assert len(set(messages)) >= 2, f"{called(check)} gives every wrong answer the same message"
+
+
+def spoiled(answer, spoil):
+    "An answer with every number in it spoiled, whatever it is made of."
+    if isinstance(answer, (tuple, list)):
+        return type(answer)(spoiled(v, spoil) for v in answer)
+    if hasattr(answer, "log_prob"):
+        return SimpleNamespace(sample=answer.sample, log_prob=lambda z: spoil(answer.log_prob(z)))
+    if callable(answer):
+        return lambda *args: spoiled(answer(*args), spoil)
+    return not answer if isinstance(answer, bool) else spoil(answer)
+
+
+@pytest.mark.parametrize("spoil", ["lambda v: v * float('nan')", "lambda v: 2 * v + 1"], ids=["NaN", "another number"])
+@pytest.mark.parametrize("lesson,title,blank,check,solution,names", every, ids=ids)
+def test_spoiled_numbers_are_wrong(lesson, title, blank, check, solution, names, spoil):
+    function = re.search(called(check) + r"\((\w+)\)", check)[1]
+    answer = f"{solution}\nright = {function}\n\ndef {function}(*args, **kwargs): return spoiled(right(*args, **kwargs), {spoil})\n"
+    with pytest.raises(WrongAnswer):
+        verdict(names + "\nfrom test_exercises import spoiled", answer, check)
+
+
+@pytest.mark.parametrize("answer", [None, print, "x", 0.123, torch.full((3, 2), 0.7)], ids=["None", "function", "text", "number", "table"])
+@pytest.mark.parametrize("name", checks)
+def test_an_answer_of_another_kind_is_a_wrong_answer(name, answer):
+    def learner(*args, **kwargs):
+        return answer
+
+    with pytest.raises(WrongAnswer):
+        getattr(vae_course.exercises, name)(learner)

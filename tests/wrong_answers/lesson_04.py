@@ -15,6 +15,10 @@ def cyclical(cycles=4, rise=.5):
 def cyclical(cycles=4, rise=.5):
     return min(1., .3 * cycles % 1 / rise)
 """, "return a function"),
+    ("check_cyclical", """
+def cyclical(cycles=4, rise=.5):
+    return lambda t: min(1., t * cycles % 1 / rise)
+""", "at t = 1"),
     ("check_mean_over_examples", """
 def mean_over_examples(means, sizes):
     return means.mean()

@@ -28,15 +28,15 @@ def with_free_bits(kl, free):
 def with_free_bits(kl, free):
     return (kl.mean(0) - free).clamp(min=0).sum()
 """, "subtracted the free nats"),
-    ("check_cyclical", """
+    ("check_sawtooth", """
 def sawtooth(t, cycles):
     return min(1.0, t * cycles)
 """, "rise once and stay"),
-    ("check_cyclical", """
+    ("check_sawtooth", """
 def sawtooth(t, cycles):
     return t % (1 / cycles)
 """, "rise to 1 / cycles only"),
-    ("check_cyclical", """
+    ("check_sawtooth", """
 def sawtooth(t, cycles):
     return 1 - t * cycles % 1
 """, "fall from 1 to 0"),
