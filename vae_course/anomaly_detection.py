@@ -92,7 +92,7 @@ def likelihood_regret(model, x, samples=4, seed=0,
                       lr=0.1):   # their size
     "How much −ELBO falls when q(z|x) is fitted to each picture by itself, `(B,)`, in nats, never below 0; NaN where `lr` makes it diverge (Xiao et al. 2020)."
     q, rows = model.encode(x), []
-    mu, logvar = q.mean.clone().requires_grad_(), q.variance.log().requires_grad_()
+    mu, logvar = q.mean.detach().clone().requires_grad_(), q.variance.detach().log().requires_grad_()
     optimizer = torch.optim.Adam([mu, logvar], lr)
     with torch.enable_grad():
         for step in range(steps + 1):
