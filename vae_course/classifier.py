@@ -8,7 +8,7 @@ __all__ = ['Classifier', 'in_parts', 'classify', 'agreement', 'features', 'mean_
 # %% ../nbs/95_classifier.ipynb #03f751d3
 import torch, torch.nn.functional as F
 from torch import nn
-from .data import DataError
+from .data import DataError, device_of
 
 # %% ../nbs/95_classifier.ipynb #5851657d
 class Classifier(nn.Module):
@@ -28,11 +28,14 @@ class Classifier(nn.Module):
         config = dict(data_shape=list(data_shape), classes=classes, widths=list(widths), features=features, dropout=dropout)
         self.recipe = dict(name='classifier', config=config)
 
+    @property
+    def device(self): return self.head[-1].weight.device
+
     def features(self, x): # `(B, *data_shape)`, float32 in [0, 1]
         "What the last layer but one makes of the pictures, `(B, features)`, none below 0. Raises `ValueError`."
         if not x.is_floating_point() or x.shape[1:] != self.data_shape:
             raise ValueError(f'got {x.dtype} of shape {tuple(x.shape)}: this classifier needs float32 in [0, 1], (B, {", ".join(map(str, self.data_shape))})')
-        return self.body(x - 0.5).float()
+        return self.body(x.to(self.device) - 0.5).float()
 
     def forward(self, x): # `(B, *data_shape)`
         "Logits of the classes, `(B, classes)`."
@@ -57,7 +60,7 @@ def in_parts(f, # of pictures `(B, *data_shape)`, gives `(B, …)`
              model, x, # the module that `f` asks, and pictures `(N, *data_shape)`
              batch_size=1000):
     "f of all the pictures, a batch at a time, in evaluation mode; the model's mode is put back."
-    was_training, device = model.training, next(model.parameters()).device
+    was_training, device = model.training, device_of(model)
     model.eval()
     try: return torch.cat([f(part.to(device)) for part in x.split(batch_size)])
     finally: model.train(was_training)
@@ -83,7 +86,7 @@ def mean_distance(points): # `(N, d)`
     "Mean Euclidean distance of two different points. Raises `ValueError` for fewer than two."
     n = len(points)
     if n < 2: raise ValueError(f'got {n} point{"s" * (n != 1)}: a distance needs two')
-    return torch.pdist(points.double()).mean().item()
+    return torch.pdist(points.cpu().double()).mean().item()
 
 def variety(model, x,   # a `Classifier`, and pictures `(N, *data_shape)`
             y,          # their classes, `(N,)`

@@ -19,7 +19,7 @@ from .reparameterization import bound_logvar, draw
 
 # %% ../nbs/07_cvae.ipynb #74fc4421
 class Condition(nn.Module):
-    "What is known when one asks. Called with c, it gives the numbers that a network takes, `(B, width)`; `check` looks at the range of c."
+    "What is known when one asks. Called with c, it gives the numbers that a network takes, `(B, width)`, where c is; `check` looks at the range of c."
     shape = ()                       # of one condition
     def __init__(self, unseen=None): # of a part of a picture: 1 at the pixels that it leaves open
         super().__init__()
@@ -34,7 +34,7 @@ class Labels(Condition):
         self.register_buffer('numbers', torch.arange(classes), persistent=False)
 
     def forward(self, c): # to `(B, classes)`
-        if c.dim() == 1: return (c[:, None] == self.numbers).float()
+        if c.dim() == 1: return (c[:, None] == self.numbers.to(c.device)).float()
         if c.dim() != 2 or c.shape[1] != self.width:
             raise ValueError(f'got a condition of shape {tuple(c.shape)}: give labels (B,), or one-hot (B, {self.width}), for the {self.width} classes of this model')
         return c.float()
@@ -130,7 +130,7 @@ class Conditioned:
     def numbers(self, c, n): # the condition of n examples
         "c as the networks take it, `(n, width)`. Raises `TypeError` when it is missing, `ValueError` when it does not fit."
         if c is None: raise TypeError('the condition is missing: this model needs c=, what the examples shall be or are')
-        e = self.condition(c)
+        e = self.condition(c.to(self.device))
         if len(e) != n: raise ValueError(f'got {n} examples and {len(e)} conditions: give one for each')
         return e
 
@@ -139,7 +139,7 @@ class Conditioned:
                      n):      # examples it is for
         "c for n examples, on the model's device, its range checked. Raises `TypeError`, `ValueError` and `DataError`."
         if c is None: self.numbers(c, n)
-        c = torch.as_tensor(c, device=next(self.parameters()).device)
+        c = torch.as_tensor(c, device=self.device)
         if tuple(c.shape) == tuple(self.condition.shape): c = c.expand(n, *c.shape)
         self.numbers(c, n)
         self.condition.check(c)
@@ -174,8 +174,11 @@ class Held(nn.Module):
     "A `CVAE` with its condition held at one value: `encode(x)`, `decode(z)`, `prior`, as of a `VAE`."
     def __init__(self, model, c):
         super().__init__()
-        self.model, self.c, self.data_shape, self.latent_dim = model, model.as_condition(c, 1), model.data_shape, model.latent_dim
+        self.model, self.data_shape, self.latent_dim = model, model.data_shape, model.latent_dim
+        self.register_buffer('c', model.as_condition(c, 1), persistent=False)
     def all(self, n): return self.c.expand(n, *self.c.shape[1:])
+    @property
+    def device(self): return self.model.device
     @property
     def prior(self):
         p = self.model.prior(self.c)
@@ -193,7 +196,7 @@ class PartsGiven(Conditioned, VAE):
         if not x.is_floating_point(): raise ValueError(f'got pictures as {x.dtype}: give float32 in [0, 1], as `as_floats(x)` does')
         if self.data_shape and x.shape[1:] != self.data_shape:
             raise ValueError(f'got x of shape {tuple(x.shape)}: this model needs (B, {", ".join(map(str, self.data_shape))}), B examples of shape {self.data_shape}')
-        mu, logvar = full_precision(self.encoder(x, self.numbers(c, len(x)))).chunk(2, -1)
+        mu, logvar = full_precision(self.encoder(x.to(self.device), self.numbers(c, len(x)))).chunk(2, -1)
         return diagonal_gaussian(mu, bound_logvar(logvar))
 
     def decode(self, z, c=None): # `(..., B, D)`, and the condition of each of B
@@ -201,14 +204,14 @@ class PartsGiven(Conditioned, VAE):
         if self.latent_dim and z.shape[-1] != self.latent_dim:
             raise ValueError(f'got z of shape {tuple(z.shape)}: the last dimension must be {self.latent_dim}, the width of this latent space')
         e = self.numbers(c, z.shape[-2])
-        out = full_precision(self.decoder(z.reshape(-1, z.shape[-1]), e.expand(*z.shape[:-1], -1).reshape(-1, e.shape[-1])))
+        out = full_precision(self.decoder(z.to(self.device).reshape(-1, z.shape[-1]), e.expand(*z.shape[:-1], -1).reshape(-1, e.shape[-1])))
         out = out.reshape(*z.shape[:-1], *out.shape[1:])
         return Unseen(self.likelihood(out), out.dim() - z.dim() + 1, self.condition.unseen)
 
     def prior(self, c=None): # the condition of each of B
         "p(z|c), over `(B, D)`. Raises `ValueError` and `TypeError`."
         if c is None: self.numbers(c, 0)
-        return self.prior_net(self.condition(c)).expand((len(c),))
+        return self.prior_net(self.numbers(c, len(c))).expand((len(c),))
 
 # %% ../nbs/07_cvae.ipynb #20151ebc
 class CVAE(Asking, PartsGiven):
@@ -320,7 +323,7 @@ class Quadrants(Condition):
     def forward(self, c): # pictures `(B, *data_shape)`, of which only the seen pixels are looked at; to `(B, seen pixels)`
         if not c.is_floating_point() or tuple(c.shape[1:]) != self.shape:
             raise ValueError(f'got a condition of {c.dtype} and shape {tuple(c.shape)}: give pictures as float32 (B, {", ".join(map(str, self.shape))}), of which the seen quadrants are looked at')
-        return c.flatten(1).index_select(1, self.places)
+        return c.flatten(1).index_select(1, self.places.to(c.device))
 
     def check(self, c, name='the condition'):
         "Raise `DataError` for pixels that are no numbers in [0, 1]: once per data set."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['idx_files', 'static_address', 'static_rows', 'sprite_factors', 'sprite_shapes', 'dsprites_address', 'dsprites_file',
            'dsprites_crc', 'loaders', 'DataError', 'as_floats', 'Examples', 'check_examples', 'binarize', 'binarized',
-           'Batches', 'on_device', 'as_example', 'as_batch', 'Stream', 'split', 'DataSet', 'DataNotFound',
+           'Batches', 'on_device', 'device_of', 'as_example', 'as_batch', 'Stream', 'split', 'DataSet', 'DataNotFound',
            'cache_folder', 'places', 'read_whole', 'read_idx', 'fetching', 'load_idx', 'first_that_works', 'read_amat',
            'load_static', 'read_static', 'load_digits', 'Factors', 'outline', 'draw_sprites', 'halved', 'factor_set',
            'load_sprites', 'kept_part', 'read_dsprites', 'load_dsprites', 'load', 'as_inputs', 'whole_numbers',
@@ -15,6 +15,7 @@ __all__ = ['idx_files', 'static_address', 'static_rows', 'sprite_factors', 'spri
 import gzip, importlib.util, math, os, socket, tempfile, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from operator import index
 from http.client import HTTPException
 from pathlib import Path
@@ -78,8 +79,8 @@ def binarize(x, # grey values in [0, 1]
 def binarized(examples, # grey pictures
               seed=0):  # the same seed gives the same pixels
     "`examples` with every pixel drawn once as 0 or 1: fixed pictures to evaluate on."
-    x = binarize(examples.floats(), torch.Generator().manual_seed(seed))
-    return Examples(x, examples.y)
+    x = binarize(examples.floats().cpu(), torch.Generator().manual_seed(seed))      # the same pixels on every device
+    return Examples(x.to(examples.x.device), examples.y)
 
 # %% ../nbs/90_data.ipynb #748a9877
 class Batches:
@@ -116,6 +117,10 @@ def on_device(generator, device): # a CPU generator or None, and a `torch.device
     "`generator` itself on the CPU, else one on `device` that is seeded from it."
     if generator is None or device.type == 'cpu': return generator
     return torch.Generator(device).manual_seed(torch.randint(2**62, (1,), generator=generator).item())
+
+def device_of(module): # any `nn.Module`
+    "The device of its weights, or of its buffers where it has no weights; the CPU for a module without both."
+    return next(chain(module.parameters(), module.buffers()), torch.empty(0)).device
 
 # %% ../nbs/90_data.ipynb #75579873
 def as_example(item): # what a data set gives for one index

@@ -11,6 +11,7 @@ import math
 import torch, torch.nn.functional as F
 from torch import nn
 import torch.distributions as D
+from .data import on_device
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
 from .reparameterization import bound_logvar, draw
 
@@ -44,7 +45,7 @@ def dequantize(x,              # pictures as uint8, 0…255
                generator=None): # source of the random numbers
     "(x + u) / 256 with u uniform in [0, 1): float32 in [0, 1), whose density bounds the probability of x (Theis et al. 2016). Raises `ValueError`."
     if x.dtype != torch.uint8: raise ValueError(f'got pictures as {x.dtype}: give the stored values 0…255 as uint8, as `Examples.x` holds them')
-    u = torch.rand(x.shape, device=x.device, generator=generator).clamp(max=1 - 2**-15)
+    u = torch.rand(x.shape, device=x.device, generator=on_device(generator, x.device)).clamp(max=1 - 2**-15)
     return (x.float() + u) / 256
 
 # %% ../nbs/03_elbo.ipynb #6f601934
@@ -75,6 +76,8 @@ class VAE(nn.Module):
         self.register_buffer('beta', torch.tensor(1.0), persistent=False)   # weight of the KL, moved by a schedule
 
     @property
+    def device(self): return self.beta.device
+    @property
     def prior(self): return self.prior_net()
 
     def encode(self, x): # `(B, *data_shape)`, float
@@ -82,14 +85,14 @@ class VAE(nn.Module):
         if not x.is_floating_point(): raise ValueError(f'got pictures as {x.dtype}: give float32 in [0, 1], as `as_floats(x)` does')
         if self.data_shape and x.shape[1:] != self.data_shape:
             raise ValueError(f'got x of shape {tuple(x.shape)}: this model needs (B, {", ".join(map(str, self.data_shape))}), B examples of shape {self.data_shape}')
-        mu, logvar = full_precision(self.encoder(x)).chunk(2, -1)
+        mu, logvar = full_precision(self.encoder(x.to(self.device))).chunk(2, -1)
         return diagonal_gaussian(mu, bound_logvar(logvar))
 
     def decode(self, z): # `(..., D)`
         "p(x|z), over `(..., *data_shape)`. Raises `ValueError` when z has another width."
         if self.latent_dim and z.shape[-1] != self.latent_dim:
             raise ValueError(f'got z of shape {tuple(z.shape)}: the last dimension must be {self.latent_dim}, the width of this latent space')
-        out = full_precision(self.decoder(z.reshape(-1, z.shape[-1])))
+        out = full_precision(self.decoder(z.to(self.device).reshape(-1, z.shape[-1])))
         out = out.reshape(*z.shape[:-1], *out.shape[1:])
         return D.Independent(self.likelihood(out), out.dim() - z.dim() + 1, validate_args=False)
 

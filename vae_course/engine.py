@@ -26,7 +26,7 @@ import numpy as np, torch
 from torch import nn
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from .data import Batches, DataError, Examples, Stream, binarized
+from .data import Batches, DataError, Examples, Stream, binarized, device_of
 
 # %% ../nbs/94_engine.ipynb #7a462b00
 def available_devices():
@@ -540,12 +540,12 @@ def run_evaluation(model,    # a model with `losses(batch)`
                    batches,  # a `Batches`
                    seed=None): # of the noise; the same seed, the same noise
     "Each term's mean over all examples, in evaluation mode. The model's mode is put back, and with `seed` the random numbers too. Raises `NonFiniteLoss`."
-    was_training, rows, sizes = model.training, [], []
+    was_training, rows, sizes, device = model.training, [], [], device_of(model)
     model.eval()
     try:
-        with seeded(seed, next((p.device for p in model.parameters()), None)):
+        with seeded(seed, device):
             for batch in batches:
-                terms = model.losses(batch)
+                terms = model.losses(tuple(part.to(device) for part in batch))
                 rows.append(torch.stack(list(terms.values())))
                 sizes.append(len(batch[0]))
         return mean_terms(list(terms), torch.stack(rows), sizes, 'validation batch')

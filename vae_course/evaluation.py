@@ -14,8 +14,9 @@ from contextlib import contextmanager
 import torch
 import torch.distributions as D
 from torch import nn
-from .data import Batches, DataError
+from .data import Batches, DataError, device_of
 from .elbo import Gaussian, VAE, kl_divergence
+from .engine import seeded
 from .latent import StandardNormal
 
 # %% ../nbs/05_evaluation.ipynb #172c0731
@@ -50,9 +51,7 @@ def evaluating(model,  # any module
                seed=0): # of the draws inside
     "Evaluation mode, no gradient, random numbers from `seed`; afterwards every submodule's mode and the random state are put back."
     modes = [(m, m.training) for m in model.modules()]
-    devices = sorted({p.device.index for p in model.parameters() if p.device.type == 'cuda'})
-    with torch.no_grad(), torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
+    with torch.no_grad(), seeded(seed, device_of(model)):
         model.eval()
         try: yield
         finally:
@@ -110,7 +109,7 @@ class Estimate:
     "The mean of one value for each example, with its standard error over the examples."
     def __init__(self, values,   # `(N,)`, one for each example
                  unit='nats'):   # of the values
-        self.values, self.unit = values, unit
+        self.values, self.unit = values.detach().cpu(), unit
 
     @property
     def mean(self): return self.values.mean().item()
@@ -141,7 +140,7 @@ class NLL(Estimate):
                  effective,       # effective sample size of each example
                  samples):        # K
         super().__init__(values)
-        self.effective, self.samples = effective, samples
+        self.effective, self.samples = effective.detach().cpu(), samples
 
     @property
     def effective_samples(self): return self.effective.mean().item()
@@ -278,6 +277,7 @@ def interval_coverage(model,          # a VAE with a continuous likelihood, such
 def into_bins(codes,   # `(N, D)`, such as the means of q(z|x)
               bins=20): # of equal width, from the least to the largest value of each latent
     "The bin of each number, int64 `(N, D)`; a latent that never varies is in bin 0. Raises `ValueError` for codes that are NaN or infinite."
+    codes = codes.cpu()
     if not codes.isfinite().all(): raise ValueError('got codes that are NaN or infinite: the model has diverged')
     low, high = codes.aminmax(dim=0)
     width = torch.where(high > low, high - low, torch.ones_like(high))
@@ -287,6 +287,7 @@ def into_bins(codes,   # `(N, D)`, such as the means of q(z|x)
 def mutual_information(a,  # `(N,)` int64 from 0
                        b): # `(N,)` int64 from 0
     "Mutual information of two columns of labels, in nats, from their counts; H(a) for `a` and itself. Never below 0; too high by about (A − 1)(B − 1) / 2N."
+    a, b = a.cpu(), b.cpu()
     sizes = int(a.max()) + 1, int(b.max()) + 1
     joint = (a * sizes[1] + b).bincount(minlength=math.prod(sizes)).view(sizes).double() / len(a)
     apart = joint.sum(1, keepdim=True) * joint.sum(0)
@@ -311,6 +312,7 @@ def mig(codes,   # `(N, D)`: one number a latent, such as the mean of q(z|x)
     "The mutual information gap, a `MIG` (Chen et al. 2018). Codes that never vary have gap 0, as has a factor that never varies. Raises `ValueError`."
     if factors.dim() != 2 or codes.dim() != 2 or len(codes) != len(factors):
         raise ValueError(f'got codes of shape {tuple(codes.shape)} and factors of shape {tuple(factors.shape)}: both need one row for each example')
+    codes, factors = codes.cpu(), factors.cpu()
     if bins <= factors.max(): raise ValueError(f'got {bins} bins for a factor of {int(factors.max()) + 1} values: with fewer bins than values even a perfect code looks entangled')
     latents, causes = into_bins(codes, bins).T, factors.T
     table = torch.stack([torch.stack([mutual_information(z, v) for v in causes]) for z in latents])
@@ -338,7 +340,8 @@ def factorvae_score(codes,     # `(N, D)`: one number a latent, such as the mean
     "Share of votes for the right factor (Kim and Mnih 2018), about 1 / K by luck; 0 where no latent varies. Raises `ValueError`."
     if factors.dim() != 2 or codes.dim() != 2 or len(codes) != len(factors):
         raise ValueError(f'got codes of shape {tuple(codes.shape)} and factors of shape {tuple(factors.shape)}: both need one row for each example')
-    active, generator = codes[:, codes.var(0) > least].double(), torch.Generator().manual_seed(seed)
+    codes, factors, generator = codes.cpu().double(), factors.cpu(), torch.Generator().manual_seed(seed)
+    active = codes[:, codes.var(0) > least]
     if active.shape[1] == 0: return 0.0
     active = active / active.std(0)
     def table(n): return torch.stack([votes(active, factors[:, k], n // factors.shape[1], size, generator).bincount(minlength=active.shape[1]) for k in range(factors.shape[1])])

@@ -45,14 +45,14 @@ def generate(model,            # a VAE
 
 # %% ../nbs/09_generation.ipynb #1c05d346
 class AggregatedPosterior:
-    "q(z), the mean of q(z|x) over examples: a mixture with one Gaussian for each (Hoffman and Johnson 2016)."
+    "q(z), the mean of q(z|x) over examples: a mixture with one Gaussian for each, in float64 on the CPU (Hoffman and Johnson 2016)."
     def __init__(self, mu,  # means of q(z|x), `(N, D)`
                  sigma):    # their standard deviations
-        self.mu, self.sigma = mu.double(), sigma.double()
+        self.mu, self.sigma = mu.cpu().double(), sigma.cpu().double()
 
     def sample(self, shape=()): # of the draws, such as `(100,)`
         "Codes, `(*shape, D)`: an example at random, then a draw from its Gaussian."
-        rows = torch.randint(len(self.mu), tuple(shape), device=self.mu.device)
+        rows = torch.randint(len(self.mu), tuple(shape))
         return self.mu[rows] + self.sigma[rows] * torch.randn_like(self.mu[rows])
 
     def log_prob(self, z,       # `(B, D)`
@@ -60,7 +60,7 @@ class AggregatedPosterior:
         "log q(z) in nats, `(B,)`."
         weight, size = self.sigma**-2, self.mu.shape[1]
         own = -0.5 * (self.mu**2 * weight).sum(1) - self.sigma.log().sum(1) - 0.5 * size * math.log(2 * math.pi) - math.log(len(self.mu))
-        parts = z.to(self.mu).split(chunk)
+        parts = z.cpu().double().split(chunk)
         return torch.cat([torch.logsumexp(own + part @ (self.mu * weight).T - 0.5 * part**2 @ weight.T, 1) for part in parts])
 
 def aggregated_posterior(model, x): # a VAE, and pictures `(N, *data_shape)`
@@ -73,14 +73,14 @@ def aggregated_posterior(model, x): # a VAE, and pictures `(N, *data_shape)`
 # %% ../nbs/09_generation.ipynb #ff5f1b34
 def confidence(classifier, x): # a `Classifier`, and pictures `(N, *data_shape)`
     "The largest probability that the classifier gives to a class, for each picture, `(N,)`."
-    return in_parts(lambda part: classifier(part).softmax(-1).amax(-1), classifier, x)
+    return in_parts(lambda part: classifier(part).softmax(-1).amax(-1), classifier, x).cpu()
 
 # %% ../nbs/09_generation.ipynb #242d0a27
 def fit_mixture(z,             # codes `(N, D)`
                 components=10, # Gaussians, each with a covariance of its own
                 seed=0):       # of the start
     "A mixture of Gaussians fitted to codes, as a distribution over `(D,)` in float64: ex-post density estimation (Ghosh et al. 2020)."
-    found = GaussianMixture(components, tol=1e-2, random_state=seed).fit(z.double().cpu().numpy())
+    found = GaussianMixture(components, tol=1e-2, random_state=seed).fit(z.cpu().double().numpy())
     weights, means, covariances = map(torch.from_numpy, (found.weights_, found.means_, found.covariances_))
     return D.MixtureSameFamily(D.Categorical(weights), D.MultivariateNormal(means, covariances), validate_args=False)
 
@@ -90,18 +90,18 @@ def share_in_holes(score,       # of codes `(N, D)`, such as log q(z) − log p(
                    drawn,       # codes to ask about, such as draws from the prior
                    level=0.01): # share of the usual codes that may lie in the holes
     "The share of `drawn` whose score is below that of all but `level` of the `usual` codes; it is `level` when both are drawn alike."
-    return (score(drawn) < score(usual).quantile(level)).double().mean().item()
+    return (score(drawn).cpu() < score(usual).cpu().quantile(level)).double().mean().item()
 
 # %% ../nbs/09_generation.ipynb #c9988f3f
 def thickness(x): # pictures `(N, C, H, W)`, strokes light on dark
     "How thick the strokes are, in pixels: twice the area over the length of the outline, `(N,)`. For a bar, width · length / (width + length): its width, when it is long."
-    grey = F.pad(x.mean(1), (1, 1, 1, 1))
+    grey = F.pad(x.mean(1).cpu(), (1, 1, 1, 1))
     down, right = grey[:, 1:, :-1] - grey[:, :-1, :-1], grey[:, :-1, 1:] - grey[:, :-1, :-1]
     return 2 * grey.sum((1, 2)) / (down**2 + right**2).sqrt().sum((1, 2)).clamp(min=1e-6)
 
 def slant(x): # pictures `(N, C, H, W)`
     "How far the ink leans to the right, in degrees, from its second moments, `(N,)`."
-    grey = x.mean(1)
+    grey = x.mean(1).cpu()
     up, right = torch.meshgrid(torch.arange(float(x.shape[2])).flip(0), torch.arange(float(x.shape[3])), indexing='ij')
     mean = lambda values: (grey * values.to(grey)).sum((1, 2), keepdim=True) / grey.sum((1, 2), keepdim=True).clamp(min=1e-6)
     u, r = up.to(grey) - mean(up), right.to(grey) - mean(right)
@@ -112,7 +112,8 @@ def attribute_direction(z,           # codes `(N, D)`
                         values,      # how much of the attribute each example has, `(N,)`
                         labels=None): # classes `(N,)`: compare within each of them; None compares all with all
     "Mean code of the half with more of an attribute less that of the other half, `(D,)`. Raises `ValueError` where none has more."
-    labels = torch.zeros(len(z), dtype=torch.long) if labels is None else labels
+    device, z, values = z.device, z.cpu(), values.cpu()
+    labels = torch.zeros(len(z)) if labels is None else labels.cpu()
     total, counted = torch.zeros_like(z[0]), 0
     for k in labels.unique():
         mine, amount = z[labels == k], values[labels == k]
@@ -120,19 +121,19 @@ def attribute_direction(z,           # codes `(N, D)`
         if not more.any(): continue                            # all alike: this class has nothing to say
         total, counted = total + len(mine) * (mine[more].mean(0) - mine[~more].mean(0)), counted + len(mine)
     if not counted: raise ValueError('got values that are all alike: no example has more of the attribute than another')
-    return total / counted
+    return (total / counted).to(device)
 
 # %% ../nbs/09_generation.ipynb #2a3bcf22
 def straight(a, b,     # codes `(..., D)`
              steps=9): # places on the way, both ends included
     "Places on the straight way from a to b, `(steps, ..., D)`."
-    t = torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype).view(-1, *[1] * a.dim())
+    b, t = b.to(a.device), torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype).view(-1, *[1] * a.dim())
     return (1 - t) * a + t * b
 
 def spherical(a, b,     # codes `(..., D)`
               steps=9): # places on the way, both ends included
     "Places on the way from a to b that turns steadily, `(steps, ..., D)` (White 2016); straight for codes of one direction. Raises `ValueError` for opposite ones."
-    t = torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype).view(-1, *[1] * a.dim())
+    b, t = b.to(a.device), torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype).view(-1, *[1] * a.dim())
     angle = F.cosine_similarity(a, b, dim=-1).clamp(-1, 1).acos()[..., None]
     if (angle > math.pi - 1e-3).any(): raise ValueError('got codes in opposite directions: every great circle joins them, so there is no one way; go straight, or by a third code')
     same = angle < 1e-3
@@ -169,12 +170,12 @@ def nearest(a, b,        # points `(A, ...)` and `(B, ...)`; pictures are flatte
             k=1,         # how many
             chunk=1000): # points of a at a time
     "The k points of b nearest to each of a: Euclidean distances `(A, k)`, nearest first, and rows of b `(A, k)`. Raises `ValueError`."
-    a, b = a.flatten(1), b.flatten(1)
+    a, b = a.flatten(1), b.flatten(1).to(a.device)
     if k > len(b): raise ValueError(f'got k={k} and {len(b)} points: there are no {k} nearest')
     rows = torch.cat([torch.cdist(part, b).topk(k, largest=False).indices for part in a.split(chunk)])
     distances = torch.cat([(part[:, None] - b[row]).norm(dim=-1) for part, row in zip(a.split(chunk), rows.split(chunk))])
     order = distances.argsort(-1)                                # cdist is fast and rounds: these distances are exact
-    return distances.gather(1, order), rows.gather(1, order)
+    return distances.gather(1, order).cpu(), rows.gather(1, order).cpu()
 
 # %% ../nbs/09_generation.ipynb #f8d57ac6
 def memory_share(made,     # pictures or features `(N, ...)`
@@ -190,6 +191,7 @@ def memory_share(made,     # pictures or features `(N, ...)`
 def frechet(mean_a, cov_a, # of one Gaussian, `(d,)` and `(d, d)`, float64
             mean_b, cov_b): # of the other
     "The squared Fréchet distance of two Gaussians, a 0-d tensor (Dowson and Landau 1982)."
+    mean_a, cov_a, mean_b, cov_b = (v.cpu().double() for v in (mean_a, cov_a, mean_b, cov_b))
     values, vectors = torch.linalg.eigh(cov_a)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T      # of cov_a
     shared = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
@@ -199,7 +201,7 @@ def frechet_distance(a, b): # features `(N, d)` and `(M, d)`
     "The squared Fréchet distance of two clouds of points, each taken for a Gaussian: 0 or more; too high by a term that falls as 1/N. Raises `ValueError`."
     if min(len(a), len(b)) <= a.shape[1]: raise ValueError(f'got {len(a)} and {len(b)} points in {a.shape[1]} dimensions: a covariance needs more points than dimensions')
     if not (a.isfinite().all() and b.isfinite().all()): raise ValueError('got features that are NaN or infinite: look at the pictures first')
-    a, b = a.double(), b.double()
+    a, b = a.cpu().double(), b.cpu().double()
     return max(0.0, frechet(a.mean(0), torch.atleast_2d(a.T.cov()), b.mean(0), torch.atleast_2d(b.T.cov())).item())
 
 # %% ../nbs/09_generation.ipynb #c8eb8867
@@ -212,7 +214,8 @@ def inside(points,       # `(N, d)`
            radius,       # of each, `(M,)`
            chunk=1000):  # points at a time
     "In how many of the balls each point lies, `(N,)` int64."
-    return torch.cat([(torch.cdist(part, centres) <= radius).sum(1) for part in points.split(chunk)])
+    centres, radius = centres.to(points.device), radius.to(points.device)
+    return torch.cat([(torch.cdist(part, centres) <= radius).sum(1) for part in points.split(chunk)]).cpu()
 
 def precision_recall(real, made, # features `(N, d)` and `(M, d)`
                      k=3):       # neighbours that make a ball

@@ -47,11 +47,11 @@ def kl_gaussians(q, p): # two diagonal Gaussians, as `diagonal_gaussian` gives t
 
 # %% ../nbs/01_latent.ipynb #b64f91aa
 class PPCA:
-    "Probabilistic PCA: z ~ N(0, I), x = W z + mean + σ ε. Its posterior and log p(x) are exact (Tipping and Bishop 1999). Computes in float64."
+    "Probabilistic PCA: z ~ N(0, I), x = W z + mean + σ ε. Its posterior and log p(x) are exact (Tipping and Bishop 1999). Computes in float64, on the CPU."
     def __init__(self, W,      # loadings, `(data_dim, latent_dim)`
                  mean,         # of the data, `(data_dim,)`
                  sigma):       # standard deviation of the noise
-        self.W, self.mean, self.sigma = W.double(), mean.double(), float(sigma)
+        self.W, self.mean, self.sigma = W.cpu().double(), mean.cpu().double(), float(sigma)
         if self.sigma <= 0: raise ValueError(f'got sigma={self.sigma}: it must be positive, or log p(x) is not finite; use fewer latent dimensions')
 
     @classmethod
@@ -60,7 +60,7 @@ class PPCA:
         "The maximum-likelihood fit, in closed form (Tipping and Bishop 1999, equations 7 and 8). Raises `ValueError`."
         if x.dim() != 2: raise ValueError(f'got data of shape {tuple(x.shape)}: it must be (N, data_dim); use x.flatten(1)')
         if not 0 < latent_dim < x.shape[1]: raise ValueError(f'got latent_dim={latent_dim} for data of {x.shape[1]} dimensions: it must be from 1 to {x.shape[1] - 1}')
-        x = x.double()
+        x = x.cpu().double()
         mean = x.mean(0)
         variances, directions = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
         variances, directions = variances.flip(0), directions.flip(1)
@@ -72,17 +72,17 @@ class PPCA:
 
     def likelihood(self, z): # codes `(..., latent_dim)`
         "p(x|z), over `(..., data_dim)`."
-        return Independent(Normal(z.double() @ self.W.T + self.mean, self.sigma), 1)
+        return Independent(Normal(z.cpu().double() @ self.W.T + self.mean, self.sigma), 1)
 
     def posterior(self, x): # data `(..., data_dim)`
         "The exact p(z|x), over `(..., latent_dim)` (equation 6)."
         M = self.W.T @ self.W + self.sigma**2 * torch.eye(self.W.shape[1], dtype=self.W.dtype)
-        return MultivariateNormal((x.double() - self.mean) @ self.W @ torch.linalg.inv(M), self.sigma**2 * torch.linalg.inv(M))
+        return MultivariateNormal((x.cpu().double() - self.mean) @ self.W @ torch.linalg.inv(M), self.sigma**2 * torch.linalg.inv(M))
 
     def log_prob(self, x): # data `(..., data_dim)`
         "The exact log p(x) in nats, `(...)`."
         C = self.W @ self.W.T + self.sigma**2 * torch.eye(len(self.mean), dtype=self.W.dtype)
-        return MultivariateNormal(self.mean, C).log_prob(x.double())
+        return MultivariateNormal(self.mean, C).log_prob(x.cpu().double())
 
     def sample(self, n, generator=None): # number of draws
         "`n` draws of x, `(n, data_dim)`."

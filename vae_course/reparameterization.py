@@ -25,7 +25,7 @@ def draw(q,          # a distribution with `rsample`
     "A draw from `q` with a gradient; with the same `eps`, the same draw. Raises `TypeError` for `eps` with another q than a diagonal Gaussian."
     if eps is None: return q.rsample()
     if not isinstance(getattr(q, 'base_dist', q), Normal): raise TypeError(f'got eps for a {type(q).__name__}: μ + σ ε is a draw from a diagonal Gaussian only; leave eps out')
-    return q.mean + q.stddev * eps
+    return q.mean + q.stddev * eps.to(q.mean.device)
 
 # %% ../nbs/02_reparameterization.ipynb #f2346221
 def score_function_gradient(f,             # `(samples, D)` to `(samples,)`; needs no gradient
@@ -33,7 +33,7 @@ def score_function_gradient(f,             # `(samples, D)` to `(samples,)`; nee
                             samples=1000,  # draws
                             baseline=0.0): # a constant taken off f: it changes the noise, not the average
     "Terms of ∇ E[f(z)] for z ~ N(mu, exp logvar), `(samples, 2, D)`: row 0 for mu, row 1 for logvar; their mean is the estimate (Williams 1992)."
-    sigma, eps = torch.exp(0.5 * logvar), torch.randn(samples, *mu.shape)
+    sigma, eps = torch.exp(0.5 * logvar), torch.randn(samples, *mu.shape, device=mu.device)
     score = torch.stack([eps / sigma, 0.5 * (eps**2 - 1)], 1)
     return (f(mu + sigma * eps) - baseline)[:, None, None] * score
 
@@ -42,7 +42,7 @@ def pathwise_gradient(f,            # `(samples, D)` to `(samples,)`, differenti
                       mu, logvar,   # of the Gaussian, `(D,)`
                       samples=1000): # draws
     "Terms of ∇ E[f(z)] for z ~ N(mu, exp logvar), `(samples, 2, D)`: row 0 for mu, row 1 for logvar; their mean is the estimate (Kingma and Welling 2014)."
-    eps = torch.randn(samples, *mu.shape)
+    eps = torch.randn(samples, *mu.shape, device=mu.device)
     z = reparameterize(mu, logvar, eps).detach().requires_grad_()
     slope, = torch.autograd.grad(f(z).sum(), z)
     return torch.stack([slope, slope * 0.5 * torch.exp(0.5 * logvar) * eps], 1)

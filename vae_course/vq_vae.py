@@ -12,7 +12,7 @@ import torch, torch.nn.functional as F
 from torch import nn
 import torch.distributions as D
 from tqdm.auto import tqdm
-from .data import Batches
+from .data import Batches, device_of
 from .elbo import Crop, full_precision, likelihood_named
 from .engine import borrowed_random_numbers, group, make_optimizers, prepared, train_step
 from .training import warmup_cosine
@@ -56,11 +56,11 @@ class Codebook(nn.Module):
 
     def look_up(self, codes): # int64 `(B, h, w)`
         "The entries at `codes`, `(B, D, h, w)`."
-        return F.embedding(codes, self.codebook).movedim(-1, 1)
+        return F.embedding(codes.to(self.codebook.device), self.codebook).movedim(-1, 1)
 
     def codes(self, z): # `(B, D, h, w)`
         "The nearest entry at each place, int64 `(B, h, w)`."
-        return nearest(z.movedim(1, -1).flatten(0, 2), self.codebook).view(len(z), *z.shape[2:])
+        return nearest(z.to(self.codebook.device).movedim(1, -1).flatten(0, 2), self.codebook).view(len(z), *z.shape[2:])
 
     @torch.no_grad()
     def observe(self, z, codes): # `(B, D, h, w)` and `(B, h, w)`
@@ -118,12 +118,13 @@ class UniformCodes(nn.Module):
                  shape=(7, 7)):        # h and w
         super().__init__()
         self.n_codes, self.shape = n_codes, tuple(shape)
+        self.register_buffer('log_p', torch.tensor(-math.prod(shape) * math.log(n_codes)), persistent=False)     # of every list
     def log_prob(self, codes): # int64 `(B, h, w)`
         "log p(codes) in nats, `(B,)`."
-        return torch.full((len(codes),), -math.prod(self.shape) * math.log(self.n_codes), device=codes.device)
+        return self.log_p.expand(len(codes))
     def sample(self, n, progress=False):
         "`n` lists of codes, int64 `(n, h, w)`."
-        return torch.randint(self.n_codes, (n, *self.shape))
+        return torch.randint(self.n_codes, (n, *self.shape), device=self.log_p.device)
 
 # %% ../nbs/08_vq_vae.ipynb #1f92120f
 class VQVAE(nn.Module):
@@ -139,12 +140,15 @@ class VQVAE(nn.Module):
         self.data_shape = data_shape and tuple(data_shape)
         self.register_buffer('beta', torch.tensor(0.25), persistent=False)    # weight of the commitment, moved by a schedule
 
+    @property
+    def device(self): return self.beta.device
+
     def encode(self, x): # `(B, *data_shape)`, float
         "The vectors before they are quantized, `(B, D, h, w)`. Raises `ValueError` for another shape or for whole numbers."
         if not x.is_floating_point(): raise ValueError(f'got pictures as {x.dtype}: give float32 in [0, 1], as `as_floats(x)` does')
         if self.data_shape and x.shape[1:] != self.data_shape:
             raise ValueError(f'got x of shape {tuple(x.shape)}: this model needs (B, {", ".join(map(str, self.data_shape))}), B examples of shape {self.data_shape}')
-        return full_precision(self.encoder(x))
+        return full_precision(self.encoder(x.to(self.device)))
 
     def codes(self, x): # `(B, *data_shape)`
         "The codes of x, int64 `(B, h, w)`."
@@ -152,7 +156,7 @@ class VQVAE(nn.Module):
 
     def decode(self, z): # `(B, D, h, w)`, as `look_up` gives them
         "p(x|codes), over `(B, *data_shape)`."
-        out = full_precision(self.decoder(z))
+        out = full_precision(self.decoder(z.to(self.device)))
         return D.Independent(self.likelihood(out), out.dim() - 1, validate_args=False)
 
     def losses(self, batch,    # `(x, y)`
@@ -170,8 +174,7 @@ class VQVAE(nn.Module):
     def sample(self, n,          # how many
                progress=False):  # show a progress bar over the codes of a list
         "`n` new examples: the mean of p(x|codes) for codes from the prior, `(n, *data_shape)`."
-        codes = self.prior.sample(n, progress).to(self.quantizer.codebook.device)
-        return self.decode(self.quantizer.look_up(codes)).mean
+        return self.decode(self.quantizer.look_up(self.prior.sample(n, progress))).mean
 
     @torch.no_grad()
     def reconstruct(self, x): # `(B, *data_shape)`
@@ -210,12 +213,12 @@ class CodePrior(nn.Module):
 
     def logits(self, codes): # the first codes of each list, int64 `(B, n)`
         "What comes at each of the first n + 1 places, `(B, n + 1, K)`."
-        before = F.pad(codes, (1, 0), value=self.n_codes)
+        before = F.pad(codes.to(self.place.device), (1, 0), value=self.n_codes)
         return full_precision(self.head(self.blocks(self.embed(before) + self.place[:before.shape[1]])))
 
     def log_prob(self, codes): # int64 `(B, h, w)`
         "log p(codes) in nats, `(B,)`."
-        codes = codes.flatten(1)
+        codes = codes.to(self.place.device).flatten(1)
         return -F.cross_entropy(self.logits(codes[:, :-1]).mT, codes, reduction='none').sum(1)
 
     def losses(self, batch): # `(codes, y)`, the codes as floats `(B, h, w)`
@@ -273,20 +276,21 @@ def mean_squared_error(model,     # with `reconstruct`
                        examples,  # `Examples`
                        batch_size=1000):
     "Mean over all examples and pixels of the squared error of what comes back."
-    return sum((model.reconstruct(x) - x).square().sum().item() for x, _ in Batches(examples, batch_size)) / examples.x.numel()
+    return sum((model.reconstruct(x).to(x.device) - x).square().sum().item() for x, _ in Batches(examples, batch_size)) / examples.x.numel()
 
 # %% ../nbs/08_vq_vae.ipynb #a137153d
 def train_steps(model,          # with `losses`
-                examples,       # `Examples` on the device of the model
+                examples,       # `Examples`
                 steps=400,
                 lr=1e-2,        # at its highest; it goes as `warmup_cosine` says
                 batch_size=128,
                 seed=0):        # of the draws
     "Train on examples drawn at random, and leave the model in evaluation mode: `{term: its value before each step}`."
-    with borrowed_random_numbers(), prepared(examples.x.device):
+    device = device_of(model)
+    with borrowed_random_numbers(), prepared(device):
         torch.manual_seed(seed)
-        some = examples[torch.randint(len(examples), (batch_size * steps,))]
-        optimizer, = make_optimizers(model, examples.x.device)
+        some = examples[torch.randint(len(examples), (batch_size * steps,))].to(device)
+        optimizer, = make_optimizers(model, device)
         rate, rows = warmup_cosine(lr), []
         model.train()
         for i, batch in enumerate(Batches(some, batch_size)):
