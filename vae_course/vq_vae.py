@@ -118,7 +118,7 @@ class UniformCodes(nn.Module):
                  shape=(7, 7)):        # h and w
         super().__init__()
         self.n_codes, self.shape = n_codes, tuple(shape)
-        self.register_buffer('log_p', torch.tensor(-math.prod(shape) * math.log(n_codes)), persistent=False)     # of every list
+        self.register_buffer('log_p', torch.tensor([-math.prod(shape) * math.log(n_codes)]), persistent=False)     # of every list
     def log_prob(self, codes): # int64 `(B, h, w)`
         "log p(codes) in nats, `(B,)`."
         return self.log_p.expand(len(codes))
