@@ -93,7 +93,8 @@ def main():
     asked = parser.parse_args()
     start = time.perf_counter()
     failed = run_notebook(asked.notebook, asked.salt)
-    print(f"{asked.notebook.stem}: {failed or 'no'} cell{'s do' if failed > 1 else ' does'} not hold on another processor ({time.perf_counter() - start:.0f} s)")
+    found = f"{failed} cell{'s' * (failed > 1)} failed" if failed else "every cell holds"
+    print(f"{asked.notebook.stem}: {found} on another processor ({time.perf_counter() - start:.0f} s)")
     sys.exit(bool(failed))
 
 
