@@ -1,4 +1,4 @@
-# make lab | test | docs | outputs | bench | quality | clean: each makes the environment first, when it is not there.
+# make lab | test | docs | outputs | bench | quality | portable | clean: each makes the environment first, when it is not there.
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 RUN = .venv/bin/python
@@ -10,6 +10,7 @@ help:
 	@echo "make outputs  run the lessons and store what they show (ARGS='03 04' for some, ARGS=--changed for the changed)"
 	@echo "make quality  trains the long runs that the lessons quote: disentanglement, quadrants, codes, samples, anomalies (hours; goes on where it stopped)"
 	@echo "make bench    installs the peers, times this course beside them, writes bench/results/ (ARGS=--quick: shows that it runs)"
+	@echo "make portable every lesson and test under other instruction sets and threads (hours; goes on where it stopped; ARGS='avx2 03 test_vq' for some)"
 	@echo "make clean    remove what was built (the environment stays; rm -r .venv removes it)"
 
 .venv/installed: settings.ini setup.py $(CONSTRAINTS)
@@ -47,8 +48,11 @@ quality: .venv/bench
 	$(RUN) bench/generation.py $(ARGS)
 	$(RUN) bench/anomaly.py $(ARGS)
 
+portable: .venv/bench
+	$(RUN) tools/portable.py $(ARGS)
+
 clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help lab test docs outputs bench quality clean
+.PHONY: help lab test docs outputs bench quality portable clean

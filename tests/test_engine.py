@@ -209,7 +209,7 @@ def test_evaluation_is_exact_for_any_batch_size(batch_size):
     x = torch.arange(7.)[:, None]
     model = Square().train()
     means = run_evaluation(model, Batches(Examples(x, torch.zeros(7).long()), batch_size))
-    assert means["loss"] == pytest.approx((x**2).mean().item(), rel=1e-6) and means["training"] == 0 and model.training
+    assert means["loss"] == pytest.approx((x**2).mean().item(), rel=1e-5) and means["training"] == 0 and model.training
 
 
 def test_evaluation_with_a_seed_repeats_itself_and_leaves_the_random_numbers():

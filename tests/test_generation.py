@@ -160,8 +160,8 @@ def test_frechet_distance_of_dead_features():
     torch.manual_seed(0)
     a, b = torch.randn(2, 200, 4).abs()
     padded = [torch.cat([x, torch.zeros(200, 3)], 1) for x in (a, b)]
-    assert abs(frechet_distance(*padded) - frechet_distance(a, b)) < 1e-6
-    assert frechet_distance(padded[0], padded[0]) < 1e-6
+    assert abs(frechet_distance(*padded) - frechet_distance(a, b)) < 1e-5 * frechet_distance(a, b) + 1e-5 * a.var(0).sum()
+    assert frechet_distance(padded[0], padded[0]) < 1e-5 * a.var(0).sum()
 
 
 def test_memory_of_a_copier_and_of_an_honest_source():
@@ -215,4 +215,4 @@ def test_on_a_gpu():
     for source in (None, fit_mixture(z, components=2), aggregated_posterior(model, x)):
         assert generate(model, 5, source).device.type == "cuda"
     assert interpolate(model, x[:3], x[3:6]).device.type == "cuda" and thickness(x).device == slant(x).device == x.device
-    assert frechet_distance(z, z) < 1e-6 and precision_recall(z, z) == (1, 1)
+    assert frechet_distance(z, z) < 1e-5 * z.var(0).sum() and precision_recall(z, z) == (1, 1)

@@ -25,13 +25,13 @@ def test_seeds_differ():
 def test_aggregated_posterior_has_mean_and_standard_deviation():
     model, x = tiny(), torch.rand(5, 1, 8, 8)
     q, known = model.encode(x), aggregated_posterior(model, x)
-    assert torch.allclose(known.mu, q.mean.double(), atol=1e-6) and torch.allclose(known.sigma, q.stddev.double(), atol=1e-6)
+    assert torch.allclose(known.mu, q.mean.double(), rtol=1e-4, atol=1e-5) and torch.allclose(known.sigma, q.stddev.double(), rtol=1e-4, atol=1e-5)
 
 
 def test_confidence_is_over_classes():
     torch.manual_seed(0)
     judge, x = Classifier((1, 8, 8), 3, widths=(2, 2), features=4).eval(), torch.rand(20, 1, 8, 8)
-    assert torch.allclose(room.confidence(judge, x), judge(x).softmax(1).max(1).values)
+    assert torch.allclose(room.confidence(judge, x), judge(x).softmax(1).max(1).values, rtol=1e-4)
 
 
 def test_mixture_has_its_seed():
@@ -94,7 +94,7 @@ def test_both_sides_are_finite():
 
 def test_covariance_is_unbiased():
     a = torch.tensor([[1., 0.], [-1., 0.], [0., 1.], [0., -1.]])
-    assert abs(frechet_distance(a, 3 * a) - 2 * (6**0.5 - (2/3)**0.5)**2) < 1e-6
+    assert abs(frechet_distance(a, 3 * a) - 2 * (6**0.5 - (2/3)**0.5)**2) < 1e-5
 
 
 def test_the_ball_holds_its_rim():

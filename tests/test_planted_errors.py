@@ -11,7 +11,7 @@ import pytest
 here = Path(__file__).resolve().parent
 root = here.parent
 
-# (number in the list of errors, what is done, room, old source, new source, the notebook whose check must fail)
+# (number in the list of errors, 0 where it has none, what is done, room, old source, new source, the notebook whose check must fail)
 PLANTED = [
     (0, "the same order of examples and the same noise in every epoch", "94_engine", "        if self.processes == 1: return\n", "        if self.processes == 1: return seed_everything(self.seed)\n", "04_training"),
     (1, "reconstruction averaged over the pixels", "03_elbo", "reconstruction = -self.decode(z).log_prob(x).mean()",
@@ -53,6 +53,7 @@ PLANTED = [
     (12, "condition fed to the decoder only", "07_cvae", "self.encoder(x, self.numbers(c, len(x)))", "self.encoder(x, 0 * self.numbers(c, len(x)))", "07_cvae"),
     (12, "labels off by one", "07_cvae", "(c[:, None] == self.numbers).float()", "(c[:, None] == self.numbers + 1).float()", "07_cvae"),
     (12, "one-hot of the wrong width accepted", "07_cvae", "if c.dim() != 2 or c.shape[1] != self.width:", "if c.dim() != 2:", "07_cvae"),
+    (0, "the same order of examples in every epoch", "90_data", "torch.randperm(n, generator=self.generator)", "torch.randperm(n, generator=torch.Generator().manual_seed(0))", "90_data"),
 ]
 names = [f"error {number}: {what}" for number, what, *_ in PLANTED]
 

@@ -235,7 +235,7 @@ def numbers(n=7):
 
 def test_the_last_partial_batch_is_weighted_exactly():
     history = fit(Mean(), numbers(), numbers(5), epochs=2, batch_size=3, progress=False, device="cpu")      # batches of 3, 3 and 1
-    assert history["value"] == pytest.approx([13.0, 13.0], rel=1e-6) and history["valid_value"] == pytest.approx([6.0, 6.0], rel=1e-6)
+    assert history["value"] == pytest.approx([13.0, 13.0], rel=1e-5) and history["valid_value"] == pytest.approx([6.0, 6.0], rel=1e-5)
 
 
 def test_schedules_move_the_buffer_and_the_rate():
@@ -289,7 +289,7 @@ def test_validation_reports_neg_elbo_at_beta_1_with_the_same_noise(digits):
     history = fit(model, digits[:200], digits[200:], epochs=3, batch_size=64, lr=constant(0.0), binarize=True, schedules={"beta": linear(0, 5)}, device="cpu", progress=False)
     assert len(set(history["valid_neg_elbo"])) == 1 and not history["valid_loss"]
     row = history.rows[0]
-    assert row["valid_neg_elbo"] == pytest.approx(row["valid_reconstruction"] + row["valid_kl"], rel=1e-6)
+    assert row["valid_neg_elbo"] == pytest.approx(row["valid_reconstruction"] + row["valid_kl"], rel=1e-5)
     assert row["loss"] < row["neg_elbo"]
 
 

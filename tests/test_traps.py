@@ -133,7 +133,7 @@ def test_every_model_has_a_program_of_its_own():
     "The same classes, other activations, dropout and widths: none may be run by the program of another."
     def relu(model): model.encoder[2][1], model.decoder[0][1] = nn.ReLU(), nn.ReLU()
     for more in (dict(), dict(change=relu), dict(dropout=0.5), dict(hidden=(24,)), dict(hidden=(32, 32))):
-        assert first_loss(Switches(compile=True), **more) == pytest.approx(first_loss(Switches(), **more), rel=1e-5), more
+        assert first_loss(Switches(compile=True), **more) == pytest.approx(first_loss(Switches(), **more), rel=1e-4), more
 
 
 @pytest.mark.parametrize("compile", [False, True])

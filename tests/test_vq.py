@@ -110,8 +110,10 @@ def test_distances_are_full_precision_under_autocast():
         quantizer.codebook.copy_(book)
         codes = quantizer.codes(z.T[None, :, :, None])
         quantizer(z.T[None, :, :, None])
-    assert torch.equal(codes.flatten(), exact)
-    totals = torch.zeros(256, 16).index_add_(0, exact, z)
+    codes = codes.flatten()                              # of other strides: two entries within a rounding may change places
+    far = (z.double() - book.double()[codes]).norm(dim=1) / (z.double() - book.double()[exact]).norm(dim=1)
+    assert (far - 1).abs().max() < 1e-5
+    totals = torch.zeros(256, 16).index_add_(0, codes, z)
     assert torch.allclose(quantizer.totals, totals, atol=1e-4)
 
 
@@ -207,7 +209,7 @@ def test_a_prior_looks_back_only_and_draws_what_it_scores():
     changed = codes.clone()
     changed[0, 6] = (codes[0, 6] + 1) % 5
     difference = (prior.logits(codes) - prior.logits(changed)).abs().amax((0, 2))
-    assert difference[:7].max() < 1e-6 < difference[7:].min()
+    assert difference[:7].max() < 1e-5 < difference[7:].min()
     lists = torch.cartesian_prod(*4 * [torch.arange(3)]).view(81, 2, 2)
     little = CodePrior(3, (2, 2), width=8, heads=2)
     assert torch.isclose(little.log_prob(lists).exp().sum(), torch.tensor(1.0), atol=1e-5)
