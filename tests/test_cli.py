@@ -15,9 +15,9 @@ from vae_course.data import Batches, Examples, binarized, load
 from vae_course.elbo import dequantize, mlp_vae
 from vae_course.engine import CheckpointError, OutOfMemory, load_checkpoint, run_evaluation, save_checkpoint
 from vae_course.evaluation import bits_per_dim, rate_distortion
-from vae_course.training import load_model, registry
+from vae_course.training import build, load_model, registry, save_model
 
-SMALL = "train --data digits --device cpu --precision fp32 --compile off --batch-size 64 --set latent_dim=4 --set hidden=[32]".split()
+SMALL = "train --data digits --device cpu --batch-size 64 --set latent_dim=4 --set hidden=[32]".split()
 LONG = 2000    # epochs that no test waits for
 QUIET = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
 
@@ -94,7 +94,7 @@ def test_a_run_leaves_its_files_and_its_number_is_right(capsys):
     model, test = load_model("run/model.safetensors"), binarized(load("digits").test, seed=0)
     again = run_evaluation(model, Batches(test, cli.TEST_BATCH), seed=0)
     assert abs(again["neg_elbo"] - run["test"]["value"]) < 1e-4
-    assert "each pixel drawn once as 0 or 1" in out and "upper bound on −log p(x)" in out and "1,000 test images" in out
+    assert "each pixel drawn once as 0 or 1" in out and "upper bound on -log p(x)" in out and "1,000 test images" in out
     other = rate_distortion(model, test, seed=7).neg_elbo      # other code, other noise
     assert abs(other.mean - value(out)) < 5 * other.standard_error
 
@@ -111,7 +111,7 @@ def test_grey_pixels_are_a_density_or_are_called_cross_entropy(capsys):
     assert f"{bits_per_dim(again, 784, levels=256):.3f} bits per dimension" in out
 
     out = said(capsys, SMALL + "--epochs 1 --no-binarize --out crossed".split())
-    assert "test cross-entropy + KL" in out and "no bound" in out and "−ELBO" not in out
+    assert "test cross-entropy + KL" in out and "no bound" in out and "-ELBO" not in out
     again = run_evaluation(load_model("crossed/model.safetensors"), Batches(data.test, cli.TEST_BATCH), seed=0)["neg_elbo"]
     assert abs(again - value(out)) < 0.006
     assert "use --likelihood bernoulli" in refused(SMALL + "--likelihood gaussian --binarize --out x".split())
@@ -149,7 +149,7 @@ def test_a_model_enters_by_one_line_of_the_registry(capsys, monkeypatch):
     monkeypatch.setitem(registry, "mean", f"{__name__}:mean_model")
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     out = said(capsys, "train --model mean --data digits --epochs 1 --device cpu --set unused=1 --out run")
-    assert "test loss" in out and "−ELBO" not in out and "log p" not in out
+    assert "test loss" in out and "-ELBO" not in out and "log p" not in out
     assert "64 samples" in said(capsys, "sample run --device cpu")
     assert "takes data_shape, unused" in refused("train --model mean --data digits --likelihood bernoulli --out x")
 
@@ -224,6 +224,120 @@ def test_out_of_memory_is_one_line(monkeypatch):
     assert "try batch_size=32" in refused(SMALL + ["--out", "run"])
 
 
+@pytest.mark.parametrize("words, answer", [
+    ("train --epochs 0", "--epochs 0: give a whole number of at least 1"), ("train --epochs -3", "at least 1"), ("train --batch-size 0", "--batch-size 0: give a whole number of at least 1"),
+    ("train --seed -1", "--seed -1: give a whole number of at least 0"), (f"train --seed {2**63}", f"of at most {2**63 - 1}"), ("train --lr -1", "--lr -1: give a learning rate"),
+    ("train --lr nan", "finite"), ("train --lr inf", "finite"), ("train --likelihood poisson", "there are bernoulli, gaussian"), ("sample -n 0", "-n 0: give a whole number of at least 1"),
+    ("sample --columns 0", "--columns 0"), ("sample --seed -1", "--seed -1"), ("sample --out grid.picture", "end it in .png"), ("sample --out grid", "end it in .png")])
+def test_a_setting_that_cannot_be_is_one_sentence_before_anything_is_loaded(monkeypatch, words, answer):
+    for name in ("pick_device", "data_named", "load", "model_for", "model_in", "check_folder", "draw_samples"): monkeypatch.setattr(cli, name, lambda *a, **k: pytest.fail("too late"))
+    command, *rest = words.split()
+    line = refused([command, *(["--out", "run"] if command == "train" else ["run"]), *rest])
+    assert answer in line and not Path("run").exists()
+
+
+# --- what is written
+
+def full_disk(monkeypatch, after):
+    "From the given number of writes of run.json on, there is no space for it."
+    real, count = os.replace, iter(range(1000))
+    def replace(old, new):
+        if Path(new).name == "run.json" and next(count) >= after: raise OSError(28, "No space left on device")
+        return real(old, new)
+    monkeypatch.setattr(os, "replace", replace)
+
+
+def test_a_report_that_cannot_be_written_loses_neither_model_nor_numbers(monkeypatch, capsys):
+    command = SMALL + ["--epochs", "1", "--out", "run"]
+    with monkeypatch.context() as disk:
+        full_disk(disk, after=1)
+        line = refused(command)
+    out = capsys.readouterr().out
+    assert "could not write run/run.json: No space left on device. Free some space" in line and "test -ELBO" in out
+    assert load_model("run/model.safetensors") and "test" not in json.loads(Path("run/run.json").read_text(encoding="utf-8"))
+    again = said(capsys, command)
+    run = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
+    assert "finished already" in again and value(again) == value(out) and f'{run["test"]["value"]:.2f}' == f"{value(out):.2f}"
+
+
+def test_a_test_that_fails_leaves_the_model(monkeypatch):
+    def tested(*a): raise RuntimeError("the test set is broken")
+    monkeypatch.setattr(cli, "tested", tested)
+    assert "the test set is broken" in refused(SMALL + ["--epochs", "1", "--out", "run"])
+    assert load_model("run/model.safetensors")
+
+
+def test_what_cannot_be_written_is_met_before_training(monkeypatch):
+    monkeypatch.setattr(cli, "fit", lambda *a, **k: pytest.fail("too late"))
+    with monkeypatch.context() as disk:
+        full_disk(disk, after=0)
+        assert "could not write run/run.json" in refused(SMALL + ["--out", "run"])
+    for name in ("model.safetensors", "run.safetensors", "run.json"):
+        Path(name, name).mkdir(parents=True)
+        assert f"{name} is a folder" in refused(SMALL + ["--out", name])
+    monkeypatch.setattr(cli, "draw_samples", lambda *a, **k: pytest.fail("too late"))
+    Path("grid.png").mkdir()
+    assert "is a folder" in refused("sample run --out grid.png")
+
+
+def test_a_run_that_goes_on_tries_its_report_first(monkeypatch):
+    main(SMALL + ["--epochs", "1", "--out", "run"])
+    before = Path("run/run.json").read_bytes()
+    monkeypatch.setattr(cli, "fit", lambda *a, **k: pytest.fail("too late"))
+    full_disk(monkeypatch, after=0)
+    assert "could not write" in refused(SMALL + ["--epochs", "1", "--out", "run"])
+    assert Path("run/run.json").read_bytes() == before
+
+
+# --- what is asked for
+
+@pytest.fixture
+def given(monkeypatch):
+    "What `fit` gets of a command."
+    def ask(words):
+        found = {}
+        def fit(*args, **kwargs):
+            found.update(kwargs)
+            raise ValueError("far enough")
+        with monkeypatch.context() as patch:
+            patch.setattr(cli, "fit", fit)
+            assert "far enough" in refused(words)
+        return found
+    return ask
+
+
+def test_numerics_are_those_asked_for_and_chosen_by_a_stopwatch_only_when_auto_is(given, capsys):
+    switches = lambda *words: [given(SMALL + ["--out", "run", *words])[name] for name in ("precision", "compile", "graphs")]
+    assert switches() == ["fp32", False, False]
+    assert switches("--precision", "bf16", "--compile", "on") == ["bf16", True, False]
+    assert switches("--precision", "auto", "--compile", "auto") == ["auto"] * 3
+    with pytest.raises(SystemExit): main(["train", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "auto takes what a short trial finds faster here" in words and "(default: fp32)" in words and "(default: off)" in words
+
+
+def test_a_learning_rate_that_is_not_given_is_left_to_fit_and_recorded_as_before(given, capsys):
+    assert given(SMALL + ["--out", "run"]).get("lr") is None and given(SMALL + ["--lr", "0.01", "--out", "other"])["lr"] == 0.01
+    assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["settings"]["lr"] == 3e-3
+    with_lr, without = SMALL + "--epochs 1 --lr 0.003 --out old".split(), SMALL + "--epochs 1 --out old".split()
+    main(with_lr)                                                # a folder that an earlier version left said 0.003
+    assert "finished already" in said(capsys, without) and "finished already" in said(capsys, with_lr)
+
+
+@pytest.mark.parametrize("prior", ["transformer", "uniform"])
+def test_sampling_that_takes_long_shows_a_bar_among_the_errors(monkeypatch, capsys, prior):
+    save_model(build("vq_vae", data_shape=[1, 16, 16], widths=[4], n_codes=8, prior=prior), "run/model.safetensors")
+    pictures = []
+    for silent in ("1", "0"):
+        monkeypatch.setenv("TQDM_DISABLE", silent)
+        main("sample run -n 4 --device cpu".split())
+        out, err = capsys.readouterr()
+        assert out.startswith("4 samples") and ("codes: 100%" in err and "64/64" in err) == (silent == "0" and prior == "transformer")
+        assert silent == "0" or not err
+        pictures.append(Path("run/samples.png").read_bytes())
+    assert pictures[0] == pictures[1]
+
+
 # --- ended early
 
 def test_killed_and_taken_up_again_gives_the_same_weights(started):
@@ -266,7 +380,7 @@ def test_two_processes_train_as_one_does(started, capsys):
     one = value(capsys.readouterr().out)
     out, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
-    assert out.count("test −ELBO") == 1 and out.count("vae (") == 1 and "2 processes" in out         # one of them speaks
+    assert out.count("test -ELBO") == 1 and out.count("vae (") == 1 and "2 processes" in out         # one of them speaks
     assert abs(value(out) - one) < 5 * 2**.5 * 1.0
     model = load_model("two/model.safetensors")
     again = run_evaluation(model, Batches(binarized(load("digits").test), cli.TEST_BATCH), seed=0)["neg_elbo"]

@@ -422,6 +422,7 @@ def join_processes(device='auto'): # as for `pick_device`
         if wanted > here: raise ValueError(f'{wanted} processes on a machine with {here} CUDA device{"s" if here > 1 else ""}: start at most {here}, one for each')
         device = torch.device('cuda', int(os.environ['LOCAL_RANK']))
         torch.cuda.set_device(device)
+    from torch.distributed.nn import functional     # imported after the group is there, its default arguments would hold it to the end of the process
     torch.distributed.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
     well = False
     try:
