@@ -161,7 +161,7 @@ def spread(examples, seed): # grey pictures as uint8, or as float32 from 16 bits
 
 def parts(data): # a `DataSet`
     "`(train, valid, test)`; a tenth of `train` is held out for validation, where the set has no such part."
-    return (*((data.train, data.valid) if data.valid else split(data.train, share=.1)), data.test)
+    return (*((data.train, data.valid) if data.valid else split(data.train, share=max(.1, 1 / len(data.train)))), data.test)
 
 # %% ../nbs/96_cli.ipynb #87b07010
 def prepare(model, data,    # the model decides what its pixels have to be
