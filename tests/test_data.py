@@ -1,15 +1,17 @@
 """Data at the door: found, fetched, read whole or refused. Sets are planted small, and served from this machine, unless a test says it reads the real ones."""
-import functools, gzip, hashlib, http.server, os, socket, subprocess, sys, threading, time, zlib
+import functools, gzip, hashlib, http.server, math, os, socket, subprocess, sys, threading, time, zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from vae_course import data
-from vae_course.data import DataError, DataNotFound, Examples, as_floats, check_examples, from_arrays, from_folder, load, split
+from vae_course.data import (DataError, DataNotFound, Examples, Stream, as_batch, as_floats, as_inputs, as_labels, check_examples, from_arrays, from_folder, load,
+                             split)
 
 REAL = Path(os.environ.get("VAE_COURSE_DATA", "")).resolve() if os.environ.get("VAE_COURSE_DATA") else None
 
@@ -320,37 +322,207 @@ X = np.zeros((6, 4, 4), np.uint8)
 
 @pytest.mark.parametrize("x, shape, dtype", [
     (X, (1, 4, 4), torch.uint8), (X.astype(np.float64), (1, 4, 4), torch.float32), (X.reshape(6, 16), (16,), torch.uint8),
-    (torch.zeros(6, 3, 4, 5), (3, 4, 5), torch.float32), (np.zeros((6, 4, 5, 3)), (3, 4, 5), torch.float32),
-    (np.zeros((6, 3, 5, 3)), (3, 5, 3), torch.float32), (torch.zeros(6, 4, 4, dtype=torch.int64), (1, 4, 4), torch.uint8),
-    (np.zeros((6, 4, 4), np.float16), (1, 4, 4), torch.float32), ([[0, 0], [0, 1.]] * 3, (2,), torch.float32), (X[::-1, ::2], (1, 2, 4), torch.uint8)])
+    (torch.zeros(6, 3, 4, 5), (3, 4, 5), torch.float32), (np.zeros((6, 3, 5, 3)), (3, 5, 3), torch.float32), (np.zeros((6, 64, 7, 7)), (64, 7, 7), torch.float32),
+    (np.zeros((6, 4, 4), np.float16), (1, 4, 4), torch.float32), ([[0, 0], [0, 1.]] * 3, (2,), torch.float32), (X[::-1, ::2], (1, 2, 4), torch.uint8),
+    (X.astype(">f4"), (1, 4, 4), torch.float32), (pd.DataFrame({"a": [0.0, 1.0] * 3, "b": [0, 1] * 3}), (2,), torch.float32),
+    ([torch.zeros(3)] * 6, (3,), torch.float32), (torch.zeros(6, 4, requires_grad=True), (4,), torch.float32)])
 def test_arrays_that_are_taken(x, shape, dtype):
     got = from_arrays(x)
     assert got.data_shape == shape and got.train.x.dtype == dtype and (got.train.y == -1).all()
-    assert (len(got.train), len(got.test)) == (5, 1) and got.train.x.is_contiguous()
+    assert (len(got.train), len(got.test)) == (5, 1) and got.train.x.is_contiguous() and not got.train.x.requires_grad
 
 
-def test_what_is_guessed_is_said(capsys):
-    x = np.arange(10 * 4 * 4 * 3, dtype=np.uint8).reshape(10, 4, 4, 3)
-    got = from_arrays(x, np.arange(10) % 2, test_share=.5)
-    assert "Channels come last in (10, 4, 4, 3)" in capsys.readouterr().out
+# Scale and layout follow from the type and from what is said
+
+WHOLE = [np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
+
+
+def test_the_type_says_what_stands_for_one():
+    assert as_inputs(np.array([[0, 255]], np.uint8)).tolist() == [[0, 255]]
+    assert torch.allclose(as_inputs(np.array([[0, 1000, 65_535]], np.uint16)), torch.tensor([[0, 1000 / 65_535, 1]]), atol=1e-7)
+    assert as_inputs(np.array([[False, True]])).tolist() == [[0, 255]] and as_inputs([[True, False]]).dtype == torch.uint8
+    assert as_inputs(torch.tensor([[0.0, 0.25]])).tolist() == [[0, 0.25]]
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@pytest.mark.parametrize("top", [1, 100])
+def test_other_whole_numbers_need_a_scale(kind, top):
+    x = np.array([[0, top]], kind)
+    if kind is not np.uint16 or top == 1:
+        with pytest.raises(DataError, match="scale="): as_inputs(x)
+    assert as_inputs(x, scale=1 if top == 1 else 127).double().max().item() == pytest.approx(255 if top == 1 else 100 / 127)
+    with pytest.raises(DataError, match="they must lie in 0…0.5"): as_inputs(x, scale=0.5)
+
+
+@pytest.mark.parametrize("scale", [0, -1, math.nan, math.inf, "255", [255]])
+def test_a_scale_is_a_positive_number(scale):
+    with pytest.raises(DataError, match="the value that stands for 1"): as_inputs(X, scale=scale)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_zeros_and_ones_are_refused_until_the_scale_is_said(kind):
+    x = np.eye(6, dtype=kind)
+    with pytest.raises(DataError, match=f"scale=1 if 1 stands for white, or scale={np.iinfo(kind).max}"): from_arrays(x)
+    white, black = (as_floats(from_arrays(x, scale=scale).train.x).max().item() for scale in (1, np.iinfo(kind).max))
+    assert white == 1 and black == pytest.approx(1 / np.iinfo(kind).max)
+    assert (as_inputs(np.zeros((2, 3), kind)) == 0).all()                        # nothing to settle
+
+
+def test_twelve_bits_in_sixteen_and_floats_with_a_scale():
+    assert as_inputs(np.array([[0, 4095]], np.uint16), scale=4095).max() == 1
+    assert as_inputs(np.array([[0, 51.0]]), scale=255).max().item() == pytest.approx(0.2)
+    with pytest.raises(DataError, match="true stands for 1"): as_inputs(np.array([[True]]), scale=255)
+
+
+def test_a_rounding_outside_of_0_and_1_is_taken():
+    for x in (torch.tensor([[-1e-7, 1 + 1e-6]]), np.array([[-1e-6, 1 + 1e-6]]), torch.tensor([[0, 1.0009765625]], dtype=torch.float16)):
+        got = as_inputs(x)
+        assert got.min() == 0 and got.max() == 1 and got.dtype == torch.float32
+    for x in (np.array([[0, 1.001]]), np.array([[-1e-3, 1]]), np.array([[0, math.inf]])):
+        with pytest.raises(DataError, match="floats must lie in .*scale="): as_inputs(x)
+    assert check_examples(Examples(torch.tensor([[1 + 1e-6]]), torch.zeros(1).long())).x.max() == 1
+
+
+@pytest.mark.parametrize("kind, one", [(np.uint8, 7), (np.uint16, 300), (np.float32, 0.5), (bool, True)])
+def test_an_input_does_not_depend_on_its_neighbours(kind, one):
+    "Taken alone or beside others of any value, it becomes the same number; content may refuse, never choose."
+    for other in (np.iinfo(kind).max if np.dtype(kind).kind == "u" else 1, 0):
+        together = as_inputs(np.array([[one, 0], [other, other]], kind))
+        alone = as_inputs(np.array([[one, 0]], kind))
+        assert alone.dtype == together.dtype and torch.equal(alone[0], together[0])
+
+
+def test_channels_come_first_unless_it_is_said():
+    x = np.arange(10 * 4 * 5 * 3, dtype=np.uint8).reshape(10, 4, 5, 3)
+    for shape in ((10, 4, 5, 3), (10, 4, 5, 1), (10, 4, 5, 4), (10, 8, 8, 5)):
+        if shape[-1] < shape[1]:
+            with pytest.raises(DataError, match="channels='last'.*channels='first'"): from_arrays(np.zeros(shape))
+        assert from_arrays(np.zeros(shape), channels="last").data_shape == (shape[3], *shape[1:3])
+        assert from_arrays(np.zeros(shape), channels="first").data_shape == shape[1:]
+    got = from_arrays(x, test_share=.5, channels="last")
     assert set(map(bytes, torch.cat([got.train.x, got.test.x]).numpy())) == set(map(bytes, np.moveaxis(x, -1, 1)))
-    from_arrays(np.eye(6, dtype=np.int64))
-    assert "black and white" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"one picture \(H, W, C\) needs x\[None\]"): as_inputs(np.zeros((28, 28, 3)))
+    assert as_inputs(np.zeros((28, 28, 3)), channels="first").shape == (28, 1, 28, 3)
+    with pytest.raises(DataError, match=r"that is for pictures \(N, H, W, C\)"): as_inputs(np.zeros((5, 28, 28)), channels="last")
+    with pytest.raises(DataError, match="channels='front'"): as_inputs(x, channels="front")
+
+
+def test_nothing_is_printed_about_arrays(capsys):
+    from_arrays(np.eye(6, dtype=bool), [0, 1] * 3), from_arrays(np.zeros((6, 8, 8, 3)), channels="last")
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("x, message", [
     (np.full((6, 4), np.nan), "24 NaN among the inputs"), (np.full((6, 4), 1.5), "floats must lie in"), (np.full((6, 4), -.1), "from -0.1 to -0.1"),
-    (np.full((6, 4), np.inf), "from inf to inf"), (np.full((6, 4), 255.), "divide by the largest"), (np.full((6, 4), 256), "from 256 to 256: they must lie in 0…255"),
-    (np.full((6, 4), -1), "must lie in 0…255"), (np.zeros(6), "inputs of shape"), (np.zeros((6, 1, 1, 1, 1)), "inputs of shape"), (np.zeros((0, 4)), "no examples"),
-    (np.zeros((1, 4)), "both parts need at least one"), (np.array(["a", "b"]), "cannot read the inputs as numbers"), ([[0, 1], [2]], "cannot read the inputs as numbers"),
-    (np.zeros((6, 4), complex), "complex")])
+    (np.full((6, 4), np.inf), "from inf to inf"), (np.full((6, 4), 255.), "divide by the largest"), (np.full((6, 4), 256), "int64 from 256 to 256: say which value stands for 1"),
+    (np.full((6, 4), -1), "say which value"), (np.zeros(6), "inputs of shape"), (np.zeros((6, 1, 1, 1, 1)), "inputs of shape"), (np.zeros((0, 4)), "no examples"),
+    (np.zeros((1, 4)), "both parts need at least one"), ([[0, 1], [2]], "cannot read the inputs as numbers"),
+    (np.zeros((6, 4), complex), "complex"), (np.array(5.0), "inputs of shape"), (None, "cannot read the inputs as numbers")])
 def test_inputs_that_are_refused(x, message):
     with pytest.raises(DataError, match=message): from_arrays(x)
 
 
+TEXT = pd.DataFrame({"size": [1.0, 2.0], "name": ["cat", "dog"]})
+
+
+@pytest.mark.parametrize("x", [TEXT, TEXT.to_numpy(), TEXT["name"], np.array([["a"], ["b"]]), np.array([["a"], ["b"]], np.dtypes.StringDType()), [["a", 1], ["b", 2]],
+                               np.array([["2020-01-01"]], "datetime64[D]"), pd.DataFrame({"a": [1, 2], "b": [True, False]}), [None, None], [{"a": 1}, {"a": 2}], "cat", b"cat"])
+def test_text_and_other_things_are_refused_in_one_sentence(x):
+    with pytest.raises(DataError, match="cannot read the inputs as numbers") as e: from_arrays(x)
+    assert "\n" not in str(e.value)
+
+
+def test_sparse_inputs_are_refused():
+    import scipy.sparse
+    for sparse in (torch.eye(4).to_sparse(), scipy.sparse.eye(4, format="csr")):
+        with pytest.raises(DataError, match="sparse.*dense"): from_arrays(sparse)
+    with pytest.raises(DataError, match="sparse"): Examples(torch.eye(4).to_sparse(), torch.zeros(4).long())
+    with pytest.raises(DataError, match="sparse"): as_labels(torch.ones(4).long().to_sparse(), 4)
+
+
+@pytest.mark.parametrize("shape", [(6, 0), (6, 0, 4), (6, 1, 4, 0), (6, 3, 0, 0)])
+def test_pictures_without_pixels_are_refused(shape):
+    with pytest.raises(DataError, match="hold no numbers: every dimension must be at least 1"): from_arrays(np.zeros(shape))
+    with pytest.raises(DataError, match="hold no numbers: every dimension must be at least 1"): Examples(torch.zeros(shape), torch.zeros(6).long())
+
+
+# Examples are a torch data set
+
+def test_one_example_is_a_pair_and_rows_are_examples():
+    e = Examples(torch.arange(12, dtype=torch.uint8).view(6, 2), torch.arange(6))
+    for i in (3, np.int64(3), torch.tensor(3), np.array(3), -3):
+        x, y = e[i]
+        assert (x.tolist(), y.item()) == ([6, 7], 3)
+    for rows in (slice(2, 4), [2, 3], torch.tensor([2, 3]), np.array([2, 3]), torch.arange(6) // 2 == 1):
+        assert isinstance(e[rows], Examples) and e[rows].y.tolist() == [2, 3]
+    for rows in ([3], torch.tensor([3]), np.array([3]), slice(3, 4)): assert isinstance(e[rows], Examples) and e[rows].x.tolist() == [[6, 7]]
+    assert [(x.tolist(), y.item()) for x, y in e] == [([2 * i, 2 * i + 1], i) for i in range(6)]
+    with pytest.raises(IndexError): e[6]
+
+
+def test_a_data_loader_and_a_stream_take_examples():
+    e = Examples(torch.arange(12, dtype=torch.uint8).view(6, 2), torch.arange(6))
+    x, y = zip(*torch.utils.data.DataLoader(e, batch_size=4))
+    assert torch.equal(torch.cat(x), e.x) and torch.equal(torch.cat(y), e.y) and [len(b) for b in x] == [4, 2]
+    x, y = zip(*Stream(e, 4))
+    assert torch.equal(torch.cat(x), e.floats()) and torch.equal(torch.cat(y), e.y)
+    assert len(torch.utils.data.Subset(e, [1, 2])) == 2 and torch.utils.data.Subset(e, [1, 2])[0][1] == 1
+
+
+@pytest.mark.parametrize("x, y", [(np.zeros((3, 2)), torch.zeros(3)), (torch.zeros(3, 2), [0, 1, 2]), (torch.zeros(3, 2), None), (torch.tensor(1.0), torch.zeros(1)),
+                                  (torch.zeros(1, 2), torch.tensor(0))])
+def test_examples_hold_tensors(x, y):
+    with pytest.raises(DataError, match="holds tensors|a single number"): Examples(x, y)
+
+
+# Labels: one rule, in memory and streamed
+
+def streamed(labels):
+    "The labels of a batch that a data set gives one by one."
+    return as_batch([(torch.zeros(1, 2, 2), y) for y in labels])[1]
+
+
+TAKEN = [[0, 2, 1], (0, 2, 1), np.array([0, 2, 1], np.uint8), np.array([0., 2., 1.]), torch.tensor([0., 2., 1.]), torch.tensor([0., 2., 1.], dtype=torch.bfloat16), np.array([[0], [2], [1]]),
+         torch.tensor([[0], [2], [1]]), [torch.tensor(0), torch.tensor(2), torch.tensor(1)], [torch.tensor([0]), torch.tensor([2]), torch.tensor([1])],
+         [np.int8(0), 2, torch.tensor(1.0)], pd.Series([0, 2, 1], index=[7, 8, 9]), pd.Series([0, 2, 1], dtype="Int64"), np.array([0, 2, 1], np.uint64), np.array([0, 2, 1], ">i4"),
+         np.array([0, 2, 1], object), torch.tensor([0, 2, 1], dtype=torch.int8)]
+
+
+@pytest.mark.parametrize("y", TAKEN)
+def test_whole_labels_of_any_form_arrive(y):
+    assert as_labels(y, 3).tolist() == streamed(list(y)).tolist() == [0, 2, 1] and as_labels(y, 3).dtype == torch.int64
+    assert sorted(torch.cat([(d := from_arrays(X[:3], y)).train.y, d.test.y]).tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("y", [[True, False, True], np.array([True, False, True]), torch.tensor([True, False, True])])
+def test_truth_values_are_labels(y): assert as_labels(y, 3).tolist() == streamed(list(y)).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("y", [[None, 1, -1], np.array([None, 1, -1], object)])
+def test_none_is_no_label(y): assert as_labels(y, 3).tolist() == streamed(y).tolist() == [-1, 1, -1]
+
+
+def test_without_labels():
+    assert as_labels(None, 3).tolist() == as_batch([torch.zeros(1, 2, 2)] * 3)[1].tolist() == as_batch([(torch.zeros(1, 2, 2),)] * 3)[1].tolist() == [-1] * 3
+
+
+REFUSED = [(list("abc"), "'a'.*np.unique"), (np.array(list("abc")), "np.unique"), (pd.Series(list("abc")), "np.unique"), (pd.Categorical(list("abc")), "np.unique"), ([b"a", b"b", b"c"], "np.unique"),
+           ([0, "b", 1], "np.unique"), (["0", "1", "2"], "np.unique"), (np.eye(3), "argmax"), (torch.eye(3).long(), "argmax"), ([[0, 1]] * 3, "argmax"), ([0, 0.7, 1], "such as 0.7"), (torch.tensor([0, 0.7, 1]), "such as 0.7"),
+           ([0, math.nan, 1], "1 NaN among the labels.*fillna"), (pd.Series([0, None, 1]), "1 NaN among the labels"), (pd.Series([0, None, 1], dtype="Int64"), "−1"),
+           ([0, math.inf, 1], "whole numbers"), ([0, -2, 1], "label -2"), (np.array([0, 2**64 - 1, 1], np.uint64), "label 18446744073709551615"), ([0, 1e30, 1], "label 1e[+]30"), ([0, 10**30, 1], "whole numbers"),
+           ([{"box": 1}] * 3, "whole numbers"), ([[0], [1, 2], [0]], "whole number"), (np.array([0, 1, 2], "datetime64[D]"), "whole numbers"), ([0j, 1, 2], "whole numbers")]
+
+
+@pytest.mark.parametrize("y, message", REFUSED)
+def test_labels_of_any_other_form_are_refused_alike(y, message):
+    for take in (lambda: as_labels(y, 3), lambda: from_arrays(X[:3], y), lambda: streamed(list(y))):
+        with pytest.raises(DataError, match=message) as e: take()
+        assert "\n" not in str(e.value)
+
+
 @pytest.mark.parametrize("y, message", [
-    ([0, 1, 2], r"got 6 inputs and labels of shape \(3,\)"), (np.eye(6, dtype=int), "argmax"), (list("aabbcc"), "np.unique"), ([0., 1.] * 3, "labels of type float64: give whole numbers"),
-    (torch.zeros(6), "torch.float32: give whole numbers"), ([0, 1, -2] * 2, "label -2"), ([1, 2, 3] * 2, "count from 0"), ([0, 2] * 3, "not all of 0…2"), ([None] * 6, "type object")])
+    ([0, 1, 2], r"got 6 inputs and labels of shape \(3,\)"), (np.eye(6, dtype=int), "argmax"), (list("aabbcc"), "np.unique"), ([0.5, 1.] * 3, "such as 0.5: give whole numbers"),
+    ([0, 1, -2] * 2, "label -2"), ([1, 2, 3] * 2, "count from 0"), ([0, 2] * 3, "not all of 0…2")])
 def test_labels_that_are_refused(y, message):
     with pytest.raises(DataError, match=message): from_arrays(X, y)
 
@@ -386,84 +558,105 @@ def test_split_is_fair(labels, share, seed):
     assert torch.equal(split(examples, share, seed)[0].x, first.x)
 
 
-# One's own pictures
-
-def paint(path, mode="L", size=(8, 6), colour=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour if colour is not None else 0).save(path)
-
-
-def test_folders_are_classes(tmp_path):
-    for kind in ("cat", "dog"):
-        for i in range(5): paint(tmp_path / kind / "deeper" / f"{i}.png", colour=i + 100 * (kind == "dog"))
-    for odd in (".DS_Store", "cat/notes.txt", "cat/._0.png", ".cache/x.png", "__MACOSX/x.png"):
-        (tmp_path / odd).parent.mkdir(exist_ok=True)
-        (tmp_path / odd).write_text("no picture", encoding="utf-8")
-    got = from_folder(tmp_path)
-    assert got.classes == ["cat", "dog"] and got.data_shape == (1, 6, 8) and got.name == tmp_path.name
-    assert (len(got.train), got.test.y.bincount().tolist()) == (8, [1, 1])
-    assert ((got.train.x[:, 0, 0, 0] >= 100).long() == got.train.y).all()
-    assert torch.equal(from_folder(tmp_path).train.x, got.train.x) and len(from_folder(tmp_path, test_share=.5).test) == 5
+@pytest.mark.parametrize("labels", [[-1] * 30, [*range(30)], [0] * 29 + [1], [-1] * 10 + [k // 2 for k in range(20)], [k % 7 for k in range(30)]])
+@pytest.mark.parametrize("share", [.05, .1, .2, .5, .77, .95])
+def test_a_split_has_the_size_that_was_asked_for(labels, share):
+    examples = Examples(torch.arange(30)[:, None], torch.tensor(labels))
+    first, second = split(examples, share)
+    assert len(second) == round(30 * share) and sorted(first.x.flatten().tolist() + second.x.flatten().tolist()) == list(range(30))
 
 
-def test_flat_folder_is_one_class(tmp_path):
-    for i in range(5): paint(tmp_path / f"{i}.jpg", "RGB", colour=(200, 100, 50))
-    got = from_folder(tmp_path)
-    assert got.classes == [tmp_path.name] and got.data_shape == (3, 6, 8) and (got.train.y == 0).all()
-    assert from_folder(tmp_path, channels=1, size=(4, 5)).data_shape == (1, 4, 5)
-    means = got.train.x.float().mean((0, 2, 3))
-    assert (means - torch.tensor([200., 100., 50.])).abs().max() < 3
+def test_a_split_of_many_examples_and_of_columns_has_its_size():
+    "float32 cannot tell neighbours among many; labels of several columns have no classes."
+    for n, share in ((200_001, .995), (1_000_001, .9), (5_000_000, .3)):
+        assert len(split(Examples(torch.zeros(n, 1, dtype=torch.uint8), torch.arange(n) % 1000), share)[1]) == round(n * share)
+    for columns in (1, 3):
+        first, second = split(Examples(torch.arange(50.)[:, None], torch.rand(50, columns, generator=torch.Generator().manual_seed(0))), .3)
+        assert len(second) == 15 and sorted(first.x.flatten().tolist() + second.x.flatten().tolist()) == list(range(50))
+    for share in (-.1, 1.5, math.nan):
+        with pytest.raises(DataError, match="between 0 and 1"): split(examples_of(10), share)
 
 
-def test_grey_among_colour_gives_colour(tmp_path):
-    paint(tmp_path / "a.png", "L", colour=7)
-    paint(tmp_path / "b.png", "RGB", colour=(1, 2, 3))
-    x = torch.cat([(d := from_folder(tmp_path, test_share=.5)).train.x, d.test.x])
-    assert {tuple(p[:, 0, 0].tolist()) for p in x} == {(7, 7, 7), (1, 2, 3)}
+def examples_of(n): return Examples(torch.zeros(n, 1), torch.zeros(n).long())
 
 
-def test_transparent_is_white(tmp_path):
-    for i in range(2): paint(tmp_path / f"{i}.png", "RGBA", colour=(9, 9, 9, 0))
-    assert from_folder(tmp_path, test_share=.5).train.x.unique().tolist() == [255]
-    assert from_folder(tmp_path, channels=1, test_share=.5).train.x.unique().tolist() == [255]
+# Streams
+
+class Pictures(torch.utils.data.Dataset):
+    def __init__(self, *pictures): self.pictures = pictures
+    def __len__(self): return len(self.pictures)
+    def __getitem__(self, i): return self.pictures[i], i % 2
 
 
-def test_size_cuts_around_the_middle(tmp_path):
-    wide = np.zeros((10, 30), np.uint8)
-    wide[:, 10:20] = 255
-    for i in range(2): Image.fromarray(wide).save(tmp_path / f"{i}.png")
-    assert (from_folder(tmp_path, size=10, test_share=.5).train.x == 255).all()
+class Endless(torch.utils.data.IterableDataset):
+    def __iter__(self): return iter([(torch.zeros(1, 2, 2), 0)] * 3)
 
 
-def test_mixed_sizes_need_a_size(tmp_path):
-    paint(tmp_path / "a.png")
-    paint(tmp_path / "b.png", size=(8, 7))
-    with pytest.raises(DataError, match=r"differ in size \(a.png is 6×8, b.png is 7×8; height × width\)"): from_folder(tmp_path)
-    assert from_folder(tmp_path, size=6, test_share=.5).data_shape == (1, 6, 6)
+class Counted(Endless):
+    def __len__(self): return 3
 
 
-@pytest.mark.parametrize("harm", ["text", "cut", "empty", "deep"])
-def test_unreadable_picture_is_named(tmp_path, harm):
-    paint(tmp_path / "good.png")
-    bad = tmp_path / "bad.png"
-    if harm == "text": bad.write_text("no picture", encoding="utf-8")
-    if harm == "empty": bad.write_bytes(b"")
-    if harm == "deep": Image.fromarray(np.zeros((6, 8), np.uint16)).save(bad)
-    if harm == "cut":
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80), dtype=np.uint8)).save(bad)
-        bad.write_bytes(bad.read_bytes()[:2000])
-    with pytest.raises(DataError, match="bad.png is no picture that can be read"): from_folder(tmp_path)
+@pytest.mark.parametrize("dataset", [Endless(), Counted(), iter([1]), {1, 2}, torch.utils.data.Dataset(), object()])
+def test_a_stream_needs_a_data_set_with_a_length_and_an_index(dataset):
+    with pytest.raises(DataError, match="a data set with a length"): Stream(dataset, 2)
 
 
-def test_folders_without_pictures(tmp_path):
-    with pytest.raises(DataError, match="holds no picture"): from_folder(tmp_path)
-    with pytest.raises(DataError, match="is no folder"): from_folder(tmp_path / "absent")
-    paint(tmp_path / "cat" / "a.png")
-    (tmp_path / "dog").mkdir()
-    with pytest.raises(DataError, match="dog holds no picture"): from_folder(tmp_path)
-    paint(tmp_path / "loose.png")
-    with pytest.raises(DataError, match=r"holds pictures \(loose.png\) beside folders \(cat\)"): from_folder(tmp_path)
-    with pytest.raises(DataError, match="channels=2"): from_folder(tmp_path, channels=2)
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("picture, message", [
+    (torch.full((1, 2, 2), math.nan), "4 NaN"), (torch.full((1, 2, 2), 7.0), "from 7 to 7"), (torch.ones(1, 2, 2, dtype=torch.uint8), "largest value is 1"), (np.full((2, 2), 9), "which value stands for 1"),
+    (np.zeros((8, 8, 3)), "channels"), ("cat.png", "cannot read"), (torch.eye(2).to_sparse(), "sparse"), (torch.zeros(1, 0, 0), "hold no numbers"), (torch.zeros(1, 2, 2, dtype=torch.complex64), "complex"),
+    ([[0, 1], [2]], "cannot read")])
+def test_a_stream_refuses_what_memory_refuses(picture, message, workers):
+    if workers and not isinstance(picture, torch.Tensor): return                 # one kind of them in another process will do
+    with pytest.raises(DataError, match=message) as e: list(Stream(Pictures(torch.zeros(1, 2, 2), *[picture] * 2), 1, workers=workers))
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("picture", [torch.full((1, 2, 2), 1 + 1e-6), np.ones((2, 2)), np.ones((2, 2), bool), torch.ones(1, 2, 2).double(), np.full((1, 2, 2), 65_535, np.uint16),
+                                     np.full((2, 2), 255, np.uint8), Image.new("1", (2, 2), 1), Image.new("L", (2, 2), 255), Image.fromarray(np.full((2, 2), 65_535, np.uint16))])
+def test_a_stream_takes_what_memory_takes(picture):
+    x, y = next(iter(Stream(Pictures(*[picture] * 3), 3)))
+    assert x.shape == (3, 1, 2, 2) and x.dtype == torch.float32 and (x == 1).all() and y.tolist() == [0, 1, 0]
+
+
+def test_a_stream_of_pictures_of_8_and_16_bits():
+    x, _ = next(iter(Stream(Pictures(Image.new("L", (2, 2), 51), Image.fromarray(np.full((2, 2), 13_107, np.uint16))), 2)))
+    assert torch.allclose(x, torch.full((2, 1, 2, 2), .2))
+
+
+def test_a_stream_hands_every_batch_to_a_check():
+    seen = []
+    def check(examples):
+        seen.append(examples.y.tolist())
+        if 3 in seen[-1]: raise DataError("got label 3")
+    numbers = Examples(torch.zeros(6, 1, 2, 2), torch.arange(6))
+    with pytest.raises(DataError, match="got label 3"): list(Stream(numbers, 2, check=check))
+    assert seen == [[0, 1], [2, 3]]
+
+
+def test_training_on_a_stream_asks_the_model_about_the_labels():
+    from vae_course.cvae import mlp_cvae
+    from vae_course.training import fit
+    model = mlp_cvae(data_shape=(1, 2, 2), latent_dim=1, hidden=(4,), condition={"labels": 3})
+    for labels, message in ((["cat"] * 4, "np.unique"), ([5] * 4, "labels from 5 to 5"), ([None] * 4, "labels from -1 to -1"), ([.5] * 4, "such as 0.5")):
+        with pytest.raises(DataError, match=message):
+            fit(model, list(zip(torch.rand(4, 1, 2, 2, generator=torch.Generator().manual_seed(0)), labels)), epochs=1, batch_size=2, stream=True, progress=False, device="cpu")
+
+
+def test_a_data_set_of_a_notebook_is_not_sent_to_fresh_processes(monkeypatch):
+    monkeypatch.setattr(data.multiprocessing, "get_context", lambda: type("Context", (), dict(get_start_method=lambda self: "spawn"))())
+    class Local(Pictures): pass
+    for bad in (Local(torch.zeros(1, 2, 2)), [(lambda: 0, 0)]):
+        with pytest.raises(DataError, match="cannot be sent to the processes.*workers=0.*module file"): Stream(bad, 1, workers=1)
+    Stream(Local(torch.zeros(1, 2, 2)), 1), Stream(Examples(torch.zeros(2, 1), torch.zeros(2).long()), 1, workers=1)
+    notebook = "import torch, vae_course.data as d, multiprocessing\nmultiprocessing.set_start_method('spawn')\nclass Mine(list): pass\ntry: d.Stream(Mine([(torch.zeros(1, 2, 2), 0)]), 1, workers=1)\nexcept d.DataError as e: print(e)"
+    done = subprocess.run([sys.executable, "-c", notebook], capture_output=True, text=True, timeout=240, check=True)      # `-c` has no file, as a notebook has none
+    assert "for it is defined in a notebook: give workers=0" in done.stdout
+
+
+def test_named_sets_are_known_by_their_source_and_folders_are_not():
+    digits = load("digits")
+    assert digits.source == "digits" and from_arrays(X, name="digits").source is None
 
 
 def test_importing_data_is_light():

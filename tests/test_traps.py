@@ -6,7 +6,7 @@ import pytest, torch
 from torch import nn
 
 from vae_course import cli, engine, training
-from vae_course.data import Batches, DataError, Examples, Stream, as_example, load
+from vae_course.data import Batches, DataError, Examples, Stream, as_batch, load
 from vae_course.elbo import mlp_vae
 from vae_course.engine import OutOfMemory, Stepper, Switches, make_optimizers, run_evaluation
 from vae_course.training import fit
@@ -65,7 +65,7 @@ def test_processes_share_an_order_and_not_the_noise(as_one_of_two):
 def test_processes_share_a_stream(as_one_of_two):
     class Numbers(torch.utils.data.Dataset):
         def __len__(self): return 12
-        def __getitem__(self, i): return torch.full((1, 1, 1), i, dtype=torch.uint8), i
+        def __getitem__(self, i): return torch.full((1, 1, 1), 20 * i, dtype=torch.uint8), i
     runs = [as_one_of_two(number, train=Numbers(), stream=True)[0] for number in (0, 1)]
     orders = []
     for epoch in range(3):
@@ -112,9 +112,12 @@ def test_a_stream_shuffles_anew_keeps_labels_draws_pixels_and_checks():
     with pytest.raises(DataError, match="NaN"): next(iter(Stream(Grey(top=math.nan), 16)))
 
 
-def test_whole_numbers_of_any_kind_are_labels():
-    for label in (3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3), torch.tensor([3])): assert as_example((torch.zeros(1, 2, 2), label))[1] == 3
-    for label in (0.7, torch.tensor(0.7), "cat", None, (1, 2)): assert as_example((torch.zeros(1, 2, 2), label))[1] == -1     # 0.7 is no class
+def test_whole_numbers_of_any_kind_are_labels_and_nothing_else_is():
+    def label(y): return as_batch([(torch.zeros(1, 2, 2), y)])[1].tolist()
+    for y in (3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3), torch.tensor([3]), 3.0, torch.tensor(3.0)): assert label(y) == [3]
+    assert label(None) == [-1]
+    for y in (0.7, torch.tensor(0.7), "cat", (1, 2), math.nan):                     # 0.7 is no class
+        with pytest.raises(DataError): label(y)
 
 
 # ---------------------------------------------------------------- compiled steps

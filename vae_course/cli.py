@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['TEST_BATCH', 'LARGEST', 'SWITCH', 'CURABLE', 'PATIENCE', 'plain', 'say', 'any_sign', 'lessons_folder',
            'copy_notebooks', 'notebooks', 'data_named', 'set_values', 'fits', 'takes', 'check_config',
-           'black_and_white', 'likelihood_for', 'full_config', 'model_for', 'Prepared', 'spread', 'parts', 'prepare',
-           'tested', 'in_words', 'read_run', 'write_run', 'check_folder', 'epochs_kept', 'what_is_kept', 'lost',
-           'Stopped', 'stop', 'alone', 'Together', 'settings_of', 'as_utf8', 'versions', 'check_words', 'train',
+           'black_and_white', 'likelihood_for', 'full_config', 'model_for', 'Prepared', 'levels', 'spread', 'parts',
+           'prepare', 'tested', 'in_words', 'read_run', 'write_run', 'check_folder', 'epochs_kept', 'what_is_kept',
+           'lost', 'Stopped', 'stop', 'alone', 'Together', 'settings_of', 'as_utf8', 'versions', 'check_words', 'train',
            'trained', 'finish', 'model_in', 'picture_grid', 'draw_samples', 'picture_from', 'conditions',
-           'check_picture', 'sample', 'Help', 'add_train', 'add_device', 'add_sample', 'parser', 'rank_here', 'fail',
-           'parsed', 'main']
+           'check_picture', 'sample', 'Help', 'add_train', 'side_or_sides', 'add_device', 'add_sample', 'parser',
+           'rank_here', 'fail', 'parsed', 'main']
 
 # %% ../nbs/96_cli.ipynb #5214eb91
-import argparse, io, json, math, os, platform, shutil, signal, sys, threading, time
+import argparse, io, json, math, os, platform, re, shutil, signal, sys, threading, time
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 import vae_course
 from PIL import Image
-from .data import Batches, DataError, Examples, binarized, from_folder, load, loaders, split
+from .data import Batches, DataError, Examples, binarized, from_folder, load, loaders, read_image, split
 from .elbo import Bernoulli, Gaussian, dequantize, likelihoods
 from .engine import CheckpointError, OutOfMemory, differences, join_processes, load_checkpoint, locked, pick_device, run_evaluation, seeded
 from .evaluation import bits_per_dim
@@ -77,13 +77,14 @@ def notebooks(target): # folder to copy to
 
 # %% ../nbs/96_cli.ipynb #c3ff9a40
 def data_named(name,          # of `load`, or `folder:PATH`
-               size=None,     # side in pixels of the pictures of a folder
-               channels=None): # 1 grey, 3 colour
+               size=None,     # side in pixels of the pictures of a folder, or `(H, W)`
+               channels=None, # 1 grey, 3 colour
+               resize='pad'): # or 'crop' or 'stretch'
     "The `DataSet` called `name`. Raises `DataError`, which says what there is."
     kind, _, path = name.partition(':')
-    if kind == 'folder' and path: return from_folder(path, size, channels)
+    if kind == 'folder' and path: return from_folder(path, size, channels, resize=resize)
     if name not in loaders: raise DataError(f'no data set called {name!r}: there are {", ".join(loaders)}, and folder:PATH for pictures of your own')
-    if size or channels: raise DataError(f'--size and --channels are for folder:PATH; the pictures of {name} stay as they are')
+    if size is not None or channels is not None or resize != 'pad': raise DataError(f'--size, --channels and --resize are for folder:PATH; the pictures of {name} stay as they are')
     return load(name)
 
 # %% ../nbs/96_cli.ipynb #236e64e0
@@ -124,13 +125,13 @@ def check_config(name, config): # a key of `registry`, and what is set
 
 # %% ../nbs/96_cli.ipynb #4c379624
 def black_and_white(data): # a `DataSet`
-    "Whether every pixel is 0 or 255."
+    "Whether every pixel is black or white."
     parts = [data.train, data.test] + ([data.valid] if data.valid else [])
-    return all(bool(((e.x == 0) | (e.x == 255)).all()) for e in parts)
+    return all(bool(((e.x == 0) | (e.x == (255 if e.x.dtype == torch.uint8 else 1))).all()) for e in parts)
 
 def likelihood_for(data): # a `DataSet`
     "Name of the likelihood that suits the pixels of `data`."
-    return 'bernoulli' if data.name in ('mnist', 'mnist_static', 'digits') or black_and_white(data) else 'gaussian_learned'
+    return 'bernoulli' if data.source in ('mnist', 'mnist_static', 'digits') or black_and_white(data) else 'gaussian_learned'
 
 # %% ../nbs/96_cli.ipynb #069a23b5
 def full_config(name, config, data, likelihood=None): # `likelihood` as asked for
@@ -164,13 +165,18 @@ class Prepared:
     name: str      # of the number
 
 # %% ../nbs/96_cli.ipynb #aceb70a0
-def spread(examples, seed): # grey pictures as uint8
-    "`examples` with every pixel spread once over its grey level, (v + u)/256."
+def levels(examples): return 256 if examples.x.dtype == torch.uint8 else 65_536     # floats: pictures of 16 bits
+
+def spread(examples, seed): # grey pictures as uint8, or as float32 from 16 bits
+    "`examples` with every pixel spread once over its grey level, (v + u)/256 or (v + u)/65,536."
+    if levels(examples) > 256:
+        u = torch.rand(examples.x.shape, generator=torch.Generator().manual_seed(seed))
+        return Examples(((examples.x * 65_535 + u) / 65_536).clamp(0, 1), examples.y)
     return Examples(dequantize(examples.x, torch.Generator().manual_seed(seed)), examples.y)
 
 def parts(data): # a `DataSet`
     "`(train, valid, test)`; a tenth of `train` is held out for validation, where the set has no such part."
-    return (*((data.train, data.valid) if data.valid else split(data.train, share=.1)), data.test)
+    return (*((data.train, data.valid) if data.valid else split(data.train, share=max(.1, 1 / len(data.train)))), data.test)
 
 # %% ../nbs/96_cli.ipynb #87b07010
 def prepare(model, data,    # the model decides what its pixels have to be
@@ -181,7 +187,7 @@ def prepare(model, data,    # the model decides what its pixels have to be
     px, density = ('−log p(x|c)', 'p(x|c)') if hasattr(model, 'condition') else ('−log p(x)', 'p')
     if isinstance(likelihood, Gaussian):
         if binarize or black_and_white(data): raise ValueError('a Gaussian is a density, and pixels of 0 and 1 have none: use --likelihood bernoulli for them')
-        pixels = 'pixels (v + u)/256, u drawn once (seed 0); Gaussian likelihood: an upper bound on ' + px + f', in expectation, {density} a density over [0, 1]'
+        pixels = f'pixels (v + u)/{levels(test)}, u drawn once (seed 0); Gaussian likelihood: an upper bound on ' + px + f', in expectation, {density} a density over [0, 1]'
         return Prepared(spread(train, 1), spread(valid, 2), spread(test, 0), False, pixels, '−ELBO')
     if isinstance(likelihood, Bernoulli):
         what, bound = 'Bernoulli likelihood', f'an upper bound on {px}, in expectation'
@@ -202,7 +208,7 @@ def tested(model, prepared, device): # a trained model and `Prepared`
     protocol = f'{len(prepared.test):,} test images, {drawn}, in batches of {TEST_BATCH}; {prepared.pixels}'
     found = dict(name=name, value=terms[key], unit='nats per example', terms={k: v for k, v in terms.items() if k not in ('loss', 'neg_elbo')}, protocol=protocol)
     if 'density' in prepared.pixels:
-        found |= dict(sigma=model.likelihood.sigma.item(), bits_per_dim=bits_per_dim(terms[key], math.prod(prepared.test.data_shape), levels=256))
+        found |= dict(sigma=model.likelihood.sigma.item(), bits_per_dim=bits_per_dim(terms[key], math.prod(prepared.test.data_shape), levels=65_536 if '/65536' in prepared.pixels else 256))
     return found
 
 # %% ../nbs/96_cli.ipynb #240a0657
@@ -313,7 +319,7 @@ class Together:
 # %% ../nbs/96_cli.ipynb #98deb2f1
 def settings_of(a, model, data, prepared): # words of the command, and what was made of them
     "What makes a run this run: given again, it goes on."
-    name = f'folder:{as_utf8(data.name)}' if a.data.startswith('folder:') else data.name
+    name = data.source or f'folder:{as_utf8(data.name)}'
     return dict(model=a.model, set=model.recipe['config'], data=name, shape=list(data.data_shape), binarize=prepared.binarize,
                 epochs=a.epochs, batch_size=a.batch_size, lr=3e-3 if a.lr is None else a.lr, seed=a.seed)
 
@@ -345,7 +351,7 @@ def train(a): # words of the command
     check_words(a)                                                   # said before anything is loaded
     pick_device(a.device)
     check_config(a.model, set_values(a.set))
-    data = data_named(a.data, a.size, a.channels)
+    data = data_named(a.data, a.size, a.channels, a.resize)
     torch.manual_seed(a.seed)
     model = model_for(a.model, full_config(a.model, set_values(a.set), data, a.likelihood))
     prepared = prepare(model, data, a.binarize)
@@ -416,10 +422,9 @@ def draw_samples(model, n, seed, device, # how many
 def picture_from(path, data_shape): # a file, and (channels, height, width)
     "The picture as float32 in [0, 1], `(*data_shape)`. Raises `ValueError`."
     channels, height, width = data_shape
-    try:
-        with Image.open(path) as f: picture = f.convert('L' if channels == 1 else 'RGB').resize((width, height))
-    except OSError as e: raise ValueError(f'--condition {path}: this model is conditioned on a part of a picture, and no picture can be read there ({e})') from e
-    return torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(height, width, channels).movedim(-1, 0).float() / 255
+    try: x = read_image(path, channels, (height, width))
+    except DataError as e: raise ValueError(f'--condition {path}: this model is conditioned on a part of a picture, and no picture can be read there ({e})') from e
+    return x / 255 if x.dtype == torch.uint8 else x
 
 def conditions(model, words, n): # what was given, such as `['7', '3']`, and for how many pictures
     "The condition of each of `n` pictures, None for a model without one. Raises `ValueError`."
@@ -483,12 +488,19 @@ def add_train(commands):
     p.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='a setting of the model, such as latent_dim=16; may be repeated')
     p.add_argument('--likelihood', help='of the pixels; bernoulli for digits, gaussian_learned for other pictures, when not given')
     p.add_argument('--binarize', action=argparse.BooleanOptionalAction, help='draw pixels as 0 or 1; as the likelihood needs, when not given')
-    p.add_argument('--size', type=int, help='bring the pictures of a folder to so many pixels a side')
+    p.add_argument('--size', type=side_or_sides, metavar='N|HxW', help='bring the pictures of a folder to N pixels a side, or to a height and a width, such as 32x48')
+    p.add_argument('--resize', choices=('pad', 'crop', 'stretch'), default='pad', help='what --size does with a picture of another shape: add black, cut off what is too long, or distort')
     p.add_argument('--channels', type=int, choices=(1, 3), help='of the pictures of a folder: 1 grey, 3 colour')
     add_device(p)
     p.add_argument('--precision', choices=('fp32', 'bf16', 'auto'), default='fp32', help='of the matrix products; auto takes what a short trial finds faster here, and another machine may find otherwise')
     p.add_argument('--compile', choices=tuple(SWITCH), default='off', help='compile the training step; auto as for --precision, and CUDA graphs are tried too')
     p.set_defaults(run=train)
+
+def side_or_sides(word): # such as 32 or 32x48
+    "The side, or `(height, width)`."
+    if not re.fullmatch(r'0*[1-9]\d*(x0*[1-9]\d*)?', word): raise argparse.ArgumentTypeError(f'got {word!r}: give the side in pixels, such as 32, or height and width, such as 32x48, each at least 1')
+    sides = tuple(map(int, word.split('x')))
+    return sides if len(sides) == 2 else sides[0]
 
 def add_device(p): p.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1 or mps')
 

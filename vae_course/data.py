@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BY_TYPE', 'idx_files', 'static_address', 'static_rows', 'sprite_factors', 'sprite_shapes', 'dsprites_address',
            'dsprites_file', 'dsprites_crc', 'loaders', 'SPLIT', 'DataError', 'as_floats', 'Examples', 'in_unit',
-           'check_examples', 'as_tensor', 'channels_first', 'refuse_ones', 'scaled', 'as_inputs', 'as_labels',
+           'check_examples', 'as_tensor', 'channels_first', 'refuse_ones', 'scaled', 'as_inputs', 'on_cpu', 'as_labels',
            'as_size', 'as_reading', 'fitted', 'deep_planes', 'upright', 'pixels', 'read_image', 'binarize', 'binarized',
            'Batches', 'on_device', 'device_of', 'as_example', 'as_batch', 'check_dataset', 'check_sendable',
            'said_plainly', 'Stream', 'split', 'DataSet', 'DataNotFound', 'cache_folder', 'places', 'read_whole',
@@ -15,7 +15,7 @@ __all__ = ['BY_TYPE', 'idx_files', 'static_address', 'static_rows', 'sprite_fact
            'parts_in', 'picture_files', 'read_folder', 'read_pictures', 'from_folder']
 
 # %% ../nbs/90_data.ipynb #e27c8945
-import gzip, importlib.util, math, multiprocessing, os, pickle, re, socket, sys, tempfile, zlib
+import gzip, importlib.util, math, multiprocessing, os, pickle, re, socket, sys, tempfile, warnings, zlib
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -95,8 +95,8 @@ def as_tensor(x): # array, tensor, list or table
     try: a = np.asarray(x)
     except (TypeError, ValueError, RuntimeError) as e: raise DataError(f'cannot read the inputs as numbers ({e}): give one array, all examples of one shape') from e
     if a.dtype.kind not in 'biufc':
-        word = next((v for v in a.flat if not isinstance(v, (int, float, np.number))), a.flat[0] if a.size else '')
-        raise DataError(f'cannot read the inputs as numbers (they hold {str(word)[:40]!r}): leave such columns out, or turn them into numbers; in a table, df.select_dtypes("number").to_numpy("float32")')
+        found = next((repr(str(v)[:40]) for v in a.flat if not isinstance(v, (int, float, np.number))), 'objects of several types')
+        raise DataError(f'cannot read the inputs as numbers (they hold {found}): leave such columns out, or turn them into numbers; in a table, df.select_dtypes("number").to_numpy("float32")')
     return torch.tensor(np.ascontiguousarray(a, np.float64 if a.dtype.itemsize > 8 and a.dtype.kind == 'f' else a.dtype.newbyteorder('=')))
 
 def channels_first(x,         # a tensor, `(N, …)`
@@ -150,6 +150,8 @@ def as_inputs(x,              # array, tensor, list or table: `(N, D)`, `(N, H, 
     return scaled(x, scale).contiguous()
 
 # %% ../nbs/90_data.ipynb #051d475e
+def on_cpu(y): return (y.double() if y.is_floating_point() else y).detach().cpu().numpy() # a tensor of any type, as an array
+
 def as_labels(y,  # array, tensor, list or column, `(n,)` or `(n, 1)`; None for no labels
               n): # number of inputs
     """`y` as int64 `(n,)`. Whole numbers of any type are taken, also truth values and floats such as 2.0; −1 or None means no label.
@@ -157,9 +159,9 @@ def as_labels(y,  # array, tensor, list or column, `(n,)` or `(n, 1)`; None for 
     if y is None: return torch.full((n,), -1)
     if isinstance(y, torch.Tensor):
         if y.layout != torch.strided: raise DataError('got the labels as a sparse tensor: give a dense one, y.to_dense()')
-        y = (y.double() if y.is_floating_point() else y).detach().cpu().numpy()
+        y = on_cpu(y)
     try:
-        y = np.asarray([v.detach().cpu() if isinstance(v, torch.Tensor) else v for v in y] if isinstance(y, (list, tuple)) else y)
+        y = np.asarray([on_cpu(v) if isinstance(v, torch.Tensor) else v for v in y] if isinstance(y, (list, tuple)) else y)
         if y.dtype.kind == 'O': y = np.array([-1 if v is None else v for v in y.flat]).reshape(y.shape)
     except (TypeError, ValueError, RuntimeError) as e: raise DataError(f'cannot read the labels ({e}): give one whole number for each input') from e
     if y.dtype.kind in 'USTO':
@@ -214,7 +216,10 @@ def deep_planes(picture,      # PIL, as opened
     if picture.mode[0] == 'I': raise ValueError('it has 32 bits a pixel; save it with 8 or 16')
     if picture.format != 'PNG' or source is None or not any(str(tile[3]).endswith(';16B') for tile in picture.tile): return None
     from torchvision.io import ImageReadMode, decode_image                                    # Pillow drops the lower 8 bits of colours
-    return list(decode_image(torch.frombuffer(bytearray(Path(source).read_bytes()), dtype=torch.uint8), ImageReadMode.UNCHANGED).numpy().astype(np.float32) / 65_535)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)
+        planes = decode_image(torch.frombuffer(bytearray(Path(source).read_bytes()), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+    return list(planes.numpy().astype(np.float32) / 65_535)
 
 def upright(picture, # PIL or array
             turn):   # how the camera was held: 1…8, as EXIF has it
@@ -227,7 +232,8 @@ def upright(picture, # PIL or array
 def pixels(picture, source, channels, size, resize): # PIL; the rest as of `read_image`, with `(H, W)`
     "Its pixels, uint8 or float32 `(C, H, W)`. Raises `ValueError`."
     from PIL import Image
-    turn, planes = picture.getexif().get(0x0112), deep_planes(picture, source)
+    planes = deep_planes(picture, source)                                                     # before `getexif`, which loads a PNG
+    turn = picture.getexif().get(0x0112)
     if planes is None:
         grey = channels == 1 or (channels is None and picture.mode in ('1', 'L', 'LA', 'La'))
         if picture.has_transparency_data:

@@ -595,8 +595,10 @@ def decoded_shape(model, x): # a few inputs
 def check_examples(model, examples, name, device, binary=False, stream=False):
     "Raise `DataError` when `examples` are no `Examples`, are out of the model's `data_range` ((0, 1) unless it has one), of a wrong shape, or refused by the model's own `check_examples`."
     if stream:
-        few = [*Stream(examples, min(2, len(examples)))][0] if len(examples) < 3 else next(iter(Stream(examples, 2)))
-        return check_shape(model, Examples(*few), name, device)
+        few = Examples(*next(iter(Stream(examples, 2))))
+        check_shape(model, few, name, device)
+        if hasattr(model, 'check_examples'): model.check_examples(few, f'the first batch of {name}')
+        return
     if not isinstance(examples, Examples):
         hint = f': give data.{name}' if hasattr(examples, 'train') else ': wrap tensors as Examples(x, y)'
         raise DataError(f'{name} is a {type(examples).__name__}, and `fit` takes Examples{hint}')
