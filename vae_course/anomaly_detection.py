@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['scores', 'auroc', 'auroc_interval', 'codes', 'reconstruction_error', 'reconstruction_probability', 'bound',
            'neg_elbo', 'neg_log_px', 'likelihood_regret', 'complexity', 'complexity_corrected', 'score', 'check_share',
-           'threshold_at', 'Rate', 'precision_at', 'Detection', 'check_whole', 'plain', 'Settings', 'as_numbers',
+           'threshold_at', 'Rate', 'precision_at', 'Detection', 'check_whole', 'as_python', 'Settings', 'as_numbers',
            'Door', 'Kept', 'Speaks', 'AnomalyDetector', 'pictures_in']
 
 # %% ../nbs/10_anomaly_detection.ipynb #40e10fae
 import copy, inspect, io, math, warnings
 import numpy as np, torch
 from numbers import Integral, Real
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
@@ -139,6 +140,7 @@ def threshold_at(held_out,     # scores of normal examples that were not trained
     held_out = torch.as_tensor(held_out, dtype=torch.float64).flatten()
     n = len(held_out)
     check_share('false_alarm', false_alarm)
+    false_alarm = float(false_alarm)
     if held_out.isnan().any(): raise ValueError('got NaN among the scores: the model has diverged, or the pictures hold NaN')
     above = math.floor((n + 1) * false_alarm + 1e-9)
     if above < 1: raise ValueError(f'got {n} held-out scores: to promise a false-alarm rate of {false_alarm:g} takes at least {math.ceil(1 / false_alarm - 1e-9) - 1}')
@@ -189,10 +191,10 @@ def check_whole(name, value, least=1): # of a setting, what it is, and the small
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f'got {name}={value!r}: give a whole number of at least {least}')
 
-def plain(value): # a setting: of Python, NumPy or torch, perhaps nested
+def as_python(value): # a setting: of Python, NumPy or torch, perhaps nested
     "`value` in Python's own types, which a file can hold."
-    if isinstance(value, dict): return {plain(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)): return (list if isinstance(value, list) else tuple)(map(plain, value))
+    if isinstance(value, dict): return {as_python(k): as_python(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)): return (list if isinstance(value, list) else tuple)(map(as_python, value))
     if isinstance(value, (np.generic, np.ndarray)): return value.tolist()
     return str(value) if isinstance(value, torch.device) else value
 
@@ -210,6 +212,7 @@ class Settings:
         for name in ('false_alarm', 'held_out'): check_share(name, getattr(self, name))
         check_whole('batch_size', self.batch_size)
         check_whole('seed', self.seed, least=0)
+        if self.seed >= 2**63: raise ValueError(f'got seed={self.seed}: give a whole number below 2**63')
         if self.epochs is not None: check_whole('epochs', self.epochs)
         self.check_lr(self.lr)
         pick_device(self.device)
@@ -231,13 +234,13 @@ class Settings:
 
     def asked_shape(self):
         "`data_shape` as `(C, H, W)` or `(D,)`; None where it is not given, or cannot be a shape."
-        shape = plain(self.data_shape)
+        shape = as_python(self.data_shape)
         if not isinstance(shape, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in shape): return None
         return (1, *shape) if len(shape) == 2 else tuple(shape) or None
 
     def storable(self):
         "The settings as the file holds them. Raises `ValueError`."
-        settings = plain(self.get_params())
+        settings = as_python(self.get_params())
         try: pack(settings, 'settings')
         except TypeError as e: raise ValueError(str(e)) from e
         return settings
@@ -246,16 +249,17 @@ class Settings:
 def as_numbers(X): # arrays, lists, tensors, a DataFrame or `Examples`, `(N, ...)`
     "`(x, unit)`: uint8 or float32 on the CPU; and which whole number stands for 1: 255 in uint8, 1 in others, None where there are none. Raises `DataError`."
     if isinstance(X, Examples): X = X.x
-    if hasattr(X, 'toarray') or getattr(X, 'layout', torch.strided) != torch.strided:
+    if issparse(X) or isinstance(X, torch.Tensor) and X.layout != torch.strided:
         raise DataError('got sparse data, and a detector needs every number: give X.toarray(), or X.to_dense() of a tensor')
-    if np.ma.is_masked(X): raise DataError('got masked numbers: fill them in, or leave those rows out')
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X): raise DataError('got masked numbers: fill them in, or leave those rows out')
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
         X = X.float() if X.is_floating_point() else X
     try:
         x = np.asarray(X)
         text = next((v for v in x.flat if isinstance(v, (str, bytes))), None) if x.dtype.kind in 'OUS' else None
-        if x.dtype.kind == 'O' and text is None: x = x.astype(np.float64)
+        if x.dtype.kind == 'O' and text is None:
+            x = X.to_numpy(np.float64) if hasattr(X, 'to_numpy') else x.astype(np.float64)      # pandas makes NaN of its NA
     except (TypeError, ValueError) as e:
         raise DataError(f'cannot read the data as numbers ({e}): give one array, all its rows of one shape') from e
     if x.dtype.kind == 'c': raise DataError(f'Complex data not supported: got {x.dtype}; give real numbers, such as X.real')
@@ -310,7 +314,7 @@ class Door:
     def in_range(self, model, examples, slip=1e-5): # of a rounding
         "`examples`, if `model` takes their numbers. Raises `DataError`."
         x, (low, high) = examples.x, self.range_of(model)
-        if x.dtype == torch.uint8: return examples
+        if x.dtype == torch.uint8 or high == math.inf: return examples
         bad = ((x < low - slip) | (x > high + slip)).flatten(1).any(1).nonzero().flatten()
         if not len(bad): return Examples(x.clamp(low, high), examples.y)
         row = x[bad[0]].flatten()
@@ -389,7 +393,7 @@ class Speaks:
 
     def scored(self, model, examples): # a model, `Examples`
         "The score of each, `(N,)`; in float64 where float32 does not reach. Raises `DataError`."
-        settings = plain(self.settings or {})
+        settings = as_python(self.settings or {})
         found = score(model, examples, self.score_method, **settings)
         far = ~found.isfinite()
         if self.score_method == 'likelihood_regret' and examples.x.dtype != torch.uint8:       # a small difference of large numbers
@@ -441,11 +445,11 @@ class AnomalyDetector(Speaks, Kept, Door, Settings, OutlierMixin, BaseEstimator)
                       device=self.device)
         found = self.scored(model, held)
         self.model_, self.history_ = model, history
-        return self.know(examples.data_shape, found, threshold_at(found, float(self.false_alarm)), unit, names)
+        return self.know(examples.data_shape, found, threshold_at(found, self.false_alarm), unit, names)
 
     def new_model(self, data_shape): # of one example
         "The model, with the weights that `seed` gives it. Raises `ValueError`."
-        config = (dict(latent_dim=16, hidden=[400, 400]) if self.model == 'vae' else {}) if self.config is None else plain(self.config)
+        config = (dict(latent_dim=16, hidden=[400, 400]) if self.model == 'vae' else {}) if self.config is None else as_python(self.config)
         try:
             with seeded(int(self.seed)): model = build(self.model, **dict(likelihood='gaussian_learned', data_shape=list(data_shape)) | config)
         except (TypeError, RuntimeError) as e: model = e           # settings that this model does not take
@@ -464,7 +468,7 @@ class AnomalyDetector(Speaks, Kept, Door, Settings, OutlierMixin, BaseEstimator)
         rate = self.false_alarm if false_alarm is None else false_alarm
         check_share('false_alarm', rate)
         found = self.anomaly_score(X)
-        return self.know(self.data_shape_, found, threshold_at(found, float(rate)), self.unit_, getattr(self, 'feature_names_in_', None))
+        return self.know(self.data_shape_, found, threshold_at(found, rate), self.unit_, getattr(self, 'feature_names_in_', None))
 
 # %% ../nbs/10_anomaly_detection.ipynb #32e21db5
 def pictures_in(path,       # folder, with or without sub-folders
