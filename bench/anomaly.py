@@ -30,8 +30,8 @@ tried_classes, tried_scores = (0, 2, 4, 6, 8), ("reconstruction_error", "neg_elb
 affordable = 30         # CPU-seconds of training a class, one thread: what a lesson can wait for
 
 # Written down before a test picture was read, by what `--choose` found on normal training pictures: the highest mean AUROC among the affordable candidates.
-recipe = base | dict(score="reconstruction_error", config=dict(latent_dim=16, hidden=[400, 400]))
-plain_recipe = base | dict(score="neg_elbo", config=base["config"] | dict(likelihood="bernoulli"))
+recipe = base | dict(score_method="reconstruction_error", config=dict(latent_dim=16, hidden=[400, 400]))
+plain_recipe = base | dict(score_method="neg_elbo", config=base["config"] | dict(likelihood="bernoulli"))
 left_out_recipe = dict(config=dict(latent_dim=20), epochs=3, lr=5e-3, false_alarm=0.01)          # lesson 10, case 2
 far_recipe = dict(latent_dim=20, epochs=3, lr=5e-3)                                              # lesson 10, case 3
 
@@ -74,7 +74,7 @@ def tried(candidate, k, quick):
     train, held = split(of(load("mnist").train, k), 0.1, seed=0)
     settings = candidate | (dict(epochs=1) if quick else {})
     cpu = time.process_time()
-    detector = AnomalyDetector(**settings | dict(score="reconstruction_error"), held_out=0.1, device="cpu").fit(train[:500] if quick else train)
+    detector = AnomalyDetector(**settings | dict(score_method="reconstruction_error"), held_out=0.1, device="cpu").fit(train[:500] if quick else train)
     cpu = time.process_time() - cpu
     held = Examples(held.floats()[:200], held.y[:200])
     strange = [Examples(x, held.y) for x in spoiled(held.x).values()]
@@ -241,7 +241,7 @@ def main(words=None):
     folder.mkdir(parents=True, exist_ok=True)
     if args.choose:
         return choose(folder, args.quick)
-    text = protocol.format(recipe=", ".join(f"{k} {v}" for k, v in recipe.items() if k != "score"), score=recipe["score"], seeds=len(seeds), table="1,000", tried=", ".join(map(str, tried_classes)), affordable=affordable, plain=", ".join(f"{k} {v}" for k, v in plain_recipe.items()),
+    text = protocol.format(recipe=", ".join(f"{k} {v}" for k, v in recipe.items() if k != "score_method"), score=recipe["score_method"], seeds=len(seeds), table="1,000", tried=", ".join(map(str, tried_classes)), affordable=affordable, plain=", ".join(f"{k} {v}" for k, v in plain_recipe.items()),
                            left_out=", ".join(f"{k} {v}" for k, v in left_out_recipe.items()), far=", ".join(f"{k} {v}" for k, v in far_recipe.items()))
     result = common.facts(device, text, seeds=seeds, packages=("scikit-learn",)) | dict(bench="anomaly", quick=args.quick, recipe=recipe, affordable=affordable, choice=choose(folder, args.quick))
     result = measure(result, folder, str(device), args.quick)

@@ -5,17 +5,20 @@
 # %% auto #0
 __all__ = ['scores', 'as_scores', 'auroc', 'auroc_interval', 'codes', 'reconstruction_error', 'reconstruction_probability',
            'bound', 'neg_elbo', 'neg_log_px', 'likelihood_regret', 'complexity', 'complexity_corrected', 'score',
-           'threshold_at', 'Rate', 'precision_at', 'Detection', 'Door', 'Kept', 'Speaks', 'AnomalyDetector',
-           'pictures_in']
+           'check_share', 'threshold_at', 'Rate', 'precision_at', 'Detection', 'check_whole', 'as_python', 'Settings',
+           'as_numbers', 'Door', 'Kept', 'Speaks', 'AnomalyDetector', 'pictures_in']
 
 # %% ../nbs/10_anomaly_detection.ipynb #40e10fae
-import io, math
+import copy, inspect, io, math, warnings
 import numpy as np, torch
-from sklearn.base import BaseEstimator, OutlierMixin
+from numbers import Integral, Real
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.exceptions import NotFittedError
-from .data import DataError, Examples, as_inputs, as_labels, check_examples, device_of, read_pictures, split
-from .elbo import VAE, kl_divergence
-from .engine import CheckpointError, load_checkpoint, pick_device, save_checkpoint, seeded
+from sklearn.utils.validation import validate_data
+from .data import Batches, DataError, Examples, device_of, read_pictures, split
+from .elbo import VAE, Bernoulli, Gaussian, kl_divergence
+from .engine import CheckpointError, load_checkpoint, pack, pick_device, save_checkpoint, seeded
 from .evaluation import base, check_pixels, importance_weighted, per_example
 from .latent import diagonal_gaussian
 from .training import build, fit
@@ -132,13 +135,20 @@ def score(model,            # a VAE
     if how not in scores: raise ValueError(f'no score called {how!r}: there are {", ".join(scores)}')
     return per_example(lambda x: scores[how](model, x, **settings), model, examples, batch_size)
 
+# %% ../nbs/10_anomaly_detection.ipynb #2224b5c7
+def check_share(name, value): # of a setting, and what it is
+    "Raise `ValueError` when `value` is not a share, between 0 and 1."
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 1:
+        raise ValueError(f'got {name}={value!r}: it is a share between 0 and 1, such as 0.05 for 5 %')
+
 # %% ../nbs/10_anomaly_detection.ipynb #d8fb8356
 def threshold_at(held_out,     # scores of normal examples that were not trained on, `(N,)`
                  false_alarm): # largest share of new normal examples above the threshold
     "The least of `held_out` that a new normal score, exchangeable with them, exceeds with probability `false_alarm` at most, whatever the distribution (Vovk et al. 2005). Raises `ValueError`."
     held_out = as_scores(held_out)
     n = len(held_out)
-    if not 0 < false_alarm < 1: raise ValueError(f'got false_alarm={false_alarm}: it is a share between 0 and 1')
+    check_share('false_alarm', false_alarm)
+    false_alarm = float(false_alarm)
     if held_out.isnan().any(): raise ValueError('got NaN among the scores: the model has diverged, or the pictures hold NaN')
     above = math.floor((n + 1) * false_alarm + 1e-9)
     if above < 1: raise ValueError(f'got {n} held-out scores: to promise a false-alarm rate of {false_alarm:g} takes at least {math.ceil(1 / false_alarm - 1e-9) - 1}')
@@ -183,53 +193,199 @@ class Detection:
         return (f'AUROC {self.auroc:.3f} ({self.interval[0]:.3f} to {self.interval[1]:.3f})\ndetected {self.detection}\nfalse alarms {self.false_alarm}\n'
                 f'precision {100*self.precision:.1f} % where {100*self.prevalence:g} % are anomalies')
 
+# %% ../nbs/10_anomaly_detection.ipynb #475609c2
+def check_whole(name, value, least=1): # of a setting, what it is, and the smallest allowed
+    "Raise `ValueError` when `value` is not a whole number from `least` up."
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f'got {name}={value!r}: give a whole number of at least {least}')
+
+def as_python(value): # a setting: of Python, NumPy or torch, perhaps nested
+    "`value` in Python's own types, which a file can hold."
+    if isinstance(value, dict): return {as_python(k): as_python(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)): return (list if isinstance(value, list) else tuple)(map(as_python, value))
+    if isinstance(value, (np.generic, np.ndarray)): return value.tolist()
+    return str(value) if isinstance(value, torch.device) else value
+
+class Settings:
+    "What a detector is asked to do."
+    def check_settings(self):
+        "Raise `ValueError` for a setting that cannot work, or that no file can hold."
+        if self.score_method not in scores:
+            raise ValueError(f'no score called {self.score_method!r}: there are {", ".join(scores)}')
+        for name in ('config', 'settings'):
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, dict)): raise ValueError(f'got {name}={value!r}: give a dict, or None')
+        if self.data_shape is not None and not self.asked_shape():
+            raise ValueError(f'got data_shape={self.data_shape!r}: give the shape of one example, such as (1, 28, 28)')
+        for name in ('false_alarm', 'held_out'): check_share(name, getattr(self, name))
+        check_whole('batch_size', self.batch_size)
+        check_whole('seed', self.seed, least=0)
+        if self.seed >= 2**63: raise ValueError(f'got seed={self.seed}: give a whole number below 2**63')
+        if self.epochs is not None: check_whole('epochs', self.epochs)
+        self.check_lr(self.lr)
+        pick_device(self.device)
+        self.check_score_settings()
+        self.storable()
+
+    def check_lr(self, lr): # a learning rate
+        if isinstance(lr, bool) or not isinstance(lr, Real) or not 0 < lr < math.inf:
+            raise ValueError(f'got lr={lr!r}: give a positive number')
+
+    def check_score_settings(self):
+        "Raise `ValueError` when the score does not take `settings`."
+        known = list(inspect.signature(scores[self.score_method]).parameters)[2:]
+        for name, value in (self.settings or {}).items():
+            if name not in known:
+                raise ValueError(f'got settings={self.settings}: {self.score_method} takes {", ".join(known) or "none"}')
+            if name in ('samples', 'steps', 'seed'): check_whole(name, value, least=int(name != 'seed'))
+            if name == 'lr': self.check_lr(value)
+
+    def asked_shape(self):
+        "`data_shape` as `(C, H, W)` or `(D,)`; None where it is not given, or cannot be a shape."
+        shape = as_python(self.data_shape)
+        if not isinstance(shape, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in shape): return None
+        return (1, *shape) if len(shape) == 2 else tuple(shape) or None
+
+    def storable(self):
+        "The settings as the file holds them. Raises `ValueError`."
+        settings = as_python(self.get_params())
+        try: pack(settings, 'settings')
+        except TypeError as e: raise ValueError(str(e)) from e
+        return settings
+
+# %% ../nbs/10_anomaly_detection.ipynb #8aaa0dc1
+def as_numbers(X): # arrays, lists, tensors, a DataFrame or `Examples`, `(N, ...)`
+    "`(x, unit)`: uint8 or float32 on the CPU; and which whole number stands for 1: 255 in uint8, 1 in others, None where there are none. Raises `DataError`."
+    if isinstance(X, Examples): X = X.x
+    if issparse(X) or isinstance(X, torch.Tensor) and X.layout != torch.strided:
+        raise DataError('got sparse data, and a detector needs every number: give X.toarray(), or X.to_dense() of a tensor')
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X): raise DataError('got masked numbers: fill them in, or leave those rows out')
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu()
+        X = X.float() if X.is_floating_point() else X
+    try:
+        x = np.asarray(X)
+        text = next((v for v in x.flat if isinstance(v, (str, bytes))), None) if x.dtype.kind in 'OUS' else None
+        if x.dtype.kind == 'O' and text is None:
+            x = X.to_numpy(np.float64) if hasattr(X, 'to_numpy') else x.astype(np.float64)      # pandas makes NaN of its NA
+    except (TypeError, ValueError) as e:
+        raise DataError(f'cannot read the data as numbers ({e}): give one array, all its rows of one shape') from e
+    if x.dtype.kind == 'c': raise DataError(f'Complex data not supported: got {x.dtype}; give real numbers, such as X.real')
+    if x.dtype.kind not in 'buif':
+        found = f"text, such as '{text}'," if text is not None else f'data of type {x.dtype}'
+        raise DataError(f'got {found} where numbers are needed: leave those columns out, or encode them first, as OneHotEncoder does')
+    unit = None if x.dtype.kind in 'bf' else 255 if x.dtype == np.uint8 else 1
+    with np.errstate(over='ignore'): x = np.array(x, np.uint8 if unit == 255 else np.float32, order='C')
+    return torch.from_numpy(x), unit
+
 # %% ../nbs/10_anomaly_detection.ipynb #117944c3
 class Door:
     "What a detector lets in."
-    def examples(self, X, shape=None): # arrays, tensors or `Examples`; the shape that one example must have
-        "`X` as `Examples` in the shape of the data. Raises `DataError`."
-        x = X.x if isinstance(X, Examples) else as_inputs(X)
+    def examples(self, X): # as `as_numbers` takes it
+        "`X` as `Examples` like those that were learned from. Raises `DataError`."
+        x, unit = as_numbers(X)
+        if unit and self.unit_ and unit != self.unit_: x = x.float() / self.unit_
+        found = self.shaped(x, self.data_shape_)
+        if unit is None and self.unit_ == 255 and found.x.max() > 2:
+            warnings.warn(f'got floats up to {found.x.max():g}, and this detector learned from uint8, read as [0, 1]: '
+                          'divide by the largest possible value', stacklevel=3)
+        return found
+
+    def shaped(self, x, wanted): # a tensor; the shape of one example, or None as it comes
+        "`x` as `Examples` in that shape; images `(C, H, W)` where a channel is not given or comes last. Raises `DataError`."
+        shape = tuple(x.shape[1:])
+        if x.dim() < 2:
+            raise DataError(f'got data of shape {tuple(x.shape)}: give rows (N, D) or images (N, C, H, W). '
+                            'Reshape your data with X.reshape(1, -1) if it is one example')
         if len(x) == 0: raise DataError('got no examples: give at least one')
-        wanted = shape or (tuple(self.data_shape) if self.data_shape else None)
-        if wanted and x.dim() == 2 and x.shape[1] == math.prod(wanted): x = x.reshape(-1, *wanted)
-        if wanted and tuple(x.shape[1:]) != wanted: raise DataError(f'got examples of shape {tuple(x.shape[1:])}: this detector takes {wanted}, or rows of {math.prod(wanted)} numbers')
-        return check_examples(Examples(x, as_labels(None, len(x))))
+        if 0 in shape: raise DataError(f'got 0 feature(s) (shape={tuple(x.shape)}) while a minimum of 1 is required: give rows that hold numbers')
+        if wanted is None and len(shape) == 3 and shape[-1] in (1, 3, 4) and shape[0] > shape[-1]:
+            raise DataError(f'got images of shape {shape}, which may be (H, W, C) or (C, H, W): say which with data_shape=(C, H, W)')
+        wanted = wanted or ((1, *shape) if len(shape) == 2 else shape)
+        if len(wanted) == 3 and shape == (*wanted[1:], wanted[0]) != wanted: x = x.movedim(-1, 1).contiguous()
+        elif shape == wanted or (1, *shape) == wanted or shape == (math.prod(wanted),): x = x.reshape(-1, *wanted)
+        elif len(shape) == 1:
+            raise DataError(f'X has {shape[0]} features, but AnomalyDetector is expecting {math.prod(wanted)} features as input: '
+                            f'give examples of shape {wanted}, or rows of {math.prod(wanted)} numbers')
+        else: raise DataError(f'got examples of shape {shape}: this detector takes {wanted}, or rows of {math.prod(wanted)} numbers')
+        bad = [] if x.dtype == torch.uint8 else (~x.isfinite()).flatten(1).any(1).nonzero().flatten()
+        if len(bad):
+            raise DataError(f'row {bad[0]}, counted from 0, holds NaN, infinity or a number too large for float32, as {len(bad)} of {len(x)} rows do: '
+                            'fill them in, or leave those rows out')
+        return Examples(x, torch.full((len(x),), -1))
+
+    def range_of(self, model): # a VAE
+        "What it takes: any number under a Gaussian likelihood, ±1e15 where rounding would hide the score; else, and to count grey levels, [0, 1]."
+        if not isinstance(model.likelihood, Gaussian) or self.score_method == 'complexity_corrected': return 0.0, 1.0
+        return (-1e15, 1e15) if self.score_method == 'likelihood_regret' else (-math.inf, math.inf)
+
+    def in_range(self, model, examples, slip=1e-5): # of a rounding
+        "`examples`, if `model` takes their numbers. Raises `DataError`."
+        x, (low, high) = examples.x, self.range_of(model)
+        if x.dtype == torch.uint8 or high == math.inf: return examples
+        bad = ((x < low - slip) | (x > high + slip)).flatten(1).any(1).nonzero().flatten()
+        if not len(bad): return Examples(x.clamp(low, high), examples.y)
+        row = x[bad[0]].flatten()
+        who, cure = 'a Bernoulli likelihood', "likelihood, such as 'gaussian_learned'"
+        if isinstance(model.likelihood, Gaussian): who, cure = 'this Gaussian model', 'score_method'
+        raise DataError(f'row {bad[0]}, counted from 0, holds {row[(row - 0.5).abs().argmax()]:g}, and {who} with {self.score_method} '
+                        f'takes [{low:g}, {high:g}] alone: rescale the data, or take another {cure}')
+
+    def names_of(self, X):
+        "Names of the columns, where `X` is a DataFrame; else None."
+        other = clone(self)
+        validate_data(other, X, skip_check_array=True, ensure_2d=False)
+        return getattr(other, 'feature_names_in_', None)
 
     def check_training(self, examples, held):
         "Raise `DataError` when nothing can be learned from these `Examples`, or `held` of them are too few for the promised rate."
-        n, least = len(examples), math.ceil(1 / self.false_alarm - 1e-9) - 1
+        n, least = len(examples), math.ceil(1 / float(self.false_alarm) - 1e-9) - 1
         if held < least or held >= n:
-            raise DataError(f'got {n} training examples, {held} of them to be held out: a false-alarm rate of {self.false_alarm:g} takes at least {least} held out; give more, hold out a larger share, or promise less')
-        if (examples.x == examples.x[:1]).all(): raise DataError(f'all {n} training examples are the same: there is no variety to learn, and anything else would be an anomaly')
+            raise DataError(f'got {n} sample{"s" * (n != 1)} to train on, {held} of them to be held out: a false-alarm rate of {self.false_alarm:g} '
+                            f'takes at least {least} held out; give more, hold out a larger share, or promise less')
+        if (examples.x == examples.x[:1]).all():
+            raise DataError(f'all {n} training examples are the same: there is no variety to learn, and anything else would be an anomaly')
+
+    def check_pixels(self, model, examples):
+        "Raise `DataError` where the score needs black and white, and these `Examples` are grey."
+        if isinstance(model.likelihood, Bernoulli) and self.score_method in ('neg_log_px', 'complexity_corrected'):
+            p = model.decode(torch.zeros(1, model.latent_dim))
+            for x, _ in Batches(examples, 1000): check_pixels(p, x)
 
 # %% ../nbs/10_anomaly_detection.ipynb #4939d609
 class Kept:
     "What a detector has learned, and its file."
-    def know(self, data_shape, held_out_scores, threshold):
+    def know(self, data_shape, held_out_scores, threshold, unit=None, names=None):
         "Take these as learned."
-        self.data_shape_, self.held_out_scores_, self.threshold_ = tuple(data_shape), held_out_scores, threshold
-        self.n_features_in_, self.offset_ = math.prod(data_shape), -threshold
+        self.data_shape_, self.unit_, self.n_features_in_ = tuple(data_shape), unit, math.prod(data_shape)
+        self.held_out_scores_, self.threshold_, self.offset_ = held_out_scores, threshold, -threshold
+        if names is not None: self.feature_names_in_ = np.array(names, dtype=object)
+        elif hasattr(self, 'feature_names_in_'): del self.feature_names_in_
         return self
 
     def save(self, path): # file to write
-        "Write settings, model and threshold as safetensors and JSON. Raises `NotFittedError` and `CheckpointError`."
+        "Write settings, model and threshold as safetensors and JSON. Raises `NotFittedError`, `ValueError` and `CheckpointError`."
         self.check_fitted()
-        return save_checkpoint(path, dict(kind='anomaly_detector', settings=self.get_params(), recipe=self.model_.recipe, model=dict(self.model_.state_dict()),
-                                          data_shape=list(self.data_shape_), held_out_scores=torch.as_tensor(self.held_out_scores_), threshold=self.threshold_))
+        learned = dict(data_shape=list(self.data_shape_), held_out_scores=torch.as_tensor(self.held_out_scores_), threshold=self.threshold_,
+                       unit=self.unit_, names=list(getattr(self, 'feature_names_in_', [])) or None)
+        return save_checkpoint(path, dict(kind='anomaly_detector', settings=self.storable(), recipe=self.model_.recipe,
+                                          model=dict(self.model_.state_dict()), **learned))
 
     @classmethod
     def load(cls, path,        # file that `save` wrote
              device='cpu'):    # where the model goes
-        "The detector in `path`, as it was saved. Raises `CheckpointError`."
+        "The detector in `path`, as it was saved; also one of version 0.1. Raises `CheckpointError`."
         state = load_checkpoint(path)
         if state.get('kind') != 'anomaly_detector': raise CheckpointError(f'{path} holds no anomaly detector: `load_model` opens models')
-        detector = cls(**state['settings'] | dict(device=device))
         try:
+            settings = {'score_method' if k == 'score' else k: v for k, v in state['settings'].items()}        # its name in 0.1
+            detector = cls(**settings | dict(device=device))
             detector.model_ = build(state['recipe']['name'], **state['recipe']['config'])
             detector.model_.load_state_dict(state['model'])
         except (RuntimeError, TypeError, ValueError, KeyError) as e: raise CheckpointError(f'{path} does not fit the model: {e}') from e
         detector.model_.to(pick_device(device)).eval()
-        return detector.know(state['data_shape'], state['held_out_scores'].numpy(), state['threshold'])
+        detector.model_.data_range = detector.range_of(detector.model_)
+        return detector.know(state['data_shape'], state['held_out_scores'].numpy(), state['threshold'], state.get('unit', 255), state.get('names'))
 
 # %% ../nbs/10_anomaly_detection.ipynb #fd5be342
 class Speaks:
@@ -238,70 +394,94 @@ class Speaks:
         if not hasattr(self, 'model_'): raise NotFittedError('this AnomalyDetector has seen no data yet: call `fit` with normal examples first')
 
     def anomaly_score(self, X): # examples
-        "Our score, `(N,)`: higher is more anomalous. Raises `NotFittedError` and `DataError`."
+        "Our score, `(N,)`: higher is more anomalous. Raises `NotFittedError` and `DataError`, and `ValueError` for other columns of a DataFrame."
         self.check_fitted()
-        return self.scored(self.model_, self.examples(X, self.data_shape_))
+        validate_data(self, X, reset=False, skip_check_array=True, ensure_2d=False)     # the names of the columns
+        return self.scored(self.model_, self.in_range(self.model_, self.examples(X)))
 
     def scored(self, model, examples): # a model, `Examples`
-        found = score(model, examples, self.score, **(self.settings or {}))
-        if not found.isfinite().all(): raise DataError(f'{int((~found.isfinite()).sum())} of {len(found)} scores are not finite: the model has diverged; train it with a smaller lr')
+        "The score of each, `(N,)`; in float64 where float32 does not reach. Raises `DataError`."
+        settings = as_python(self.settings or {})
+        found = score(model, examples, self.score_method, **settings)
+        far = ~found.isfinite()
+        if self.score_method == 'likelihood_regret' and examples.x.dtype != torch.uint8:       # a small difference of large numbers
+            far |= examples.x.flatten(1).abs().amax(1).cpu() > 1000
+        far = far.nonzero().flatten()
+        if len(far): found[far] = score(copy.deepcopy(model).cpu().double(), examples[far], self.score_method, **settings)
+        if not found.isfinite().all():
+            raise DataError(f'{int((~found.isfinite()).sum())} of {len(found)} scores are not finite: the model has diverged; train it with a smaller lr')
         return found.numpy()
 
     def score_samples(self, X): return -self.anomaly_score(X)                         # higher is more normal, as in scikit-learn
     def decision_function(self, X): return self.score_samples(X) - self.offset_
     def predict(self, X): return np.where(self.decision_function(X) >= 0, 1, -1)      # 1 is normal
+    def score(self, X, y=None): return float(self.score_samples(X).mean())            # for searches, among detectors of one `score_method`
 
     def detection(self, normal, anomalous, prevalence=0.01): # examples of both kinds that were not trained on
         "The `Detection` of these."
         return Detection(self.anomaly_score(normal), self.anomaly_score(anomalous), self.threshold_, prevalence)
 
 # %% ../nbs/10_anomaly_detection.ipynb #a994b3d3
-class AnomalyDetector(Speaks, Kept, Door, OutlierMixin, BaseEstimator):
-    "A VAE trained on normal examples, a score and a threshold, with the manners and signs of scikit-learn."
-    def __init__(self, data_shape=None,   # of one example; needed for flat rows, such as (1, 28, 28)
+class AnomalyDetector(Speaks, Kept, Door, Settings, OutlierMixin, BaseEstimator):
+    "A VAE trained on normal examples, a score and a threshold, with scikit-learn's methods and signs; `n_features_in_`, and `feature_names_in_` of a DataFrame."
+    def __init__(self, data_shape=None,   # of one example; needed where flat rows are images, such as (1, 28, 28)
                  model='vae', config=None, # as `build` of lesson 04 takes them; None is `latent_dim=16, hidden=[400, 400]` for a `vae`; the likelihood is `gaussian_learned` where none is named
-                 score='reconstruction_error', settings=None, # a key of `scores`, and what it takes, such as {'samples': 50}
+                 score_method='reconstruction_error', # a key of `scores`
+                 settings=None,           # what that score takes, such as {'samples': 50}
                  false_alarm=0.05,        # largest share of normal examples that may raise the alarm
                  held_out=0.2,            # share of the training examples that sets the threshold
                  epochs=None,             # passes over the others; None makes about 1,500 steps of them, but 200 passes at most
-                 batch_size=128, lr=3e-3, # as `fit` of lesson 04 takes them
-                 seed=0, device='auto'):
-        self.data_shape, self.model, self.config, self.score, self.settings, self.false_alarm = data_shape, model, config, score, settings, false_alarm
-        self.held_out, self.epochs, self.batch_size, self.lr, self.seed, self.device = held_out, epochs, batch_size, lr, seed, device
+                 batch_size=128,          # as `fit` of lesson 04 takes it
+                 lr=3e-3,                 # a number: the highest learning rate
+                 seed=0,                  # of the part that is held out, the weights and the training
+                 device='auto'):          # as `fit` of lesson 04 takes it
+        self.data_shape, self.model, self.config, self.score_method, self.settings = data_shape, model, config, score_method, settings
+        self.false_alarm, self.held_out, self.epochs, self.batch_size, self.lr = false_alarm, held_out, epochs, batch_size, lr
+        self.seed, self.device = seed, device
 
     def fit(self, X, y=None): # normal examples; y is not looked at
-        "Train on a part of `X` and set the threshold by the rest. Raises `DataError` and what `fit` of lesson 04 raises."
-        if self.score not in scores: raise ValueError(f'no score called {self.score!r}: there are {", ".join(scores)}')
-        examples = self.examples(X)
-        self.check_training(examples, round(len(examples) * self.held_out))
-        train, held = split(examples, self.held_out, self.seed)
+        "Train on a part of `X` and set the threshold by the rest. Raises `ValueError` and `DataError` before it trains, and what `fit` of lesson 04 raises."
+        self.check_settings()
+        names, (x, unit) = self.names_of(X), as_numbers(X)
+        examples = self.shaped(x, self.asked_shape())
+        self.check_training(examples, round(len(examples) * float(self.held_out)))
         model = self.new_model(examples.data_shape)
-        history = fit(model, train, epochs=self.passes(len(train)), batch_size=self.batch_size, lr=self.lr, seed=self.seed, device=self.device)
+        examples = self.in_range(model, examples)
+        self.check_pixels(model, examples)
+        train, held = split(examples, float(self.held_out), int(self.seed))
+        history = fit(model, train, epochs=self.passes(len(train)), batch_size=int(self.batch_size), lr=float(self.lr), seed=int(self.seed),
+                      device=self.device)
         found = self.scored(model, held)
         self.model_, self.history_ = model, history
-        return self.know(examples.data_shape, found, threshold_at(found, self.false_alarm))
+        return self.know(examples.data_shape, found, threshold_at(found, self.false_alarm), unit, names)
 
     def new_model(self, data_shape): # of one example
         "The model, with the weights that `seed` gives it. Raises `ValueError`."
-        config = (dict(latent_dim=16, hidden=[400, 400]) if self.model == 'vae' else {}) if self.config is None else self.config
+        config = (dict(latent_dim=16, hidden=[400, 400]) if self.model == 'vae' else {}) if self.config is None else as_python(self.config)
         try:
-            with seeded(self.seed): model = build(self.model, **dict(likelihood='gaussian_learned', data_shape=list(data_shape)) | config)
-        except TypeError as e: model = e                           # settings that this model does not take
-        if isinstance(model, VAE) and not hasattr(model, 'condition'): return model
-        raise ValueError(f'got model={self.model!r} with {config}: a detector needs a VAE without conditions, such as vae, conv_vae or beta_vae' + f' ({model})' * isinstance(model, TypeError))
+            with seeded(int(self.seed)): model = build(self.model, **dict(likelihood='gaussian_learned', data_shape=list(data_shape)) | config)
+        except (TypeError, RuntimeError) as e: model = e           # settings that this model does not take
+        if isinstance(model, VAE) and not hasattr(model, 'condition'):
+            model.data_range = self.range_of(model)                # what `fit` of lesson 04 lets in
+            return model
+        raise ValueError(f'got model={self.model!r} with {config}: a detector needs a VAE without conditions, such as vae, conv_vae or beta_vae'
+                         + f' ({model})' * isinstance(model, Exception))
 
     def passes(self, n): # examples to train on
         "How many passes over them: `epochs`, or what makes about 1,500 steps, from 3 to 200."
-        return self.epochs or max(3, min(200, round(1500 * self.batch_size / n)))
+        return max(3, min(200, round(1500 * int(self.batch_size) / n))) if self.epochs is None else int(self.epochs)
 
     def set_threshold(self, X, false_alarm=None): # normal examples that were not trained on; a new rate, or the one that was asked for
         "Choose the threshold anew, with the model as it is. Raises `ValueError` and `DataError`."
+        rate = self.false_alarm if false_alarm is None else false_alarm
+        check_share('false_alarm', rate)
         found = self.anomaly_score(X)
-        return self.know(self.data_shape_, found, threshold_at(found, false_alarm or self.false_alarm))
+        return self.know(self.data_shape_, found, threshold_at(found, rate), self.unit_, getattr(self, 'feature_names_in_', None))
 
 # %% ../nbs/10_anomaly_detection.ipynb #32e21db5
 def pictures_in(path,       # folder, with or without sub-folders
                 size=None,  # side in pixels, or `(H, W)`; None asks that all have one size
-                channels=1): # 1 grey, 3 colour
+                channels=1, # 1 grey, 3 colour
+                **more):    # of `read_pictures`
     "`(x, files)`: the pictures of a folder as uint8 `(N, C, H, W)`, and where each came from. Raises `DataError`."
-    return read_pictures(path, size, channels)[:2]
+    return read_pictures(path, size, channels, **more)[:2]
