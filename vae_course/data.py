@@ -41,6 +41,7 @@ class Examples:
         if len(self.x) == 0: raise DataError('got a data set with no examples: it needs at least one')
         if len(self.x) != len(self.y):
             raise DataError(f'got {len(self.x)} inputs and {len(self.y)} labels: each input needs exactly one label')
+        object.__setattr__(self, 'y', self.y.to(self.x.device))                   # labels go where the inputs are
 
     def __len__(self): return len(self.x)
     def __repr__(self): return f'{len(self):,} examples of {"×".join(map(str, self.data_shape))} {str(self.x.dtype).removeprefix("torch.")}'
