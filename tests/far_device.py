@@ -138,6 +138,8 @@ class Calls(TorchFunctionMode):
             return self.to(*args, **kwargs)
         if name == "cpu":
             return moved(args[0], False)
+        if name == "tensor" and args and isinstance(args[0], (list, tuple)):
+            args = tree_map(near, args)                                                  # a list of 0-d tensors: read one by one
         if name == "new_tensor" and far(args[0]):
             return Far(args[0].near.new_tensor(*args[1:], **kwargs))
         if name == "tolist" and far(args[0]):

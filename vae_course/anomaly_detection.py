@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 from .data import Batches, DataError, Examples, device_of, read_pictures, split
 from .elbo import VAE, Bernoulli, Gaussian, kl_divergence
-from .engine import CheckpointError, load_checkpoint, pack, pick_device, save_checkpoint, seeded
+from .engine import CheckpointError, load_checkpoint, pack, pick_device, require, save_checkpoint, seeded
 from .evaluation import base, check_pixels, importance_weighted, per_example
 from .latent import diagonal_gaussian
 from .training import build, fit
@@ -62,11 +62,13 @@ def codes(q,        # q(z|x) over `(B, D)`, a diagonal Gaussian
 # %% ../nbs/10_anomaly_detection.ipynb #7d224e12
 def reconstruction_error(model, x): # a VAE, and pictures `(B, *data_shape)`
     "Squared error of the mean of p(x|z) at the mean of q(z|x), summed over the pixels, `(B,)`."
+    require(model, 'reconstruction_error', 'encode', 'decode')
     x = x.to(device_of(model))
     return (x - model.decode(model.encode(x).mean).mean).square().flatten(1).sum(1).cpu()
 
 def reconstruction_probability(model, x, samples=20, seed=0):
     "The mean of −log p(x|z) over codes from q(z|x), `(B,)`, in nats; a cross-entropy for grey pixels under Bernoulli (An and Cho 2015)."
+    require(model, 'reconstruction_probability', 'encode', 'decode')
     x = x.to(device_of(model))
     return -model.decode(codes(model.encode(x), samples, seed)).log_prob(x).mean(0).cpu()
 
@@ -78,10 +80,12 @@ def bound(model, q, x, samples, seed): # −ELBO with any `q`
 
 def neg_elbo(model, x, samples=20, seed=0):
     "−ELBO, `(B,)`, in nats; built on a cross-entropy for grey pixels under Bernoulli."
+    require(model, 'neg_elbo', 'encode', 'decode', 'prior')
     return bound(model, model.encode(x), x, samples, seed).cpu()
 
 def neg_log_px(model, x, samples=20, seed=0):
     "−log p(x) by importance sampling, `(B,)`, in nats (Burda et al. 2016). Raises `DataError` on grey pixels under Bernoulli."
+    require(model, 'neg_log_px', 'encode', 'decode', 'prior')
     x = x.to(device_of(model))
     q = model.encode(x)
     z = codes(q, samples, seed)
@@ -94,6 +98,7 @@ def likelihood_regret(model, x, samples=4, seed=0,
                       steps=20,  # of gradient descent on q
                       lr=0.1):   # their size
     "How much −ELBO falls when q(z|x) is fitted to each picture by itself, `(B,)`, in nats, never below 0; NaN where `lr` makes it diverge (Xiao et al. 2020)."
+    require(model, 'likelihood_regret', 'encode', 'decode', 'prior')
     q, rows = model.encode(x), []
     mu, logvar = q.mean.detach().clone().requires_grad_(), q.variance.detach().log().requires_grad_()
     optimizer = torch.optim.Adam([mu, logvar], lr)
@@ -118,6 +123,7 @@ def complexity(x): # pictures `(B, *data_shape)`, floats in [0, 1]
 
 def complexity_corrected(model, x, samples=20, seed=0):
     "−log p(x) of the grey levels less `complexity(x)`, `(B,)`, in nats (Serrà et al. 2020). Raises as `neg_log_px`."
+    require(model, 'complexity_corrected', 'encode', 'decode', 'prior')
     p = base(model.decode(model.encode(x[:1]).mean))
     levels = 0 if p.support.is_discrete else math.log(256) * x[0].numel()
     return neg_log_px(model, x, samples, seed) + levels - complexity(x)

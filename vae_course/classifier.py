@@ -9,6 +9,7 @@ __all__ = ['Classifier', 'in_parts', 'classify', 'agreement', 'features', 'mean_
 import torch, torch.nn.functional as F
 from torch import nn
 from .data import DataError, device_of
+from .engine import require
 
 # %% ../nbs/95_classifier.ipynb #5851657d
 class Classifier(nn.Module):
@@ -67,11 +68,13 @@ def in_parts(f, # of pictures `(B, *data_shape)`, gives `(B, …)`
 
 def classify(model, x): # a `Classifier`, and pictures `(N, *data_shape)`
     "The class of each picture, `(N,)`."
+    require(model, 'classify', 'features')
     return in_parts(lambda part: model(part).argmax(-1), model, x)
 
 def agreement(model, x, # a `Classifier`, and pictures `(N, *data_shape)`, float32 in [0, 1]
               y):       # what they should show, `(N,)`
     "The share of pictures in which the classifier sees what was asked for. On real pictures, its accuracy."
+    require(model, 'agreement', 'features')
     y = torch.as_tensor(y)
     if y.shape != (len(x),): raise ValueError(f'got {len(x)} pictures and labels of shape {tuple(y.shape)}: give one label for each')
     found = classify(model, x)
@@ -80,6 +83,7 @@ def agreement(model, x, # a `Classifier`, and pictures `(N, *data_shape)`, float
 # %% ../nbs/95_classifier.ipynb #e6233121
 def features(model, x): # a `Classifier`, and pictures `(N, *data_shape)`
     "`model.features` of all pictures, `(N, features)`."
+    require(model, 'features', 'features')
     return in_parts(model.features, model, x)
 
 def mean_distance(points): # `(N, d)`
@@ -92,6 +96,7 @@ def variety(model, x,   # a `Classifier`, and pictures `(N, *data_shape)`
             y,          # their classes, `(N,)`
             most=1000): # pictures of a class at most: the first ones
     "Mean distance of the features of two different pictures of one class, averaged over the classes that have two. Raises `ValueError`."
+    require(model, 'variety', 'features')
     points, y = features(model, x), torch.as_tensor(y)
     groups = [points[(y == k).to(points.device)][:most] for k in y.unique().tolist()]
     groups = [g for g in groups if len(g) > 1]

@@ -216,6 +216,7 @@ class PartsGiven(Conditioned, VAE):
 # %% ../nbs/07_cvae.ipynb #20151ebc
 class CVAE(Asking, PartsGiven):
     "A conditional VAE, p(x|c) (Sohn, Lee and Yan 2015): encoder, decoder and prior take the condition's numbers as their last input."
+    lacks = dict.fromkeys(('encode', 'decode', 'prior', 'reconstruct'), 'a CVAE has it for one condition: give `model.at(c)`, such as `model.at(7)`')      # see `Unsupported`
     def __init__(self, encoder,       # a module: x `(B, *data_shape)` and numbers `(B, width)` to mu and logvar, `(B, 2 D)`
                  decoder,             # a module: z `(B, D)` and numbers to the likelihood's numbers, `(B, *data_shape)`
                  prior,               # a module: numbers to p(z|c)
@@ -336,7 +337,9 @@ def complete(model, x, # a `CVAE` on `Quadrants`, and pictures `(B, *data_shape)
              n=1,      # completions of each
              drawn=False): # draw the new pixels, in place of their means
     "`n` completions of each picture, `(n, B, *data_shape)`: a code from p(z|c) for each; the seen pixels stay as they are."
-    if not isinstance(model.condition, Quadrants): raise ValueError(f'this model is conditioned on {type(model.condition).__name__}: completing needs one built with condition={{"quadrants": [...]}}')
+    condition = getattr(model, 'condition', None)
+    if not isinstance(condition, Quadrants):
+        raise ValueError(f'this model is conditioned on {"nothing" if condition is None else type(condition).__name__}: completing needs one built with condition={{"quadrants": [...]}}')
     c = model.as_condition(x, len(x))
     p = model.decode(model.prior(c).sample((n,)), c)
     return torch.where(model.condition.unseen > 0, p.sample() if drawn else p.mean, c)

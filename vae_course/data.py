@@ -50,6 +50,7 @@ class Examples:
         if len(self.x) != len(self.y):
             raise DataError(f'got {len(self.x)} inputs and {len(self.y)} labels: each input needs exactly one label')
         if 0 in self.x.shape: raise DataError(f'got examples of shape {self.data_shape}, which hold no numbers: every dimension must be at least 1')
+        object.__setattr__(self, 'y', self.y.to(self.x.device))                   # labels go where the inputs are
 
     def __len__(self): return len(self.x)
     def __iter__(self): return zip(self.x, self.y)

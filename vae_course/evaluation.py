@@ -16,7 +16,7 @@ import torch.distributions as D
 from torch import nn
 from .data import Batches, DataError, device_of
 from .elbo import Gaussian, VAE, kl_divergence
-from .engine import seeded
+from .engine import require, seeded
 from .latent import StandardNormal
 
 # %% ../nbs/05_evaluation.ipynb #172c0731
@@ -125,6 +125,7 @@ def elbo(model,          # a VAE
          batch_size=100, # examples at a time
          seed=0):        # of the draws
     "The evidence lower bound, an `Estimate` in nats: never above log p(x), in expectation. Raises `DataError` on grey pixels under a Bernoulli likelihood."
+    require(model, 'elbo', 'encode', 'decode', 'prior')
     return Estimate(per_example(lambda x: log_weights(model, x, samples, chunk).mean(0), model, examples, batch_size, seed))
 
 # %% ../nbs/05_evaluation.ipynb #863447b0
@@ -161,6 +162,7 @@ def nll(model,          # a VAE
         batch_size=100, # examples at a time; need not divide their number
         seed=0):        # of the draws
     "−log p(x) by importance sampling, an `NLL` in nats (Burda et al. 2016). Raises `DataError` on grey pixels under a Bernoulli likelihood."
+    require(model, 'nll', 'encode', 'decode', 'prior')
     def bound_and_size(x):
         log_w = log_weights(model, x, samples, chunk)
         return torch.stack([-importance_weighted(log_w), effective_samples(log_w)], 1)
@@ -186,6 +188,7 @@ def rate_distortion(model,          # a VAE
                     batch_size=100, # examples at a time
                     seed=0):        # of the draws
     "Rate and distortion in nats (Alemi et al. 2018), the rate in closed form where it has one."
+    require(model, 'rate_distortion', 'encode', 'decode', 'prior')
     def parts(x):
         q, rows = model.encode(x), []
         for z in draws(q, samples, chunk):
@@ -199,6 +202,7 @@ def rate_distortion(model,          # a VAE
 # %% ../nbs/05_evaluation.ipynb #37e9d536
 def unit_variances(model, examples, batch_size=1000): # a VAE and `Examples`
     "The variance over the data of each latent's posterior mean, `(D,)`."
+    require(model, 'unit_variances', 'encode')
     return per_example(lambda x: model.encode(x).mean, model, examples, batch_size).var(0, correction=0)
 
 def active_units(model,          # a VAE
@@ -206,6 +210,7 @@ def active_units(model,          # a VAE
                  threshold=0.01, # least variance of the posterior mean
                  batch_size=1000): # examples at a time
     "How many latents are active: the variance over the data of their posterior mean exceeds `threshold` (Burda et al. 2016, section 5)."
+    require(model, 'active_units', 'encode')
     return (unit_variances(model, examples, batch_size) > threshold).sum().item()
 
 # %% ../nbs/05_evaluation.ipynb #662e4c82
@@ -246,6 +251,7 @@ def reliability(model,          # a VAE with a Bernoulli likelihood
                 batch_size=100, # examples at a time
                 seed=0):        # of the draws, one code for each example
     "The `Reliability` of p(x|z) for codes z ~ q(z|x) of the examples. Raises `DataError` on grey pixels, `ValueError` when p(x|z) is not Bernoulli."
+    require(model, 'reliability', 'encode', 'decode')
     table = Reliability(bins)
     def count(x):
         p = model.decode(model.encode(x).sample())
@@ -263,6 +269,7 @@ def interval_coverage(model,          # a VAE with a continuous likelihood, such
                       batch_size=100, # examples at a time
                       seed=0):        # of the draws, one code for each example
     "The share of pixels inside the central intervals of p(x|z) for z ~ q(z|x): `{level: Estimate}`; a kept promise has share = level. Raises `ValueError`, `DataError`."
+    require(model, 'interval_coverage', 'encode', 'decode')
     if not all(0 < level < 1 for level in levels): raise ValueError(f'got levels {levels}: each lies between 0 and 1')
     def inside(x):
         p = model.decode(model.encode(x).sample())

@@ -16,15 +16,18 @@ import torch.distributions as D
 from sklearn.mixture import GaussianMixture
 from .classifier import features, in_parts
 from .elbo import VAE, mlp_vae
+from .engine import require
 from .evaluation import evaluating
 
 # %% ../nbs/09_generation.ipynb #21447b1a
 def codes(model, x): # a VAE, and pictures `(N, *data_shape)`, float32 in [0, 1]
     "The mean of q(z|x) for each picture, `(N, D)`."
+    require(model, 'codes', 'encode')
     return in_parts(lambda part: model.encode(part).mean, model, x)
 
 def pictures(model, z): # a VAE, and codes `(N, D)`
     "The mean of p(x|z) for each code, `(N, *data_shape)`."
+    require(model, 'pictures', 'decode')
     return in_parts(lambda part: model.decode(part).mean, model, z.to(next(model.parameters())))
 
 # %% ../nbs/09_generation.ipynb #86d5e8aa
@@ -34,6 +37,7 @@ def generate(model,            # a VAE
              temperature=1.0,  # of the prior: its standard deviations are multiplied by it
              seed=0):          # of the draws
     "`n` new examples: the mean of p(x|z) for codes from `source`, `(n, *data_shape)`. Raises `ValueError`."
+    require(model, 'generate', 'decode', *([] if source is not None else ['prior']))
     if n < 1: raise ValueError(f'got n={n}: ask for one picture at least')
     if not temperature >= 0: raise ValueError(f'got temperature={temperature}: it multiplies standard deviations, so it is 0 or more')
     if source is not None and temperature != 1: raise ValueError('got a source and a temperature: it is of the prior only; scale the codes yourself and decode them with `pictures`')
@@ -65,6 +69,7 @@ class AggregatedPosterior:
 
 def aggregated_posterior(model, x): # a VAE, and pictures `(N, *data_shape)`
     "The `AggregatedPosterior` of these pictures."
+    require(model, 'aggregated_posterior', 'encode')
     def both(part):
         q = model.encode(part)
         return torch.stack([q.mean, q.stddev])
@@ -73,6 +78,7 @@ def aggregated_posterior(model, x): # a VAE, and pictures `(N, *data_shape)`
 # %% ../nbs/09_generation.ipynb #ff5f1b34
 def confidence(classifier, x): # a `Classifier`, and pictures `(N, *data_shape)`
     "The largest probability that the classifier gives to a class, for each picture, `(N,)`."
+    require(classifier, 'confidence', 'features')
     return in_parts(lambda part: classifier(part).softmax(-1).amax(-1), classifier, x).cpu()
 
 # %% ../nbs/09_generation.ipynb #242d0a27
@@ -147,6 +153,7 @@ def interpolate(model,          # a VAE
                 steps=9,        # places on the way, both ends included
                 path=spherical): # `spherical` or `straight`
     "What the decoder makes of the way from the codes of a to those of b, `(steps, N, *data_shape)`."
+    require(model, 'interpolate', 'encode', 'decode')
     way = path(codes(model, a), codes(model, b), steps)
     return pictures(model, way.flatten(0, 1)).unflatten(0, way.shape[:2])
 
@@ -231,5 +238,6 @@ def quality(classifier,  # a `Classifier`, whose features are compared
             made,        # pictures to judge; as many, so that numbers may be compared
             k=3):        # neighbours, of precision and recall
     "A `Quality`: squared Fréchet distance on the classifier's features, precision and recall. Comparable for one classifier, one real set and one N only."
+    require(classifier, 'quality', 'features')
     a, b = features(classifier, real), features(classifier, made)
     return Quality(frechet_distance(a, b), *precision_recall(a, b, k))

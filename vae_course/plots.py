@@ -14,6 +14,7 @@ import numpy as np, torch
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
+from .engine import require
 
 # %% ../nbs/91_plots.ipynb #e8e28850
 ink, faint, paper = '#222222', '#767676', '#ffffff'
@@ -204,6 +205,7 @@ def plot_manifold(model,   # a VAE with two latents
                   n=15,    # pictures a side
                   ax=None, alt=None):
     "What the decoder makes of an n × n grid of z: equal steps of probability under N(0, I), from 1/(2n) to 1 − 1/(2n). Returns a `Picture`, or `ax`. Raises `ValueError`."
+    require(model, 'plot_manifold', 'prior', 'decode')
     d = model.prior.event_shape[-1]
     if d != 2: raise ValueError(f'got a model with {d} latents: a manifold needs 2; for more, see plot_traversal')
     z = torch.distributions.Normal(0, 1).icdf((torch.arange(n) + .5) / n)
@@ -234,6 +236,7 @@ def plot_traversal(model,     # a VAE
                    steps=11,  # pictures in a row
                    ax=None, alt=None):
     "One latent moved in each row, the others held at the mean of q(z|x). Returns a `Picture`, or `ax`. Raises `ValueError`."
+    require(model, 'plot_traversal', 'encode', 'decode')
     with evaluating(model) as device:
         q = model.encode(torch.as_tensor(x).to(device))
         d = q.mean.shape[-1]

@@ -14,7 +14,7 @@ import torch.distributions as D
 from tqdm.auto import tqdm
 from .data import Batches, device_of
 from .elbo import Crop, full_precision, likelihood_named
-from .engine import borrowed_random_numbers, group, make_optimizers, prepared, train_step
+from .engine import borrowed_random_numbers, group, make_optimizers, prepared, require, train_step
 from .training import warmup_cosine
 
 # %% ../nbs/08_vq_vae.ipynb #097f02f6
@@ -129,6 +129,8 @@ class UniformCodes(nn.Module):
 # %% ../nbs/08_vq_vae.ipynb #1f92120f
 class VQVAE(nn.Module):
     "An autoencoder with a list of codes in its middle, and a prior over such lists (van den Oord et al. 2017)."
+    lacks = dict(encode='a VQVAE has none: it gives whole numbers, `model.codes(x)`', prior='that of a VQVAE is over lists of whole numbers: see `model.sample(n)`',
+                 decode='a VQVAE decodes entries of its codebook: see `model.reconstruct(x)`')      # see `Unsupported`
     def __init__(self, encoder,      # a module: x `(B, *data_shape)` to `(B, D, h, w)`
                  quantizer,          # a `Quantizer`
                  decoder,            # a module: `(B, D, h, w)` to the likelihood's numbers, `(B, *data_shape)`
@@ -269,6 +271,7 @@ def codes_of(model,       # a `VQVAE`
              examples,    # `Examples`
              batch_size=1000):
     "The codes of all `examples`, int64 `(N, h, w)`."
+    require(model, 'codes_of', 'codes')
     return torch.cat([model.codes(x) for x, _ in Batches(examples, batch_size)])
 
 @torch.no_grad()
@@ -276,6 +279,7 @@ def mean_squared_error(model,     # with `reconstruct`
                        examples,  # `Examples`
                        batch_size=1000):
     "Mean over all examples and pixels of the squared error of what comes back."
+    require(model, 'mean_squared_error', 'reconstruct')
     return sum((model.reconstruct(x).to(x.device) - x).square().sum().item() for x, _ in Batches(examples, batch_size)) / examples.x.numel()
 
 # %% ../nbs/08_vq_vae.ipynb #a137153d

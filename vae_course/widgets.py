@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch.distributions import Normal, kl_divergence
 from traitlets import Unicode
+from .engine import require
 from .plots import as_pixels, evaluating, faint, ink, palette, plot_latent_map, subplots
 
 # %% ../nbs/92_widgets.ipynb #ab381702
@@ -152,6 +153,7 @@ def latent_explorer(model,          # has `prior`, `encode` and `decode`, and tw
                     limit=3.0,      # how far the sliders go
                     points=2000):   # of the map at most, the first ones
     "Move a point z and see what the decoder makes of it; with `examples`, also on the map of their codes. Raises `ValueError`."
+    require(model, 'latent_explorer', 'prior', 'decode', *([] if examples is None else ['encode']))
     size = model.prior.event_shape[-1]
     if size != 2: raise ValueError(f'got a model with {size} latents: this explorer needs 2; train one with `latent_dim=2`')
     codes, labels = torch.zeros(0, 2), None
@@ -186,6 +188,7 @@ def traversal_explorer(model,       # has `encode` and `decode`, with q(z|x) a d
                        limit=3.0,   # how far they go
                        points=500): # of the examples, the first ones
     "Move the latents of one picture and see what the decoder makes of it; a slider for each latent, the one with the largest mean KL first. Raises `ValueError`."
+    require(model, 'traversal_explorer', 'encode', 'decode')
     if latents < 1: raise ValueError(f'got latents={latents}: give at least one slider')
     with evaluating(model) as device:
         q = model.encode(examples[:points].floats().to(device))

@@ -1,0 +1,72 @@
+"Every registered model with every measure and picture of a model: it works, or one clear error says what the model lacks."
+import pytest, torch
+
+from test_models import SMALL
+from vae_course import anomaly_detection, classifier, cvae, evaluation, generation, plots, vq_vae, widgets
+from vae_course.data import Examples
+from vae_course.engine import Unsupported
+from vae_course.training import build, registry
+
+numbers = torch.Generator().manual_seed(0)
+examples = Examples((torch.rand(20, 1, 28, 28, generator=numbers) < 0.2).float(), torch.arange(20) % 10)
+x, y = examples.x[:4], examples.y[:4]
+
+# name → what is asked of a model, and which capabilities it takes, as `needed` of the engine names them
+MEASURES = dict(
+    elbo=(lambda m: evaluation.elbo(m, examples), "encode decode prior"), nll=(lambda m: evaluation.nll(m, examples, 3), "encode decode prior"),
+    rate_distortion=(lambda m: evaluation.rate_distortion(m, examples), "encode decode prior"), unit_variances=(lambda m: evaluation.unit_variances(m, examples), "encode"),
+    active_units=(lambda m: evaluation.active_units(m, examples), "encode"), reliability=(lambda m: evaluation.reliability(m, examples), "encode decode"),
+    interval_coverage=(lambda m: evaluation.interval_coverage(m, examples), "encode decode"),
+    codes=(lambda m: generation.codes(m, x), "encode"), pictures=(lambda m: generation.pictures(m, torch.zeros(2, 4)), "decode"), generate=(lambda m: generation.generate(m, 2), "decode prior"),
+    aggregated_posterior=(lambda m: generation.aggregated_posterior(m, x), "encode"), interpolate=(lambda m: generation.interpolate(m, x[:2], x[2:], 3), "encode decode"),
+    confidence=(lambda m: generation.confidence(m, x), "features"), quality=(lambda m: generation.quality(m, examples.x, examples.x), "features"),
+    classify=(lambda m: classifier.classify(m, x), "features"), agreement=(lambda m: classifier.agreement(m, x, y), "features"),
+    features=(lambda m: classifier.features(m, x), "features"), variety=(lambda m: classifier.variety(m, examples.x, examples.y), "features"),
+    codes_of=(lambda m: vq_vae.codes_of(m, examples), "codes"), mean_squared_error=(lambda m: vq_vae.mean_squared_error(m, examples), "reconstruct"),
+    plot_manifold=(lambda m: plots.plot_manifold(m, 3), "prior decode"), plot_traversal=(lambda m: plots.plot_traversal(m, x, steps=3), "encode decode"),
+    latent_explorer=(lambda m: widgets.latent_explorer(m, examples), "prior encode decode"), traversal_explorer=(lambda m: widgets.traversal_explorer(m, examples, 2), "encode decode"))
+MEASURES |= {how: (lambda m, how=how: anomaly_detection.scores[how](m, x), "encode decode" if "reconstruction" in how else "encode decode prior") for how in anomaly_detection.scores}
+MEASURES |= {f"score {how}": (lambda m, how=how: anomaly_detection.score(m, examples, how, samples=2) if "error" not in how else anomaly_detection.score(m, examples, how), MEASURES[how][1])
+             for how in anomaly_detection.scores}
+HAS = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "cvae at 7"), "encode decode prior reconstruct") | dict(cvae="", vq_vae="codes reconstruct", classifier="features")
+SAYS = dict(cvae="a CVAE has it for one condition: give `model.at(c)`", vq_vae="VQVAE", classifier="a Classifier has no `")
+
+
+@pytest.fixture(scope="module")
+def models():
+    torch.manual_seed(0)
+    found = {name: build(name, **SMALL[name]).eval() for name in SMALL}
+    return found | {"cvae at 7": found["cvae"].at(7)}
+
+
+def test_the_table_of_models_is_complete():
+    assert HAS.keys() - {"cvae at 7"} == registry.keys()
+
+
+@pytest.mark.parametrize("name", HAS)
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_measure_works_or_says_what_the_model_lacks(name, measure, models):
+    ask, needs = MEASURES[measure]
+    missing = [n for n in needs.split() if n not in HAS[name].split()]
+    if missing:
+        with pytest.raises(Unsupported) as e:
+            ask(models[name])
+        words = str(e.value)
+        assert words.startswith(f"`{measure.removeprefix('score ')}` needs ") and (SAYS.get(name, "a ") in words or missing == ["features"] or missing == ["codes"])
+        return
+    try:
+        ask(models[name])
+    except ValueError as e:                                          # what is wrong is not the model's kind but its likelihood, its size, or the number of pictures
+        assert str(e).startswith("got ") and measure in ("interval_coverage", "quality", "plot_manifold", "latent_explorer"), e
+
+
+def test_completing_says_that_a_model_takes_no_condition(models):
+    with pytest.raises(ValueError, match="conditioned on nothing: completing needs one built with"):
+        cvae.complete(models["vae"], x)
+
+
+def test_the_message_names_the_measure_the_capability_and_the_way_out(models):
+    with pytest.raises(Unsupported, match=r"^`nll` needs a distribution q\(z\|x\), and a VQVAE has none: it gives whole numbers, `model.codes\(x\)`$"):
+        evaluation.nll(models["vq_vae"], examples)
+    with pytest.raises(Unsupported, match=r"^`plot_traversal` needs a distribution q\(z\|x\), and a CVAE has it for one condition: give `model.at\(c\)`, such as `model.at\(7\)`$"):
+        plots.plot_traversal(models["cvae"], x)
