@@ -1,4 +1,4 @@
-# make lab | test | docs | outputs | bench | quality | portable | clean: each makes the environment first, when it is not there.
+# make lab | test | portable | processes | docs | outputs | bench | quality | clean: each makes the environment first, when it is not there.
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 RUN = .venv/bin/python
@@ -6,6 +6,7 @@ RUN = .venv/bin/python
 help:
 	@echo "make lab      environment, then JupyterLab on the course (ARGS=--no-browser for a server)"
 	@echo "make test     environment, then everything that must hold"
+	@echo "make processes  a hundred times two processes train and leave, on a loaded machine (ARGS='--runs 10 --minutes 5')"
 	@echo "make docs     the site, into _docs/"
 	@echo "make outputs  run the lessons and store what they show (ARGS='03 04' for some, ARGS=--changed for the changed)"
 	@echo "make quality  trains the long runs that the lessons quote: disentanglement, quadrants, codes, samples, anomalies (hours; goes on where it stopped)"
@@ -24,6 +25,9 @@ lab: .venv/installed
 
 test: .venv/bench
 	$(RUN) tools/check.py $(ARGS)
+
+processes: .venv/installed
+	$(RUN) tools/processes.py $(ARGS)
 
 docs: .venv/installed
 	$(RUN) tools/site.py $(ARGS)
@@ -55,4 +59,4 @@ clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help lab test docs outputs bench quality portable clean
+.PHONY: help lab test portable processes docs outputs bench quality clean

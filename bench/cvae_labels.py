@@ -100,7 +100,7 @@ def measure(quick=False):
     judge, accuracy = judge_of(data, quick)
     print(f"classifier: {100 * accuracy:.2f} % of the real test pictures", flush=True)
     vae = without_condition(data, quick)
-    print(f"a VAE without labels: −ELBO {vae:.2f}", flush=True)
+    print(f"a VAE without labels: -ELBO {vae:.2f}", flush=True)
     rows = []
     for way, (_, seeds) in ways.items():
         runs = [one_run(way, seed, data, judge, quick) for seed in seeds[:1 if quick else None]]

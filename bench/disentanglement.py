@@ -138,7 +138,7 @@ def section(chosen, data, runs):
         print(f"{row['model']:8} MIG " + " ".join(f"{v:.3f}" for v in row["mig"]["values"]) + "   FactorVAE " + " ".join(f"{v:.3f}" for v in row["factorvae_score"]["values"]), flush=True)
     for d in differences:
         m = d["mig"]
-        print(f"{d['more']} − {d['less']}: MIG {m['mean']:+.3f}, 95 % interval [{m['interval'][0]:+.3f}, {m['interval'][1]:+.3f}]: {'separated' if m['separated'] else 'not separated'}", flush=True)
+        print(f"{d['more']} - {d['less']}: MIG {m['mean']:+.3f}, 95 % interval [{m['interval'][0]:+.3f}, {m['interval'][1]:+.3f}]: {'separated' if m['separated'] else 'not separated'}", flush=True)
     return dict(protocol=words, settings=chosen, factors=names, rows=rows, differences=differences, runs=runs)
 
 
@@ -167,7 +167,7 @@ def main(words=None):
                         print(f"{len(runs)} of {len(which_seeds) * len(models)} runs of {name} are done; call it again to go on", flush=True)
                         return
                     runs.append(run := one_run(model, seed, chosen, device, folder / file, data))
-                    print(f"{model:8} seed {seed}{run['cpu_seconds']:8.0f} s of CPU   −ELBO {run['neg_elbo']:7.2f}   KL {run['kl']:6.2f}", flush=True)      # the scores are read at the end, all at once
+                    print(f"{model:8} seed {seed}{run['cpu_seconds']:8.0f} s of CPU   -ELBO {run['neg_elbo']:7.2f}   KL {run['kl']:6.2f}", flush=True)      # the scores are read at the end, all at once
             common.write(out, file, facts | section(chosen, data, runs) | dict(load_average_after=common.load_average()))
 
 

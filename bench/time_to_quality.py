@@ -142,11 +142,11 @@ def measure(device, which=seeds, quick=False):
 
 def show(result):
     verdicts = {True: "reached", False: "MISSED", None: "not judged, fewer than three seeds"}
-    print(f"\nseconds of `fit` until −ELBO ≤ {bound:g} nats, {result['device']}, {result['threads']} threads; asked: {result['asked']:g} s")
+    print(f"\nseconds of `fit` until -ELBO ≤ {bound:g} nats, {result['device']}, {result['threads']} threads; asked: {result['asked']:g} s")
     for row in result["rows"]:
         s, n = row["fit_seconds"], row["neg_elbo"]
         print(f"{row['switches']:26}{row['cache']:16}{s['median']:8.2f} s (most {s['most']:.2f}; training {row['training_seconds']['median']:.2f})   "
-              f"−ELBO {n['median']:.2f} (most {n['most']:.2f})   {verdicts[row['reached']]}; training alone: {verdicts[row['reached_in_training']]}")
+              f"-ELBO {n['median']:.2f} (most {n['most']:.2f})   {verdicts[row['reached']]}; training alone: {verdicts[row['reached_in_training']]}")
 
 
 def main():

@@ -187,7 +187,7 @@ def summarise(runs, steps, measures=("in_use", "perplexity", "mse")):
         print(steps, row["side"], {m: row[m]["values"] for m in measures})
     for m in measures:
         d = differences[m]
-        print(f"{steps} steps, running means − codebook loss, {m}: {d['mean']:+.4g}, 95 % interval [{d['interval'][0]:+.4g}, {d['interval'][1]:+.4g}]: {'separated' if d['separated'] else 'not separated'}")
+        print(f"{steps} steps, running means - codebook loss, {m}: {d['mean']:+.4g}, 95 % interval [{d['interval'][0]:+.4g}, {d['interval'][1]:+.4g}]: {'separated' if d['separated'] else 'not separated'}")
     return rows, [differences]
 
 

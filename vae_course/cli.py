@@ -455,10 +455,11 @@ def check_picture(path): # file to write
 # %% ../nbs/96_cli.ipynb #70f11c52
 def sample(a): # words of the command
     "Draw samples from the model in `a.dir` into a picture."
-    check_words(a)
-    folder, device = Path(a.dir).expanduser(), pick_device(a.device)
+    check_words(a)                                                   # said before anything is loaded or drawn
+    folder = Path(a.dir).expanduser()
     path = Path(a.out).expanduser() if a.out else folder/'samples.png'
-    check_picture(path)                                              # said before anything is loaded or drawn
+    check_picture(path)
+    device = pick_device(a.device)
     model, what = model_in(folder, device)
     c = conditions(model, a.condition, a.n)
     x = draw_samples(model.to(device), a.n, a.seed, device, None if c is None else c.to(device), progress=True)
