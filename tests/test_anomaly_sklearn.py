@@ -251,12 +251,14 @@ def test_one_picture_has_one_score_whatever_the_type(kind, ramps):
     assert np.allclose(ramps.anomaly_score(of_kind(kind, new)), ramps.anomaly_score(new), **loose)
 
 
-def test_whole_numbers_of_a_table_are_numbers():
+def test_whole_numbers_of_a_table_are_numbers(tmp_path):
     x = np.random.default_rng(0).integers(0, 400, (200, 4))
     detector = AnomalyDetector(**TINY | dict(epochs=3)).fit(x)
     assert np.allclose(detector.anomaly_score(x[:20]), detector.anomaly_score(x[:20].astype(float)), **ALIKE)
     small = x[:20] % 200
     assert np.allclose(detector.anomaly_score(small.astype(np.uint8)), detector.anomaly_score(small), **ALIKE)
+    detector.save(tmp_path / "d.safetensors")
+    assert np.allclose(AnomalyDetector.load(tmp_path / "d.safetensors").anomaly_score(small.astype(np.uint8)), detector.anomaly_score(small), **ALIKE)
 
 
 @pytest.mark.parametrize("data_shape", [(6, 5), [6, 5], (1, 6, 5), None])
