@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 import vae_course.anomaly_detection as room
 from vae_course.anomaly_detection import AnomalyDetector, scores, threshold_at
-from vae_course.data import DataError, Examples
+from vae_course.data import DataError, as_floats
 from vae_course.training import registry
 
 here = Path(__file__).resolve().parent
@@ -97,7 +97,7 @@ def test_grey_pixels_under_bernoulli_are_refused_before_training(how, untrained)
 
 def test_floats_outside_the_scale_of_uint8_are_scored_with_a_warning(ramps):
     x = pictures(5) / 255
-    with pytest.warns(UserWarning, match="learned from uint8, read as"): assert (ramps.predict(x * 255) == -1).all()
+    with pytest.warns(UserWarning, match="learned from whole numbers read as"): assert (ramps.predict(x * 255) == -1).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ramps.predict(x + 0.2)
@@ -143,7 +143,7 @@ def test_a_file_of_the_version_before_still_loads():
     assert np.allclose(detector.anomaly_score(noisy), [15.824594, 18.840498, 29.939850, 16.239660, 19.406864], rtol=1e-4, atol=1e-3)
     assert np.allclose(detector.anomaly_score(ramp), [2.852942, -1.056340, -1.552450, 1.292772, 7.559462], rtol=1e-4, atol=1e-3)
     assert detector.predict(ramp).tolist() == [-1, 1, 1, 1, -1] and detector.predict(ramp.astype(int)).tolist() == [-1, 1, 1, 1, -1]
-    with pytest.warns(UserWarning, match="learned from uint8"): assert np.isfinite(detector.anomaly_score(ramp * 3.0)).all()
+    with pytest.warns(UserWarning, match="learned from whole numbers"): assert np.isfinite(detector.anomaly_score(ramp * 3.0)).all()
 
 
 BAD = [(dict(epochs=0), "whole number of at least 1"), (dict(epochs=-1), "whole number"), (dict(epochs=2.5), "whole number"), (dict(epochs=True), "whole number"), (dict(epochs="3"), "whole number"),
@@ -227,11 +227,11 @@ def test_a_column_may_have_any_name():
 
 def of_kind(kind, x):
     "uint8 pictures as another type."
-    return {"uint8": lambda: x, "floats": lambda: x / 255, "int64": lambda: x.astype(np.int64), "uint16": lambda: x.astype(np.uint16), "bool": lambda: x > 100,
+    return {"uint8": lambda: x, "floats": lambda: x / 255, "int64": lambda: x.astype(np.int64), "uint16": lambda: x.astype(np.uint16) * 257, "bool": lambda: x > 100,
             "list": lambda: x.tolist(), "tensor": lambda: torch.from_numpy(x), "half": lambda: torch.from_numpy(x / 255).half(), "big endian": lambda: (x / 255).astype(">f8")}[kind]()
 
 
-@pytest.mark.parametrize("learned", ["uint8", "floats", "int64", "bool"])
+@pytest.mark.parametrize("learned", ["uint8", "uint16", "floats", "int64", "bool"])
 @pytest.mark.parametrize("kind", ["uint8", "floats", "int64", "uint16", "bool", "list", "tensor"])
 def test_a_score_never_depends_on_the_neighbours(learned, kind, cache={}):
     if learned not in cache: cache[learned] = AnomalyDetector(**TINY | dict(epochs=3)).fit(of_kind(learned, pictures(200)))
@@ -251,12 +251,24 @@ def test_one_picture_has_one_score_whatever_the_type(kind, ramps):
     assert np.allclose(ramps.anomaly_score(of_kind(kind, new)), ramps.anomaly_score(new), **loose)
 
 
-def test_whole_numbers_of_a_table_are_numbers():
+@pytest.mark.parametrize("learned, unit", [("uint8", 255), ("uint16", 65535), ("int64", 1), ("floats", None), ("bool", None)])
+def test_what_stands_for_one_follows_from_the_type(learned, unit):
+    x = np.array([[0, 1, 200]])
+    for kind, own in [("uint8", 255), ("uint16", 65535), ("int64", 1), ("uint32", 1)]:
+        found, own_ = room.as_numbers(x.astype(kind), unit)
+        right = unit if unit == 1 or (own == 1 and unit) else own
+        assert own_ == own and torch.allclose(as_floats(found) if own == right == 255 else found, torch.from_numpy(x) / right, rtol=1e-6), (kind, learned)
+    assert room.as_numbers(x * 1.5, unit)[0].tolist() == (x * 1.5).tolist() and room.as_numbers(x > 0, unit)[0].tolist() == [[0, 1, 1]]
+
+
+def test_whole_numbers_of_a_table_are_numbers(tmp_path):
     x = np.random.default_rng(0).integers(0, 400, (200, 4))
     detector = AnomalyDetector(**TINY | dict(epochs=3)).fit(x)
     assert np.allclose(detector.anomaly_score(x[:20]), detector.anomaly_score(x[:20].astype(float)), **ALIKE)
     small = x[:20] % 200
     assert np.allclose(detector.anomaly_score(small.astype(np.uint8)), detector.anomaly_score(small), **ALIKE)
+    detector.save(tmp_path / "d.safetensors")
+    assert np.allclose(AnomalyDetector.load(tmp_path / "d.safetensors").anomaly_score(small.astype(np.uint8)), detector.anomaly_score(small), **ALIKE)
 
 
 @pytest.mark.parametrize("data_shape", [(6, 5), [6, 5], (1, 6, 5), None])

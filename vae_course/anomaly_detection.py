@@ -260,8 +260,10 @@ class Settings:
         return settings
 
 # %% ../nbs/10_anomaly_detection.ipynb #8aaa0dc1
-def as_numbers(X): # arrays, lists, tensors, a DataFrame or `Examples`, `(N, ...)`
-    "`(x, unit)`: uint8 or float32 on the CPU; and which whole number stands for 1: 255 in uint8, 1 in others, None where there are none. Raises `DataError`."
+def as_numbers(X,            # arrays, lists, tensors, a DataFrame or `Examples`, `(N, ...)`
+               learned=None): # the unit of the numbers that were learned from
+    """`(x, unit)`: uint8 or float32 on the CPU, and the number that stands for 1: 255 in uint8, 65535 in uint16, None in floats and truth values;
+    in other whole numbers what is `learned`, or 1. Raises `DataError`."""
     if isinstance(X, Examples): X = X.x
     if issparse(X) or isinstance(X, torch.Tensor) and X.layout != torch.strided:
         raise DataError('got sparse data, and a detector needs every number: give X.toarray(), or X.to_dense() of a tensor')
@@ -280,20 +282,21 @@ def as_numbers(X): # arrays, lists, tensors, a DataFrame or `Examples`, `(N, ...
     if x.dtype.kind not in 'buif':
         found = f"text, such as '{text}'," if text is not None else f'data of type {x.dtype}'
         raise DataError(f'got {found} where numbers are needed: leave those columns out, or encode them first, as OneHotEncoder does')
-    unit = None if x.dtype.kind in 'bf' else 255 if x.dtype == np.uint8 else 1
-    with np.errstate(over='ignore'): x = np.array(x, np.uint8 if unit == 255 else np.float32, order='C')
-    return torch.from_numpy(x), unit
+    own = None if x.dtype.kind in 'bf' else dict(uint8=255, uint16=65535).get(x.dtype.name, 1)
+    unit = learned if own and learned and 1 in (own, learned) else own
+    stays = x.dtype == np.uint8 and unit == 255
+    with np.errstate(over='ignore'): x = torch.from_numpy(np.array(x, np.uint8 if stays else np.float32, order='C'))
+    return x if stays else x / (unit or 1), own
 
 # %% ../nbs/10_anomaly_detection.ipynb #117944c3
 class Door:
     "What a detector lets in."
     def examples(self, X): # as `as_numbers` takes it
         "`X` as `Examples` like those that were learned from. Raises `DataError`."
-        x, unit = as_numbers(X)
-        if unit and self.unit_ and unit != self.unit_: x = x.float() / self.unit_
+        x, unit = as_numbers(X, self.unit_)
         found = self.shaped(x, self.data_shape_)
-        if unit is None and self.unit_ == 255 and found.x.max() > 2:
-            warnings.warn(f'got floats up to {found.x.max():g}, and this detector learned from uint8, read as [0, 1]: '
+        if unit is None and self.unit_ in (255, 65535) and found.x.max() > 2:
+            warnings.warn(f'got floats up to {found.x.max():g}, and this detector learned from whole numbers read as [0, 1]: '
                           'divide by the largest possible value', stacklevel=3)
         return found
 
