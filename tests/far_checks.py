@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from vae_course import anomaly_detection, classifier, cli, cvae, data, elbo, engine, evaluation, generation, latent, plots, training, vq_vae, widgets
+from vae_course import anomaly_detection, classifier, cli, cvae, data, elbo, engine, evaluation, generation, gpu, latent, plots, reparameterization, training, vq_vae, widgets
 from vae_course.data import Batches, Examples
 
 here = Path(__file__).resolve().parent
@@ -116,6 +116,8 @@ MEASURES = dict(
     latent=dict(PPCA=lambda m, to: [v for p in [latent.PPCA.fit(to(points), 1)] for v in (p.log_prob(to(points)), p.posterior(to(points)).mean, p.likelihood(to(points[:, :1])).mean, p.sample(2))]),
     data=dict(binarized=lambda m, to: data.binarized(some(to)).x.cpu(), as_batches=lambda m, to: next(iter(Batches(some(to), 8, shuffle=True, binarize=True, generator=torch.Generator().manual_seed(0))))[0].cpu(),
               dequantize=lambda m, to: elbo.dequantize(to((x * 255).byte()), torch.Generator().manual_seed(0)).cpu()),
+    gpu=dict(losses_along=lambda m, to: gpu.losses_along(elbo.mlp_vae(latent_dim=4, hidden=(8,)), [(x[:8], y[:8])] * 2, torch.zeros(2, 8, 4), to(x).device)),
+    reparameterization=dict({name: lambda m, to, f=getattr(reparameterization, name): f(lambda z: z.sum(1), to(low[:3]), to(high[:3]), 5).cpu() for name in ("score_function_gradient", "pathwise_gradient")}),
     plots=dict(show_images=lambda m, to: bool(plots.show_images(to(x[:4]), titles=to(y[:4]))), show_reconstructions=lambda m, to: bool(plots.show_reconstructions(to(x[:4]), x[:4])),
                plot_latent_map=lambda m, to: bool(plots.plot_latent_map(to(points[:, :2]), to(factors[:, 0]))), plot_manifold=lambda m, to: bool(plots.plot_manifold(m["flat"], 3)),
                plot_traversal=lambda m, to: bool(plots.plot_traversal(m["vae"], to(x[:4]), steps=3)), active_dims=lambda m, to: list(map(float, plots.active_dims(m["vae"].encode(to(x)), 2)))),
