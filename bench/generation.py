@@ -31,7 +31,7 @@ def made_by(model, plain, train, other, n, seed):
     torch.manual_seed(seed)
     drawn = q.sample((known,))
     of_vae, of_plain = fit_mixture(drawn, seed=mixture_seed), fit_mixture(z, seed=mixture_seed)
-    one = {name: torch.distributions.MultivariateNormal(v.double().mean(0), v.double().T.cov()) for name, v in (("vae", drawn), ("plain", z))}
+    one = {name: torch.distributions.MultivariateNormal(v.cpu().double().mean(0), v.cpu().double().T.cov()) for name, v in (("vae", drawn), ("plain", z))}
     shown = binarized(other).x
     return {"VAE, reconstructions": pictures(model, codes(model, shown)), "VAE, prior N(0, I)": generate(model, n, seed=seed), "VAE, one fitted Gaussian": generate(model, n, one["vae"], seed=seed), "VAE, mixture": generate(model, n, of_vae, seed=seed),
             "VAE, q(z)": generate(model, n, q, seed=seed), "autoencoder, reconstructions": pictures(plain, codes(plain, shown)), "autoencoder, N(0, I)": generate(plain, n, seed=seed),

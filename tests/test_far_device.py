@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+import pytest, torch
+from torch import nn
 
 import far_checks
 from vae_course import anomaly_detection, classifier, evaluation, generation
@@ -44,7 +45,6 @@ def test_no_statement_of_a_lesson_mixes_devices_or_asks_for_float64_on_the_gpu(l
 
 def test_every_registered_model_and_every_public_method_of_it_is_asked():
     assert far_checks.SMALL.keys() == registry.keys()
-    from torch import nn
     for name, (kind, config) in far_checks.MODELS.items():
         model = build(kind, **config)
         public = {m for m in dir(type(model)) if not m.startswith("_") and m not in dir(nn.Module)} | ({"forward"} if "forward" in type(model).__dict__ else set())
@@ -56,6 +56,17 @@ def test_every_registered_model_and_every_public_method_of_it_is_asked():
 def test_every_measure_is_asked(room):
     name = room.__name__.split(".")[-1]
     assert set(room.__all__) == far_checks.MEASURES[name].keys() | set(far_checks.NO_MEASURE[name].split())
+
+
+@pytest.mark.parametrize("name", far_checks.MODELS)
+def test_moving_inputs_breaks_no_compiled_graph(name):
+    kind, config = far_checks.MODELS[name]
+    torch.manual_seed(0)
+    model, examples = build(kind, **config).eval(), far_checks.pictures(8)
+    batch = examples.x, examples.y if name == "cvae_quadrants" else far_checks.conditions(name, examples)
+    torch._dynamo.reset()
+    program = torch.compile(lambda x, y: model.losses((x, y))["loss"], backend="eager", fullgraph=True)
+    assert program(*batch).isfinite()
 
 
 WRONG = dict(mixes="model.reconstruct(x) - x", float64="model.encode(x).mean.double()", numpy="model.encode(x).mean.detach().numpy()", index="x[model.encode(x).mean.argmax(1)]",

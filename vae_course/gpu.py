@@ -258,7 +258,7 @@ def losses_along(model,                # not changed
     "The loss of every step of a short training, in nats per example, `(steps,)` float64 on the CPU."
     step = ready(NoiseInBatch(model), device, switches, len(batches[0][0]), lr)
     losses = [step((x.to(device), eps.to(device)))['loss'].clone() for (x, _), eps in zip(batches, noise)]
-    return torch.stack(losses).double().cpu()
+    return torch.stack(losses).cpu().double()
 
 # %% ../nbs/17_gpu.ipynb #8671e45d
 def agreement_sweep(device='cpu', ways=None, steps=20, batch_size=128): # `Switches`; all that the device has, when not given
