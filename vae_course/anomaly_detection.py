@@ -5,20 +5,20 @@
 # %% auto #0
 __all__ = ['scores', 'as_scores', 'auroc', 'auroc_interval', 'codes', 'reconstruction_error', 'reconstruction_probability',
            'bound', 'neg_elbo', 'neg_log_px', 'likelihood_regret', 'complexity', 'complexity_corrected', 'score',
-           'check_share', 'threshold_at', 'Rate', 'precision_at', 'Detection', 'check_whole', 'as_python', 'Settings',
-           'as_numbers', 'Door', 'Kept', 'Speaks', 'AnomalyDetector', 'pictures_in']
+           'check_share', 'threshold_at', 'Rate', 'precision_at', 'Detection', 'as_python', 'Settings', 'as_numbers',
+           'Door', 'Kept', 'Speaks', 'AnomalyDetector', 'pictures_in']
 
 # %% ../nbs/10_anomaly_detection.ipynb #40e10fae
 import copy, inspect, io, math, warnings
 import numpy as np, torch
-from numbers import Integral, Real
+from numbers import Real
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 from .data import Batches, DataError, Examples, device_of, read_pictures, split
 from .elbo import VAE, Bernoulli, Gaussian, kl_divergence
-from .engine import CheckpointError, load_checkpoint, pack, pick_device, require, save_checkpoint, seeded
+from .engine import CheckpointError, load_checkpoint, load_model_state, model_state, pack, pick_device, require, save_checkpoint, seeded, whole_number
 from .evaluation import base, check_pixels, importance_weighted, per_example
 from .latent import diagonal_gaussian
 from .training import build, fit
@@ -200,11 +200,6 @@ class Detection:
                 f'precision {100*self.precision:.1f} % where {100*self.prevalence:g} % are anomalies')
 
 # %% ../nbs/10_anomaly_detection.ipynb #475609c2
-def check_whole(name, value, least=1): # of a setting, what it is, and the smallest allowed
-    "Raise `ValueError` when `value` is not a whole number from `least` up."
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f'got {name}={value!r}: give a whole number of at least {least}')
-
 def as_python(value): # a setting: of Python, NumPy or torch, perhaps nested
     "`value` in Python's own types, which a file can hold."
     if isinstance(value, dict): return {as_python(k): as_python(v) for k, v in value.items()}
@@ -224,10 +219,10 @@ class Settings:
         if self.data_shape is not None and not self.asked_shape():
             raise ValueError(f'got data_shape={self.data_shape!r}: give the shape of one example, such as (1, 28, 28)')
         for name in ('false_alarm', 'held_out'): check_share(name, getattr(self, name))
-        check_whole('batch_size', self.batch_size)
-        check_whole('seed', self.seed, least=0)
+        whole_number('batch_size', self.batch_size)
+        whole_number('seed', self.seed, least=0)
         if self.seed >= 2**63: raise ValueError(f'got seed={self.seed}: give a whole number below 2**63')
-        if self.epochs is not None: check_whole('epochs', self.epochs)
+        if self.epochs is not None: whole_number('epochs', self.epochs)
         self.check_lr(self.lr)
         pick_device(self.device)
         self.check_score_settings()
@@ -243,7 +238,7 @@ class Settings:
         for name, value in (self.settings or {}).items():
             if name not in known:
                 raise ValueError(f'got settings={self.settings}: {self.score_method} takes {", ".join(known) or "none"}')
-            if name in ('samples', 'steps', 'seed'): check_whole(name, value, least=int(name != 'seed'))
+            if name in ('samples', 'steps', 'seed'): whole_number(name, value, least=int(name != 'seed'))
             if name == 'lr': self.check_lr(value)
 
     def asked_shape(self):
@@ -378,7 +373,7 @@ class Kept:
         learned = dict(data_shape=list(self.data_shape_), held_out_scores=torch.as_tensor(self.held_out_scores_), threshold=self.threshold_,
                        unit=self.unit_, names=list(getattr(self, 'feature_names_in_', [])) or None)
         return save_checkpoint(path, dict(kind='anomaly_detector', settings=self.storable(), recipe=self.model_.recipe,
-                                          model=dict(self.model_.state_dict()), **learned))
+                                          **model_state(self.model_), **learned))
 
     @classmethod
     def load(cls, path,        # file that `save` wrote
@@ -390,7 +385,7 @@ class Kept:
             settings = {'score_method' if k == 'score' else k: v for k, v in state['settings'].items()}        # its name in 0.1
             detector = cls(**settings | dict(device=device))
             detector.model_ = build(state['recipe']['name'], **state['recipe']['config'])
-            detector.model_.load_state_dict(state['model'])
+            load_model_state(detector.model_, state)
         except (RuntimeError, TypeError, ValueError, KeyError) as e: raise CheckpointError(f'{path} does not fit the model: {e}') from e
         detector.model_.to(pick_device(device)).eval()
         detector.model_.data_range = detector.range_of(detector.model_)
