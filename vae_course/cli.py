@@ -84,7 +84,8 @@ def data_named(name,          # of `load`, or `folder:PATH`
     kind, _, path = name.partition(':')
     if kind == 'folder' and path: return from_folder(path, size, channels, resize=resize)
     if name not in loaders: raise DataError(f'no data set called {name!r}: there are {", ".join(loaders)}, and folder:PATH for pictures of your own')
-    if size is not None or channels is not None or resize != 'pad': raise DataError(f'--size, --channels and --resize are for folder:PATH; the pictures of {name} stay as they are')
+    if size is not None or channels is not None or resize != 'pad':
+        raise DataError(f'--size, --channels and --resize are for folder:PATH; the pictures of {name} stay as they are')
     return load(name)
 
 # %% ../nbs/96_cli.ipynb #236e64e0
@@ -490,7 +491,8 @@ def add_train(commands):
     p.add_argument('--likelihood', help='of the pixels; bernoulli for digits, gaussian_learned for other pictures, when not given')
     p.add_argument('--binarize', action=argparse.BooleanOptionalAction, help='draw pixels as 0 or 1; as the likelihood needs, when not given')
     p.add_argument('--size', type=side_or_sides, metavar='N|HxW', help='bring the pictures of a folder to N pixels a side, or to a height and a width, such as 32x48')
-    p.add_argument('--resize', choices=('pad', 'crop', 'stretch'), default='pad', help='what --size does with a picture of another shape: add black, cut off what is too long, or distort')
+    p.add_argument('--resize', choices=('pad', 'crop', 'stretch'), default='pad',
+                   help='what --size does with a picture of another shape: add black, cut off what is too long, or distort')
     p.add_argument('--channels', type=int, choices=(1, 3), help='of the pictures of a folder: 1 grey, 3 colour')
     add_device(p)
     p.add_argument('--precision', choices=('fp32', 'bf16', 'auto'), default='fp32', help='of the matrix products; auto takes what a short trial finds faster here, and another machine may find otherwise')
@@ -499,7 +501,8 @@ def add_train(commands):
 
 def side_or_sides(word): # such as 32 or 32x48
     "The side, or `(height, width)`."
-    if not re.fullmatch(r'0*[1-9]\d*(x0*[1-9]\d*)?', word): raise argparse.ArgumentTypeError(f'got {word!r}: give the side in pixels, such as 32, or height and width, such as 32x48, each at least 1')
+    if not re.fullmatch(r'0*[1-9]\d*(x0*[1-9]\d*)?', word):
+        raise argparse.ArgumentTypeError(f'got {word!r}: give the side in pixels, such as 32, or height and width, such as 32x48, each at least 1')
     sides = tuple(map(int, word.split('x')))
     return sides if len(sides) == 2 else sides[0]
 

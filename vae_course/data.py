@@ -43,7 +43,9 @@ class Examples:
 
     def __post_init__(self):
         for name, part in (('inputs', self.x), ('labels', self.y)):
-            if not isinstance(part, torch.Tensor): raise DataError(f'got {name} of type {type(part).__name__}: `Examples` holds tensors, and `from_arrays` takes arrays, lists and tables')
+            if not isinstance(part, torch.Tensor):
+                raise DataError(f'got {name} of type {type(part).__name__}: '
+                                '`Examples` holds tensors, and `from_arrays` takes arrays, lists and tables')
             if part.layout != torch.strided: raise DataError(f'got {name} as a sparse tensor: give a dense one, .to_dense()')
             if part.dim() == 0: raise DataError(f'got a single number as {name}: give a row for each example, shape (N, …)')
         if len(self.x) == 0: raise DataError('got a data set with no examples: it needs at least one')
@@ -71,7 +73,8 @@ def in_unit(x,              # floats
     low, high = (v.item() for v in x.aminmax())      # NaN spreads to both
     if math.isnan(low): raise DataError(f'got {int(x.isnan().sum()):,} NaN among the inputs: fill them or leave those examples out')
     if low < -rounding or high > 1 + rounding:
-        raise DataError(f'got inputs from {low:g} to {high:g}: floats must lie in [0, 1]; divide by the largest possible value, as `from_arrays` does with scale=…, or give uint8 in 0…255')
+        raise DataError(f'got inputs from {low:g} to {high:g}: floats must lie in [0, 1]; '
+                        'divide by the largest possible value, as `from_arrays` does with scale=…, or give uint8 in 0…255')
     return x.clamp(0, 1) if low < 0 or high > 1 else x
 
 def check_examples(examples): # an `Examples`
@@ -97,23 +100,28 @@ def as_tensor(x): # array, tensor, list or table
     except (TypeError, ValueError, RuntimeError) as e: raise DataError(f'cannot read the inputs as numbers ({e}): give one array, all examples of one shape') from e
     if a.dtype.kind not in 'biufc':
         found = next((repr(str(v)[:40]) for v in a.flat if not isinstance(v, (int, float, np.number))), 'objects of several types')
-        raise DataError(f'cannot read the inputs as numbers (they hold {found}): leave such columns out, or turn them into numbers; in a table, df.select_dtypes("number").to_numpy("float32")')
+        raise DataError(f'cannot read the inputs as numbers (they hold {found}): leave such columns out, or turn them into numbers; '
+                        'in a table, df.select_dtypes("number").to_numpy("float32")')
     return torch.tensor(np.ascontiguousarray(a, np.float64 if a.dtype.itemsize > 8 and a.dtype.kind == 'f' else a.dtype.newbyteorder('=')))
 
 def channels_first(x,         # a tensor, `(N, …)`
                    channels): # as of `as_inputs`
     "`x` as `(N, D)` or `(N, C, H, W)`. Raises `DataError`."
     shape = tuple(x.shape)
-    if channels not in (None, 'first', 'last'): raise DataError(f"got channels={channels!r}: give 'first' for inputs (N, C, H, W), or 'last' for (N, H, W, C)")
-    if not 2 <= len(shape) <= 4: raise DataError(f'got inputs of shape {shape}: give vectors (N, D), grey pictures (N, H, W) or pictures (N, C, H, W)')
+    if channels not in (None, 'first', 'last'):
+        raise DataError(f"got channels={channels!r}: give 'first' for inputs (N, C, H, W), or 'last' for (N, H, W, C)")
+    if not 2 <= len(shape) <= 4:
+        raise DataError(f'got inputs of shape {shape}: give vectors (N, D), grey pictures (N, H, W) or pictures (N, C, H, W)')
     if 0 in shape[1:]: raise DataError(f'got inputs of shape {shape}, which hold no numbers: every dimension must be at least 1')
     if channels == 'last':
         if len(shape) != 4: raise DataError(f"got inputs of shape {shape} and channels='last': that is for pictures (N, H, W, C)")
         return x.movedim(-1, 1)
     if channels is None and len(shape) == 4 and shape[3] < shape[1] and (shape[3] in (1, 3, 4) or shape[3] < shape[2]):
-        raise DataError(f"got inputs of shape {shape}: say channels='last' if the colours come last, or channels='first' if each has {shape[1]} channels of {shape[2]}×{shape[3]} pixels")
+        raise DataError(f"got inputs of shape {shape}: "
+                        f"say channels='last' if the colours come last, or channels='first' if each has {shape[1]} channels of {shape[2]}×{shape[3]} pixels")
     if channels is None and len(shape) == 3 and shape[2] in (1, 3, 4) and shape[2] < shape[1]:
-        raise DataError(f"got inputs of shape {shape}: one picture (H, W, C) needs x[None] and channels='last'; say channels='first' if these are {shape[0]} grey pictures of {shape[1]}×{shape[2]}")
+        raise DataError(f"got inputs of shape {shape}: one picture (H, W, C) needs x[None] and channels='last'; "
+                        f"say channels='first' if these are {shape[0]} grey pictures of {shape[1]}×{shape[2]}")
     return x[:, None] if len(shape) == 3 else x
 
 # %% ../nbs/90_data.ipynb #b9830216
@@ -122,12 +130,14 @@ BY_TYPE = {torch.uint8: 255, torch.uint16: 65_535} # what stands for 1
 def refuse_ones(x): # uint8 or uint16
     "Raise `DataError` where 1 is the largest of all numbers: it may stand for white, or for almost black."
     if x.dtype in BY_TYPE and x.numel() and x.to(torch.int32).max() == 1:
-        raise DataError(f'got {str(x.dtype).removeprefix("torch.")} inputs whose largest value is 1: say scale=1 if 1 stands for white, or scale={BY_TYPE[x.dtype]} if it is nearly black; where no scale can be said, give floats, such as x / {BY_TYPE[x.dtype]}')
+        raise DataError(f'got {str(x.dtype).removeprefix("torch.")} inputs whose largest value is 1: '
+                        f'say scale=1 if 1 stands for white, or scale={BY_TYPE[x.dtype]} if it is nearly black; where no scale can be said, give floats, such as x / {BY_TYPE[x.dtype]}')
 
 def scaled(x,           # a tensor
            scale=None): # as of `as_inputs`
     "`x` as uint8 in 0…255 or float32 in [0, 1]. Raises `DataError`."
-    if scale is not None and not (isinstance(scale, (int, float, np.number)) and 0 < scale < math.inf): raise DataError(f'got scale={scale!r}: give the value that stands for 1, such as 255')
+    if scale is not None and not (isinstance(scale, (int, float, np.number)) and 0 < scale < math.inf):
+        raise DataError(f'got scale={scale!r}: give the value that stands for 1, such as 255')
     if x.is_complex(): raise DataError('got complex inputs: give real ones')
     if x.dtype == torch.bool:
         if scale not in (None, 1): raise DataError(f'got truth values and scale={scale:g}: true stands for 1; leave scale out')
@@ -137,9 +147,13 @@ def scaled(x,           # a tensor
     kind = str(x.dtype).removeprefix('torch.')
     whole = x if x.dtype == torch.uint8 else x.to(torch.int32 if x.dtype == torch.uint16 else torch.int64)
     low, high = whole.min().item(), whole.max().item()
-    if scale is None and x.dtype not in BY_TYPE: raise DataError(f'got whole numbers of type {kind} from {low} to {high}: say which value stands for 1, such as scale=255, scale=4095 or scale=1')
+    if scale is None and x.dtype not in BY_TYPE:
+        raise DataError(f'got whole numbers of type {kind} from {low} to {high}: '
+                        'say which value stands for 1, such as scale=255, scale=4095 or scale=1')
     scale = float(BY_TYPE[x.dtype] if scale is None else scale)
-    if low < 0 or high > scale: raise DataError(f'got whole numbers from {low} to {high}, and {scale:g} stands for 1: they must lie in 0…{scale:g}; say what stands for 1 with scale=…')
+    if low < 0 or high > scale:
+        raise DataError(f'got whole numbers from {low} to {high}, and {scale:g} stands for 1: they must lie in 0…{scale:g}; '
+                        'say what stands for 1 with scale=…')
     return whole.byte() * int(255 / scale) if scale in (1, 255) else whole.float() / scale if scale < 2**24 else (whole.double() / scale).float()
 
 def as_inputs(x,              # array, tensor, list or table: `(N, D)`, `(N, H, W)` or `(N, C, H, W)`
@@ -167,14 +181,19 @@ def as_labels(y,  # array, tensor, list or column, `(n,)` or `(n, 1)`; None for 
     except (TypeError, ValueError, RuntimeError) as e: raise DataError(f'cannot read the labels ({e}): give one whole number for each input') from e
     if y.dtype.kind in 'USTO':
         word = next((v for v in y.flat if not isinstance(v, (int, float))), '')
-        raise DataError(f'got labels such as {str(word)[:40]!r} (of type {y.dtype}): give whole numbers; classes, y = np.unique(y, return_inverse=True) makes them from words, and −1 is no label')
+        raise DataError(f'got labels such as {str(word)[:40]!r} (of type {y.dtype}): give whole numbers; '
+                        'classes, y = np.unique(y, return_inverse=True) makes them from words, and −1 is no label')
     if y.dtype.kind not in 'iubf': raise DataError(f'got labels of type {y.dtype}: give whole numbers from 0; −1 is no label')
     if y.shape == (n, 1): y = y[:, 0]
-    if y.shape != (n,): raise DataError(f'got {n} inputs and labels of shape {y.shape}: give one number for each input, shape ({n},); argmax(1) turns one-hot into numbers')
+    if y.shape != (n,):
+        raise DataError(f'got {n} inputs and labels of shape {y.shape}: give one number for each input, shape ({n},); '
+                        'argmax(1) turns one-hot into numbers')
     if y.dtype.kind == 'f':
         if np.isnan(y).any(): raise DataError(f'got {np.isnan(y).sum()} NaN among the labels: give −1 where there is no label, such as y.fillna(-1)')
-        if (y != np.floor(y)).any() or np.isinf(y).any(): raise DataError(f'got labels of type {y.dtype} such as {y[(y != np.floor(y)) | np.isinf(y)][0]:g}: give whole numbers')
-    if n and (y.min() < -1 or y.max() > 2**53): raise DataError(f'got label {y.min() if y.min() < -1 else y.max()}: labels count from 0, and −1 stands for no label')
+        if (y != np.floor(y)).any() or np.isinf(y).any():
+            raise DataError(f'got labels of type {y.dtype} such as {y[(y != np.floor(y)) | np.isinf(y)][0]:g}: give whole numbers')
+    if n and (y.min() < -1 or y.max() > 2**53):
+        raise DataError(f'got label {y.min() if y.min() < -1 else y.max()}: labels count from 0, and −1 stands for no label')
     return torch.from_numpy(y.astype(np.int64))
 
 # %% ../nbs/90_data.ipynb #0f36695d
@@ -183,7 +202,8 @@ def as_size(size): # a number, a pair, or None
     if size is None: return None
     try: pair = tuple(index(s) for s in (size if isinstance(size, (tuple, list)) else (size, size)))
     except TypeError: pair = ()
-    if len(pair) != 2 or min(pair) < 1 or isinstance(size, bool): raise DataError(f'got size={size!r}: give the side in pixels, such as 64, or (height, width), each at least 1')
+    if len(pair) != 2 or min(pair) < 1 or isinstance(size, bool):
+        raise DataError(f'got size={size!r}: give the side in pixels, such as 64, or (height, width), each at least 1')
     return pair
 
 def as_reading(size, channels, resize): # as of `read_image`
@@ -263,7 +283,8 @@ def read_image(source,        # a file, or a PIL picture
         if path is None: return pixels(source, None, channels, size, resize)
         with Image.open(path) as picture: return pixels(picture, path, channels, size, resize)
     except Exception as e:
-        raise DataError(f'{path or f"the {type(source).__name__}"} is no picture that can be read ({" ".join(str(e).split())}): mend it or take it out of the folder') from e
+        raise DataError(f'{path or f"the {type(source).__name__}"} is no picture that can be read ({" ".join(str(e).split())}): '
+                        'mend it or take it out of the folder') from e
 
 # %% ../nbs/90_data.ipynb #2ab1be9f
 def binarize(x, # grey values in [0, 1]
@@ -337,7 +358,8 @@ def as_batch(items): # what a data set gives for several indices
     pictures, labels = zip(*map(as_example, items))
     odd = next((p for p in pictures if p.shape != pictures[0].shape), None)
     if odd is not None:
-        raise DataError(f'got pictures of shape {tuple(pictures[0].shape)} and {tuple(odd.shape)} in one batch: the data set must bring them to one size and one number of channels, as read_image(picture, channels=3, size=64) does')
+        raise DataError(f'got pictures of shape {tuple(pictures[0].shape)} and {tuple(odd.shape)} in one batch: '
+                        'the data set must bring them to one size and one number of channels, as read_image(picture, channels=3, size=64) does')
     if len({p.dtype for p in pictures}) > 1: pictures = [as_floats(p) for p in pictures]     # 8 and 16 bits
     x = torch.stack(tuple(pictures))
     refuse_ones(x)
@@ -350,7 +372,9 @@ def check_dataset(dataset): # to be streamed
     from torch.utils.data import IterableDataset
     try: n = len(dataset) if hasattr(dataset, '__getitem__') and not isinstance(dataset, IterableDataset) else None
     except (TypeError, NotImplementedError): n = None
-    if n is None: raise DataError(f'got a {type(dataset).__name__}: a stream reads a data set with a length that gives (picture, label) for an index, as those of torchvision do')
+    if n is None:
+        raise DataError(f'got a {type(dataset).__name__}: '
+                        'a stream reads a data set with a length that gives (picture, label) for an index, as those of torchvision do')
     if n == 0: raise DataError(f'got a {type(dataset).__name__} with no examples: it needs at least one')
 
 def check_sendable(dataset): # to be read by processes of their own
@@ -724,7 +748,7 @@ def in_order(name): # of a file or folder
 def hidden(name): return name.startswith('.') or name == '__MACOSX'
 
 class Search:
-    "Looks for pictures in a folder: nothing hidden, nothing twice. What it leaves out is counted: in `left` by the reason, in `kinds` files that are no pictures by their ending."
+    "Looks for pictures in a folder: nothing hidden, nothing twice. What it leaves out is counted, in `left` by the reason, in `kinds` by the ending."
     def __init__(self, root): # a folder
         from PIL import Image
         self.root, self.left, self.kinds = Path(os.path.realpath(root)), Counter(), Counter()
@@ -791,7 +815,8 @@ def picture_files(path): # a folder
     search = Search(path)
     found = {part: search.classes(folder) for part, folder in parts_in(path, search).items()}
     names = {name for groups in found.values() for name in groups}
-    if None in names and len(names) > 1: raise DataError(f'{path} has classes in one part and pictures without a class in another: give every part the same folders')
+    if None in names and len(names) > 1:
+        raise DataError(f'{path} has classes in one part and pictures without a class in another: give every part the same folders')
     classes = sorted(names, key=in_order) if None not in names else [None]
     rows = [(file, classes.index(name), part) for part, groups in found.items() for name, files in groups.items() for file in files]
     files, labels, parts = map(list, zip(*rows))
@@ -821,7 +846,8 @@ def read_folder(path, size, channels, resize): # as of `from_folder`
     deep = sum(p.dtype == torch.float32 for p in pictures)
     x = torch.stack([as_floats(p) if deep else p for p in pictures])
     if further: search.left['further pages or frames'] += further
-    said = f'{path.resolve().name}: {len(files):,} picture{"s" * (len(files) > 1)}' + (f' of {len(classes)} classes' if len(classes) > 1 else '') + (', split as its folders are' if parts[0] else '')
+    said = f'{path.resolve().name}: {len(files):,} picture{"s" * (len(files) > 1)}' + (f' of {len(classes)} classes' if len(classes) > 1 else '')
+    if parts[0]: said += ', split as its folders are'
     if deep: said += f', {"all" if deep == len(files) else f"{deep:,} of them"} of 16 bits, so that all become float32'
     if int(os.environ.get('RANK', 0)) == 0: print(f'{said}{search.words()}.')                 # once, of several processes
     return x, files, labels, classes, parts
