@@ -662,3 +662,23 @@ def test_named_sets_are_known_by_their_source_and_folders_are_not():
 def test_importing_data_is_light():
     code = "import sys, vae_course.data; print([m for m in ('torchvision', 'PIL', 'mlxtend', 'sklearn', 'matplotlib', 'IPython') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=240, check=True).stdout.strip() == "[]"
+
+
+def test_a_streamed_set_has_the_size_that_a_model_was_built_for():
+    from vae_course.beta_vae import beta_tcvae
+    from vae_course.training import fit
+    pictures = Pictures(*[torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(20)])
+    with pytest.raises(DataError, match="train holds 20 examples and this model was built for 30: give dataset_size=20"):
+        fit(beta_tcvae((1, 8, 8), 3, dataset_size=30, hidden=(8,)), pictures, epochs=1, batch_size=10, stream=True, device="cpu", progress=False)
+    assert len(fit(beta_tcvae((1, 8, 8), 3, dataset_size=20, hidden=(8,)), pictures, epochs=1, batch_size=10, stream=True, device="cpu", progress=False)) == 1
+
+
+def test_the_labels_of_every_streamed_batch_are_checked():
+    from vae_course.cvae import mlp_cvae
+    from vae_course.training import fit
+
+    class Labelled:
+        def __len__(self): return 40
+        def __getitem__(self, i): return torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(i)), 12 if i == 37 else i % 10
+    with pytest.raises(DataError, match="a batch of train has labels from . to 12"):
+        fit(mlp_cvae((1, 8, 8), latent_dim=3, hidden=(8,)), Labelled(), epochs=1, batch_size=10, stream=True, device="cpu", progress=False)

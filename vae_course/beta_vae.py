@@ -9,7 +9,6 @@ __all__ = ['price', 'kl_by_latent', 'BetaVAE', 'parts_of', 'beta_vae', 'log_shar
 # %% ../nbs/06_beta_vae.ipynb #63784941
 import math
 import torch
-from .data import DataError
 from .elbo import VAE, conv_vae, kl_divergence, mlp_vae
 from .reparameterization import draw
 
@@ -100,16 +99,10 @@ class BetaTCVAE(BetaVAE):
     "A VAE that pays β for a nat of total correlation, and 1 for the rest of the KL (Chen et al. 2018)."
     def __init__(self, *parts,        # as of `VAE`
                  beta=4.0,            # price of a nat of total correlation
-                 dataset_size=60_000, # examples in the whole training set
+                 dataset_size=60_000, # examples in the whole training set; `fit` refuses another number
                  estimator='stratified'): # or `weighted`
         super().__init__(*parts, beta=beta)
         self.dataset_size, self.estimator = dataset_size, estimator
-
-    def check_examples(self, examples, # `Examples`
-                       name):          # what they are, such as `train`
-        "Raise `DataError` for a training set of another size than N: `fit` asks."
-        if name == 'train' and len(examples) != self.dataset_size:
-            raise DataError(f'train holds {len(examples):,} examples and this model was built for {self.dataset_size:,}: give dataset_size={len(examples)}')
 
     def losses(self, batch,       # `(x, y)`
                eps=None):         # the noise, `(B, D)`; drawn when not given

@@ -626,6 +626,8 @@ def real_number(name, value, need='a number'): # of a setting, and what is neede
 
 def check_settings(model, examples, valid, batch_size, rate, schedules, clip, patience, stream=False):
     "Raise `ValueError` (`DataError` where it is about the data) for a setting of `fit` that cannot work."
+    if (built_for := getattr(model, 'dataset_size', len(examples))) != len(examples):
+        raise DataError(f'train holds {len(examples):,} examples and this model was built for {built_for:,}: give dataset_size={len(examples)}')
     processes, last = group()[1], len(examples) % batch_size
     if batch_size < processes or (0 < last < processes and not stream):
         raise ValueError(f'batch_size={batch_size} leaves {last if batch_size >= processes else batch_size} examples in a batch for {processes} processes: give a batch_size of which every batch, the last too, has one for each')
@@ -884,7 +886,9 @@ class Run(Resumable, Watched, Tried):
             batch_size = self.cut(batch_size, len(train))
             check_settings(model, train, valid, batch_size, rate, self.schedules, self.clip, patience, stream)
             seed_everything(self.seed)
-            if stream: self.batches = Stream(train, batch_size, shuffle=True, binarize=binarize, workers=workers, device=self.device, shard=group())
+            if stream:
+                own = (lambda batch: model.check_examples(batch, 'a batch of train')) if hasattr(model, 'check_examples') else None
+                self.batches = Stream(train, batch_size, shuffle=True, binarize=binarize, workers=workers, device=self.device, shard=group(), check=own)
             else: self.batches = Batches(train.to(self.device), batch_size, shuffle=True, binarize=binarize, shard=group(), generator=torch.Generator() if self.processes > 1 else None)
             self.valid_batches = None if valid is None else Batches((binarized(valid.to('cpu')) if binarize else valid).to(self.device), max(batch_size, 1000))
         self.optimizers = make_optimizers(model, self.device)
