@@ -135,7 +135,7 @@ class Calls(TorchFunctionMode):
         if function is torch.device or name in ("_parse_to", "manual_seed", "fork_rng"):
             return function(*args, **kwargs)
         if name == "to":
-            return self.to(*args, **kwargs)
+            return function(*args, **kwargs) if "meta" in map(str, [*args[1:], kwargs.get("device")]) else self.to(*args, **kwargs)
         if name == "cpu":
             return moved(args[0], False)
         if name == "tensor" and args and isinstance(args[0], (list, tuple)):

@@ -546,7 +546,7 @@ def run_evaluation(model,    # a model with `losses(batch)`
     try:
         with seeded(seed, device):
             for batch in batches:
-                terms = model.losses(tuple(part.to(device) for part in batch))
+                terms = model.losses(tuple(part.to(device) if isinstance(part, torch.Tensor) else part for part in batch))
                 rows.append(torch.stack(list(terms.values())))
                 sizes.append(len(batch[0]))
         return mean_terms(list(terms), torch.stack(rows), sizes, 'validation batch')
