@@ -19,12 +19,11 @@ reductions = [aten.sum, aten.mean, aten.logsumexp, aten.var, aten.std, aten.lina
 small = 10_000                                # numbers in a result up to which each is compared with the result in double precision
 
 
-@lru_cache(maxsize=64)
-def directions(shape, dtype, salt):
-    "Up or down, +∞ or −∞, for each number of a result of this shape."
+@lru_cache(maxsize=256)
+def upwards(shape, salt):
+    "Whether each number of a result of this shape is moved up; the others are moved down."
     seed = (sum(n * 31**k for k, n in enumerate(shape)) + 7919 * len(shape) + 104_729 * salt) % 2**31
-    bits = torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(seed))
-    return (2 * bits - 1).to(dtype) * float("inf")
+    return torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.bool)
 
 
 def widened(value):
@@ -42,7 +41,8 @@ class OtherCPU(TorchDispatchMode):
 
     def moved(self, out, exact):
         "`out` with each number that is not `exact` replaced by its neighbour."
-        return torch.where(exact, out, torch.nextafter(out, directions(tuple(out.shape), out.dtype, self.salt)))
+        there = torch.where(upwards(tuple(out.shape), self.salt), float("inf"), float("-inf")).to(out.dtype)
+        return torch.where(exact, out, torch.nextafter(out, there))
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
