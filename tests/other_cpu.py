@@ -51,7 +51,9 @@ class OtherCPU(TorchDispatchMode):
         several = isinstance(out, (tuple, list))
         outs, wide = list(out) if several else [out], None
         for i, value in enumerate(outs):
-            if not isinstance(value, torch.Tensor) or value.device.type != "cpu" or value.dtype not in (torch.float32, torch.float64) or not value.numel():
+            if not isinstance(value, torch.Tensor) or value.device.type != "cpu" or not value.numel():
+                continue
+            if value.dtype not in (torch.float32, torch.float64):
                 continue
             if value.dtype == torch.float64:
                 exact = (1024 * value).round() == 1024 * value                # few digits: no rounding
@@ -82,7 +84,8 @@ def run_notebook(path, salt=0):
                 shell.run(cell.source)
             if shell.exc:
                 failed += 1
-                print(f"{path.stem}, cell {i}: {type(shell.exc).__name__}: {str(shell.exc)[:300]}\n    {cell.source.strip().splitlines()[-1][:150]}", flush=True)
+                print(f"{path.stem}, cell {i}: {type(shell.exc).__name__}: {str(shell.exc)[:300]}")
+                print(f"    {cell.source.strip().splitlines()[-1][:150]}", flush=True)
     return failed
 
 
