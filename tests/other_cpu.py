@@ -19,12 +19,11 @@ reductions = [aten.sum, aten.mean, aten.logsumexp, aten.var, aten.std, aten.lina
 small = 10_000                                # numbers in a result up to which each is compared with the result in double precision
 
 
-@lru_cache(maxsize=64)
-def directions(shape, dtype, salt):
-    "Up or down, +∞ or −∞, for each number of a result of this shape."
+@lru_cache(maxsize=256)
+def upwards(shape, salt):
+    "Whether each number of a result of this shape is moved up; the others are moved down."
     seed = (sum(n * 31**k for k, n in enumerate(shape)) + 7919 * len(shape) + 104_729 * salt) % 2**31
-    bits = torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(seed))
-    return (2 * bits - 1).to(dtype) * float("inf")
+    return torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.bool)
 
 
 def widened(value):
@@ -42,7 +41,8 @@ class OtherCPU(TorchDispatchMode):
 
     def moved(self, out, exact):
         "`out` with each number that is not `exact` replaced by its neighbour."
-        return torch.where(exact, out, torch.nextafter(out, directions(tuple(out.shape), out.dtype, self.salt)))
+        there = torch.where(upwards(tuple(out.shape), self.salt), float("inf"), float("-inf")).to(out.dtype)
+        return torch.where(exact, out, torch.nextafter(out, there))
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -51,7 +51,9 @@ class OtherCPU(TorchDispatchMode):
         several = isinstance(out, (tuple, list))
         outs, wide = list(out) if several else [out], None
         for i, value in enumerate(outs):
-            if not isinstance(value, torch.Tensor) or value.device.type != "cpu" or value.dtype not in (torch.float32, torch.float64) or not value.numel():
+            if not isinstance(value, torch.Tensor) or value.device.type != "cpu" or not value.numel():
+                continue
+            if value.dtype not in (torch.float32, torch.float64):
                 continue
             if value.dtype == torch.float64:
                 exact = (1024 * value).round() == 1024 * value                # few digits: no rounding
@@ -82,7 +84,8 @@ def run_notebook(path, salt=0):
                 shell.run(cell.source)
             if shell.exc:
                 failed += 1
-                print(f"{path.stem}, cell {i}: {type(shell.exc).__name__}: {str(shell.exc)[:300]}\n    {cell.source.strip().splitlines()[-1][:150]}", flush=True)
+                print(f"{path.stem}, cell {i}: {type(shell.exc).__name__}: {str(shell.exc)[:300]}")
+                print(f"    {cell.source.strip().splitlines()[-1][:150]}", flush=True)
     return failed
 
 

@@ -127,12 +127,14 @@ def test_every_planted_answer_belongs_to_an_exercise():
 @pytest.mark.parametrize("cell", ["### Exercise 1. A\n\nDo.", "Before.\n\n## Exercises\n\n### Exercise 1. A\n\nDo.", "#### Exercise 1"])
 def test_a_heading_is_found_wherever_it_stands(cell, tmp_path):
     new = nbformat.v4
-    folded = "<details><summary>Hint</summary>\n\nh\n\n</details>\n\n<details><summary>Solution</summary>\n\n```python\ndef f(): return {}\n```\n\n</details>"
-    cells = [new.new_markdown_cell(cell), new.new_code_cell("def f(): ..."), new.new_code_cell("check_f(f)"), new.new_markdown_cell(folded.format(1)),
-             new.new_markdown_cell("Between.\n\n### Exercise 2. B"), new.new_code_cell("def g(): ..."), new.new_code_cell("check_g(g)"), new.new_markdown_cell(folded.format(2))]
+    folded = "<summary>Hint</summary>\n\n<summary>Solution</summary>\n\n```python\ndef f(): return {}\n```"
+    text, code = new.new_markdown_cell, new.new_code_cell
+    cells = [text(cell), code("def f(): ..."), code("check_f(f)"), text(folded.format(1)),
+             text("Between.\n\n### Exercise 2. B"), code("def g(): ..."), code("check_g(g)"), text(folded.format(2))]
     path = tmp_path / "99_x.ipynb"
     nbformat.write(new.new_notebook(cells=cells), path)
-    assert [(check, solution) for _, _, check, solution, _ in exercises(path)] == [("check_f(f)", "def f(): return 1\n"), ("check_g(g)", "def f(): return 2\n")]
+    found = [(check, solution) for _, _, check, solution, _ in exercises(path)]
+    assert found == [("check_f(f)", "def f(): return 1\n"), ("check_g(g)", "def f(): return 2\n")]
 
 
 @pytest.mark.parametrize("path", sorted(modules.glob("*.py")), ids=lambda p: p.stem)
