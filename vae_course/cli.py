@@ -457,10 +457,10 @@ def sample(a): # words of the command
     device = pick_device(a.device)
     model, what = model_in(folder, device)
     c = conditions(model, a.condition, a.n)
+    path.parent.mkdir(parents=True, exist_ok=True)
     x = draw_samples(model.to(device), a.n, a.seed, device, None if c is None else c.to(device), progress=True)
     if c is not None and model.condition.unseen is not None: x = torch.where(model.condition.unseen.cpu() > 0, x, c)     # what was given stays
     picture = picture_grid(x, a.columns)
-    path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path)
     say(f'{a.n} samples of {what} (seed {a.seed}): {path}, {picture.shape[1]} x {picture.shape[0]} pixels')
 
