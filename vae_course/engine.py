@@ -50,7 +50,7 @@ def threads_flush():
 
 def openmp(): # Linux alone says which libraries are loaded
     "The OpenMP library that torch has loaded; None where it cannot be found, or cannot end its threads."
-    try: lines = Path('/proc/self/maps').read_text(encoding='utf-8', errors='replace').splitlines()
+    try: lines = Path('/proc/self/maps').read_text(encoding='utf-8', errors='surrogateescape').splitlines()
     except OSError: return None
     path = next((line.split(maxsplit=5)[-1] for line in lines if any(name in line for name in ('libgomp', 'libiomp5', 'libomp.so'))), None)
     library = ctypes.CDLL(path) if path else None
