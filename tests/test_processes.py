@@ -67,7 +67,12 @@ try:
     with engine.join_processes("cpu"):
         held = averaged()
         gradient(held)
-        terms = held(torch.zeros(2, 1, 6, 6), torch.zeros(2).long())
+        batch = torch.zeros(2, 1, 6, 6), torch.zeros(2).long()
+        terms = held(*batch)
+        if sys.argv[1] == "compiled":
+            model, engine.group = averaged().module.model, lambda: (0, 2)
+            step = engine.Stepper(model, engine.make_optimizers(model, torch.device("cpu")), switches=engine.Switches(compile=True))
+            step(batch)
         inside = of_gloo()
         if sys.argv[1] == "error": raise ZeroDivisionError
 except ZeroDivisionError: pass
@@ -76,11 +81,11 @@ print(len(inside), of_gloo())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have names to look at on Linux alone")
-@pytest.mark.parametrize("ending", ["well", "error"])
+@pytest.mark.parametrize("ending", ["well", "error", "compiled"])
 def test_no_thread_of_the_group_is_left_when_python_ends(ending):
     "Such a thread is what aborted a process now and then: the group must be gone while the module, its terms and the model are still there."
     here = Path(__file__).resolve().parent
-    done = subprocess.run([sys.executable, "-c", LEAVING, ending], encoding="utf-8", capture_output=True, timeout=120, env=os.environ | {"PYTHONPATH": f"{here.parent}{os.pathsep}{here}"})
+    done = subprocess.run([sys.executable, "-c", LEAVING, ending], encoding="utf-8", capture_output=True, timeout=240, env=os.environ | {"PYTHONPATH": f"{here.parent}{os.pathsep}{here}"})
     number, left = done.stdout.split(maxsplit=1)
     assert int(number) > 0 and left.strip() == "[]", done.stderr[-2000:]
 

@@ -374,7 +374,7 @@ def trained(a, model, prepared, out, rank, world, device): # words of the comman
     n, (done, _) = sum(p.numel() for p in model.parameters()), epochs_kept(out)
     if rank == 0:
         say(f'{a.model} ({n:,} parameters) on {a.data}: {len(prepared.train):,} images to train, {len(prepared.valid):,} to validate; '
-              f'{device}' + (f', {world} processes' if world > 1 else ''))
+            f'{device}' + (f', {world} processes' if world > 1 else ''))
         if done: say(f'finished already: epoch {done} of {a.epochs}' if done >= a.epochs else f'goes on after epoch {done} of {a.epochs}')
     given = {} if a.lr is None else dict(lr=a.lr)              # otherwise `fit` decides
     return fit(model, prepared.train, prepared.valid, epochs=a.epochs, batch_size=a.batch_size, binarize=prepared.binarize, seed=a.seed, device=device,
@@ -382,7 +382,7 @@ def trained(a, model, prepared, out, rank, world, device): # words of the comman
                precision=a.precision, compile=SWITCH[a.compile], graphs='auto' if a.compile == 'auto' else False, **given)
 
 def finish(model, prepared, out, settings, history, device, world): # all on rank 0
-    "Write `model.safetensors`, test, print, and write `run.json`: what took longest to get is kept first."
+    "Write `model.safetensors`, which took longest to get; test, write `run.json`, and print, also where that could not be written."
     trained = dict(device=str(device), processes=world, switches=str(history.switches), trial={k: v if math.isfinite(v) else None for k, v in history.trial.items()}, versions=versions())
     before = read_run(out)
     if before.get('history') == history.rows: trained = {k: before[k] for k in trained}       # finished before: nothing was trained now
@@ -463,10 +463,10 @@ def sample(a): # words of the command
     device = pick_device(a.device)
     model, what = model_in(folder, device)
     c = conditions(model, a.condition, a.n)
+    path.parent.mkdir(parents=True, exist_ok=True)
     x = draw_samples(model.to(device), a.n, a.seed, device, None if c is None else c.to(device), progress=True)
     if c is not None and model.condition.unseen is not None: x = torch.where(model.condition.unseen.cpu() > 0, x, c)     # what was given stays
     picture = picture_grid(x, a.columns)
-    path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path)
     say(f'{a.n} samples of {what} (seed {a.seed}): {path}, {picture.shape[1]} x {picture.shape[0]} pixels')
 

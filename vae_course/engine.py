@@ -8,8 +8,8 @@ __all__ = ['CHECKSUM', 'ZEROS', 'needed', 'available_devices', 'pick_device', 't
            'read_header', 'from_bytes', 'load_checkpoint', 'locked', 'seed_everything', 'random_state',
            'set_random_state', 'borrowed_random_numbers', 'seeded', 'descend', 'update', 'train_step',
            'make_optimizers', 'rates_as_tensors', 'Switches', 'check_switches', 'Losses', 'compiled', 'whole_step',
-           'Captured', 'Stepper', 'group', 'join_processes', 'part_size', 'share', 'leave_processes', 'together',
-           'over_processes', 'same_everywhere', 'NonFiniteLoss', 'mean_terms', 'not_finite', 'run_epoch',
+           'Captured', 'Stepper', 'group', 'join_processes', 'part_size', 'share', 'let_go', 'leave_processes',
+           'together', 'over_processes', 'same_everywhere', 'NonFiniteLoss', 'mean_terms', 'not_finite', 'run_epoch',
            'run_evaluation', 'check_range', 'check_shape', 'decoded_shape', 'check_examples', 'whole_number',
            'real_number', 'check_settings', 'sampled', 'Unsupported', 'require', 'first_bad_module', 'likely_cause',
            'differences', 'fingerprint', 'model_state', 'load_model_state', 'Resumable', 'Watched', 'OutOfMemory',
@@ -52,7 +52,7 @@ def threads_flush(how=torch.all): # `torch.any` asks whether some thread does
 
 def openmp(): # Linux alone says which libraries are loaded
     "The OpenMP library that torch has loaded; None where it cannot be found, or cannot end its threads."
-    try: lines = Path('/proc/self/maps').read_text(encoding='utf-8', errors='replace').splitlines()
+    try: lines = Path('/proc/self/maps').read_text(encoding='utf-8', errors='surrogateescape').splitlines()
     except OSError: return None
     path = next((line.split(maxsplit=5)[-1] for line in lines if any(name in line for name in ('libgomp', 'libiomp5', 'libomp.so'))), None)
     library = ctypes.CDLL(path) if path else None
@@ -443,11 +443,17 @@ def share(batches, i, size): # a `Batches` or `Stream`, the number of a batch, a
 # %% ../nbs/94_engine.ipynb #a9d9bf43
 _wrapped = weakref.WeakSet() # the modules that average their gradients over the processes
 
+def let_go(module): # that `together` gave
+    "Have `module` hold the group no longer; from here on it is the module that it wrapped."
+    for name in ('reducer', 'logger', 'process_group'):
+        held = module.__dict__.get(name)
+        for place in gc.get_referrers(held) if held is not None else ():     # `torch.compile` has copied the attributes, too
+            if isinstance(place, dict) and place.get(name) is held: del place[name]
+    module.__dict__['forward'] = module.module.forward
+
 def leave_processes(well=True): # whether the others are there, too
     "End the group: first what averages gradients lets go of it, then each process waits for the others. A group that is still in use when Python ends may abort it."
-    for module in _wrapped:
-        for name in ('reducer', 'logger', 'process_group'): module.__dict__.pop(name, None)
-        module.__dict__['forward'] = module.module.forward         # from here on it is the module alone
+    for module in _wrapped: let_go(module)
     _wrapped.clear()
     gc.collect()
     try:
