@@ -650,7 +650,7 @@ def test_a_data_set_of_a_notebook_is_not_sent_to_fresh_processes(monkeypatch):
         with pytest.raises(DataError, match="cannot be sent to the processes.*workers=0.*module file"): Stream(bad, 1, workers=1)
     Stream(Local(torch.zeros(1, 2, 2)), 1), Stream(Examples(torch.zeros(2, 1), torch.zeros(2).long()), 1, workers=1)
     notebook = "import torch, vae_course.data as d, multiprocessing\nmultiprocessing.set_start_method('spawn')\nclass Mine(list): pass\ntry: d.Stream(Mine([(torch.zeros(1, 2, 2), 0)]), 1, workers=1)\nexcept d.DataError as e: print(e)"
-    done = subprocess.run([sys.executable, "-c", notebook], capture_output=True, text=True, timeout=240, check=True)      # `-c` has no file, as a notebook has none
+    done = subprocess.run([sys.executable, "-c", notebook], capture_output=True, text=True, timeout=240, check=True, encoding="utf-8")      # `-c` has no file, as a notebook has none
     assert "for it is defined in a notebook: give workers=0" in done.stdout
 
 

@@ -89,7 +89,7 @@ for name, code in json.loads(sys.argv[1]).items():
 print(json.dumps(found))"""
     asked = {f"wrong {k}": v for k, v in WRONG.items()} | {f"right {k}": v for k, v in RIGHT.items()}
     done = subprocess.run([sys.executable, "-c", program, json.dumps(asked)], cwd=here, capture_output=True, text=True, timeout=300,
-                          env=os.environ | dict(PYTHONPATH=os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])))
+                          env=os.environ | dict(PYTHONPATH=os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])), encoding="utf-8")
     assert done.returncode == 0, done.stderr[-2000:]
     refusals = re.compile("same device|support float64|to numpy|indices should be|device type for generator")
     for name, message in json.loads(done.stdout).items():

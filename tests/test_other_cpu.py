@@ -93,6 +93,6 @@ CELLS = dict(held="network = torch.nn.Linear(20, 3)\nx = torch.randn(50, 20, gen
 def test_a_notebook_is_held_to_it(names, holds, tmp_path):
     cells = [nbformat.v4.new_code_cell("import torch")] + [nbformat.v4.new_code_cell(CELLS[name]) for name in names]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "99_made.ipynb")
-    done = subprocess.run([sys.executable, here / "other_cpu.py", tmp_path / "99_made.ipynb"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, here / "other_cpu.py", tmp_path / "99_made.ipynb"], capture_output=True, text=True, encoding="utf-8")
     assert (done.returncode == 0) == holds, done.stdout + done.stderr
     assert ("bit by bit" in done.stdout) == (not holds) and done.stdout.count("99_made, cell") == (not holds)

@@ -15,11 +15,11 @@ def course(tmp_path):
     "A folder with a lesson and a test that hold, a lesson and a test that do not, and a test that is skipped."
     for name in ("nbs", "tests", "vae_course"): (tmp_path / name).mkdir()
     shutil.copy(root / "settings.ini", tmp_path)
-    (tmp_path / "vae_course" / "__init__.py").write_text("")
+    (tmp_path / "vae_course" / "__init__.py").write_text("", encoding="utf-8")
     lessons = {"01_good": "import os\nassert os.environ['OMP_NUM_THREADS'] in '12'", "02_bad": "assert 1 == 2, 'one is not two'"}
     for name, code in lessons.items(): write_lesson(tmp_path / "nbs" / f"{name}.ipynb", code)
     tests = {"good": "def test(): pass", "bad": "def test(): assert 3 == 4", "skipped": "import pytest\n@pytest.mark.skip('no GPU')\ndef test(): pass"}
-    for name, code in tests.items(): (tmp_path / "tests" / f"test_{name}.py").write_text(code)
+    for name, code in tests.items(): (tmp_path / "tests" / f"test_{name}.py").write_text(code, encoding="utf-8")
     return tmp_path
 
 
@@ -37,8 +37,8 @@ def test_a_run_names_what_fell_and_goes_on_where_it_was(course, capsys):
     assert count == dict(passed=2, failed=2, skipped=1) and fell == ["threads: 02_bad", "threads: test_bad"]
     said = capsys.readouterr().out
     assert lines(said) == ["passed  threads: 01_good", "failed  threads: 02_bad", "failed  threads: test_bad", "passed  threads: test_good", "skipped threads: test_skipped"]
-    assert "one is not two" in said and "one is not two" in (course / ".portable" / "threads-02_bad.txt").read_text()
-    assert set(json.loads((course / ".portable" / "results.json").read_text())) == {"threads: 01_good", "threads: test_good"}
+    assert "one is not two" in said and "one is not two" in (course / ".portable" / "threads-02_bad.txt").read_text(encoding="utf-8")
+    assert set(json.loads((course / ".portable" / "results.json").read_text(encoding="utf-8"))) == {"threads: 01_good", "threads: test_good"}
 
     ran = []                                                            # mended, only what failed or changed runs again
     write_lesson(course / "nbs" / "02_bad.ipynb", "assert 1 == 1")
@@ -60,7 +60,7 @@ def test_the_key_follows_the_code_that_a_unit_reaches(course):
     write_lesson(course / "nbs" / "02_bad.ipynb", "assert 2 == 2")
     assert keys()[0] == before[0] and keys()[1] != before[1]            # a test may read any notebook
     between = keys()
-    (course / "vae_course" / "__init__.py").write_text("x = 1")
+    (course / "vae_course" / "__init__.py").write_text("x = 1", encoding="utf-8")
     assert all(a != b for a, b in zip(keys(), between))
 
 
@@ -84,4 +84,4 @@ def test_a_claim_across_batch_sizes_falls_on_the_pretended_processor(course):
 
 def test_there_are_three_settings_beside_the_pretended_one():
     assert len(portable.SETTINGS) >= 4 and len({json.dumps(e) for e in portable.SETTINGS.values()}) == len(portable.SETTINGS)
-    assert ".portable/" in (root / ".gitignore").read_text() and "tools/portable.py" in (root / "Makefile").read_text()
+    assert ".portable/" in (root / ".gitignore").read_text(encoding="utf-8") and "tools/portable.py" in (root / "Makefile").read_text(encoding="utf-8")

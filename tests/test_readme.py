@@ -47,7 +47,7 @@ def recipe(word):
 
 def run(code, folder):
     return subprocess.run([sys.executable, "-c", code], cwd=folder, text=True, capture_output=True,
-                          env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
+                          env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}, encoding="utf-8")
 
 
 @pytest.mark.parametrize("n", [3, 60, 150])
