@@ -59,8 +59,9 @@ VQS = dict(encode=lambda m, x, c, z, k: m.encode(x), codes=lambda m, x, c, z, k:
            sample=lambda m, x, c, z, k: m.sample(2), reconstruct=lambda m, x, c, z, k: m.reconstruct(x),
            prior=lambda m, x, c, z, k: [m.prior.log_prob(k), m.prior.sample(2)], quantizer=lambda m, x, c, z, k: [m.quantizer.look_up(k), m.quantizer.codes(m.encode(x).to(x.device))])
 JUDGES = dict(forward=lambda m, x, c, z, k: m(x), features=lambda m, x, c, z, k: m.features(x))
-METHODS = {name: CVAES if kind == "cvae" else VQS if kind == "vq_vae" else JUDGES if kind == "classifier" else VAES for name, (kind, _) in MODELS.items()}
-NOT_ASKED = {"losses", "device", "after_step", "check_examples"}      # `losses` gets batches where the model is; the others take no tensor, or the data set on the CPU
+EVERY = dict(losses=lambda m, x, c, z, k: list(m.losses((x, c)).values()))
+METHODS = {name: EVERY | (CVAES if kind == "cvae" else VQS if kind == "vq_vae" else JUDGES if kind == "classifier" else VAES) for name, (kind, _) in MODELS.items()}
+NOT_ASKED = {"device", "after_step", "check_examples"}                # they take no tensor, or the data set on the CPU
 OWN = dict(cvae_quadrants=dict(complete=lambda m, x, c, z, k: [cvae.complete(m, x, 2), cvae.complete(m, x, 2, drawn=True)]))      # functions of one kind of model
 TAKES_EVERYTHING = dict(codes=lambda m, x, c, z, k: generation.codes(m, x), pictures=lambda m, x, c, z, k: generation.pictures(m, z),
                         generate=lambda m, x, c, z, k: [generation.generate(m, 2), generation.generate(m, 2, temperature=0.5),
@@ -125,7 +126,7 @@ MEASURES = dict(
 NO_MEASURE = dict(      # public functions of the rooms above that are no measures: what they give is a tensor where their inputs are, or no tensor
     evaluation="importance_weighted ppca_vae evaluating draws base check_pixels log_weights effective_samples RateDistortion bits_per_dim MIG votes",
     generation="codes pictures generate attribute_direction straight spherical interpolate Autoencoder mlp_autoencoder Quality", classifier="Classifier in_parts classify features",
-    anomaly_detection="scores codes bound precision_at Door Kept Speaks AnomalyDetector pictures_in")
+    anomaly_detection="scores codes bound precision_at Settings Door Kept Speaks AnomalyDetector pictures_in check_share as_numbers as_python")
 
 
 def moves(explorer):

@@ -41,7 +41,7 @@ class BetaVAE(VAE):
     def losses(self, batch,       # `(x, y)`
                eps=None):         # the noise, `(B, D)`; drawn when not given
         "The terms to minimise and to log, each in nats per example (0-d tensors)."
-        x, _ = batch
+        x = batch[0].to(self.device)
         q = self.encode(x)
         reconstruction = -self.decode(draw(q, eps)).log_prob(x).mean()
         by_latent = kl_by_latent(q).mean(0)
@@ -99,7 +99,7 @@ class BetaTCVAE(BetaVAE):
     "A VAE that pays β for a nat of total correlation, and 1 for the rest of the KL (Chen et al. 2018)."
     def __init__(self, *parts,        # as of `VAE`
                  beta=4.0,            # price of a nat of total correlation
-                 dataset_size=60_000, # examples in the whole training set; `fit` refuses another number
+                 dataset_size=60_000, # examples in the whole training set; `fit` refuses a training set of another size
                  estimator='stratified'): # or `weighted`
         super().__init__(*parts, beta=beta)
         self.dataset_size, self.estimator = dataset_size, estimator
@@ -107,7 +107,7 @@ class BetaTCVAE(BetaVAE):
     def losses(self, batch,       # `(x, y)`
                eps=None):         # the noise, `(B, D)`; drawn when not given
         "The terms to minimise and to log, each in nats per example (0-d tensors)."
-        x, _ = batch
+        x = batch[0].to(self.device)
         q = self.encode(x)
         z = draw(q, eps)
         reconstruction = -self.decode(z).log_prob(x).mean()

@@ -45,7 +45,7 @@ class Classifier(nn.Module):
     def losses(self, batch, # `(x, y)`
                eps=None):   # not used: nothing is drawn
         "`loss`, the cross-entropy in nats per example, and `error`, the share of wrong answers."
-        x, y = batch
+        x, y = (part.to(self.device) for part in batch)
         logits = self(x)
         return dict(loss=F.cross_entropy(logits, y), error=(logits.argmax(-1) != y).float().mean())
 

@@ -230,7 +230,7 @@ class CVAE(Asking, PartsGiven):
     def losses(self, batch, # `(x, y)`: what is the condition of them, `condition` knows
                eps=None):   # the noise, `(B, D)`; drawn when not given
         "The terms to minimise and to log, each in nats per example (0-d tensors)."
-        c, x = self.condition.given(*batch), batch[0]
+        c, x = self.condition.given(*batch), batch[0].to(self.device)
         q = self.encode(x, c)
         z = draw(q, eps)
         reconstruction = -self.decode(z, c).log_prob(x).mean()

@@ -99,7 +99,7 @@ class VAE(nn.Module):
     def losses(self, batch,       # `(x, y)`
                eps=None):         # the noise, `(B, D)`; drawn when not given
         "The terms to minimise and to log, each in nats per example (0-d tensors)."
-        x, _ = batch
+        x = batch[0].to(self.device)
         q = self.encode(x)
         z = draw(q, eps)
         reconstruction = -self.decode(z).log_prob(x).mean()

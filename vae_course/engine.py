@@ -694,8 +694,8 @@ def likely_cause(model, batch, # the model as it was before the bad step, and th
     if not 1e-4 < least <= most < 1e4: found.append(f'logvar is unbounded, the standard deviations of q(z|x) reach from {least:.2g} to {most:.2g}: pass it through `bound_logvar`')
     weight = max((p.abs().max().item() for p in model.parameters()), default=0.0)
     if losses and losses[-1] > min(losses) + max(10.0, abs(losses[0])):
-        found.append(f'the learning rate of {rate:.3g} is too high, the loss had risen from {min(losses):.4g} to {losses[-1]:.4g}: take a tenth of it, or `clip=1`')
-    elif weight > 1000: found.append(f'the learning rate of {rate:.3g} is too high, weights have grown to {weight:.3g}: take a tenth of it, or `clip=1`')
+        found.append(f'the learning rate of {rate:.3g} is too high (the loss had risen from {min(losses):.4g} to {losses[-1]:.4g}): take a tenth of it, or `clip=1`')
+    elif weight > 1000: found.append(f'the learning rate of {rate:.3g} is too high (weights have grown to {weight:.3g}): take a tenth of it, or `clip=1`')
     if not found and (module := first_bad_module(model, batch)): found.append(f'the first output that is not finite is that of {module}: look at what it computes')
     return '; and '.join(found) or 'none of the usual ones: look for a division by 0 or the logarithm of 0 in `losses`'
 

@@ -34,7 +34,7 @@ def ppca_vae(ppca,         # a `PPCA` with orthogonal columns, as `PPCA.fit` giv
     "`ppca` as a float64 `VAE` with known log p(x); KL(q ‖ p(z|x)) is (widen² − 1 − 2 log widen + shift²) / 2 for each latent. Raises `ValueError`."
     W, size = ppca.W, ppca.W.shape[1]
     gram = W.T @ W
-    if (gram - gram.diagonal().diag()).abs().max() > 1e-6 * gram.max(): raise ValueError('the columns of W are not orthogonal: the posterior is no diagonal Gaussian')
+    if (gram - gram.diagonal().diag()).abs().max() > 1e-6 * gram.max(): raise ValueError('the columns of W are not orthogonal: the posterior is not a diagonal Gaussian')
     precision = gram.diagonal() / ppca.sigma**2 + 1
     back, std = (W / ppca.sigma**2 / precision).T, precision.rsqrt()
     raw = 10 * torch.atanh((widen * std).log() * 2 / 10)                    # undoes `bound_logvar`, which holds log variances between ±10

@@ -163,7 +163,7 @@ class Autoencoder(VAE):
     def losses(self, batch,   # `(x, y)`
                eps=None):     # not used: nothing is drawn
         "`loss` and `reconstruction`, the same: −log p(x|z) at the mean of q(z|x), nats per example (0-d tensors)."
-        x, _ = batch
+        x = batch[0].to(self.device)
         reconstruction = -self.decode(self.encode(x).mean).log_prob(x).mean()
         return dict(loss=reconstruction, reconstruction=reconstruction)
 

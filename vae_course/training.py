@@ -56,7 +56,7 @@ def fit(model,                # `losses(batch)` gives the terms to minimise and 
         valid=None,           # `Examples` to watch; always reported as −ELBO at β = 1
         epochs=10,            # passes over `train`
         batch_size=128,       # examples in a batch
-        lr=None,              # the highest learning rate, reached and left by `warmup_cosine`, or a schedule; None is 3e-3, or what the model's own optimizers have
+        lr=None,              # the peak of `warmup_cosine`, or a schedule; None: 3e-3, or the rates of the model's own optimizers
         binarize=False,       # draw the training pixels as 0 or 1, anew every time; those of `valid` once
         schedules=None,       # buffers of the model to move, such as `{'beta': linear(0, 1, until=.3)}`
         clip=None,            # largest norm of the gradient
@@ -70,7 +70,7 @@ def fit(model,                # `losses(batch)` gives the terms to minimise and 
         graphs=False,         # as `compile`, on a CUDA device
         stream=False,         # `train` is a torch data set of (picture, label), to be read while training
         workers=0):           # processes that read the stream
-    "Train `model`, leave it in evaluation mode, and return its `History`; random numbers go on as if none had been drawn. Raises `NonFiniteLoss`, `CheckpointError`, `OutOfMemory`, `DataError` and `ValueError`."
+    "Train `model`, leave it in evaluation mode, and return its `History`; the random number generators are left as they were. Raises `NonFiniteLoss`, `CheckpointError`, `OutOfMemory`, `DataError` and `ValueError`."
     rate = lr if callable(lr) else None if lr is None and hasattr(model, 'optimizers') else warmup_cosine(3e-3 if lr is None else real_number('lr', lr))
     with locked(checkpoint if group()[0] == 0 else None), borrowed_random_numbers(), prepared(pick_device(device)):  # no second run may write there
         run = Run(model, train, valid, History(), epochs, batch_size, rate, binarize, schedules, clip, patience, seed, device, checkpoint,
@@ -120,7 +120,7 @@ def build(name,       # one of `registry`
 # %% ../nbs/04_training.ipynb #d6377a76
 def save_model(model, # to keep
                path): # file to write
-    "Write a model's weights, its β and its recipe to one file. Raises `CheckpointError`."
+    "Write a model's weights, its scalar buffers such as β, and its recipe to one file. Raises `CheckpointError`."
     return save_checkpoint(path, dict(kind='model', recipe=getattr(model, 'recipe', None), **model_state(model)))
 
 # %% ../nbs/04_training.ipynb #02bdfa1e

@@ -164,7 +164,7 @@ class VQVAE(nn.Module):
     def losses(self, batch,    # `(x, y)`
                eps=None):      # there is no noise here; taken so that every model is called alike
         "The terms to minimise and to log, 0-d; `reconstruction`, `kl` and `neg_elbo` in nats per example, `kl` being −log p(codes)."
-        x, _ = batch
+        x = batch[0].to(self.device)
         e, codes, terms = self.quantizer(self.encode(x))
         reconstruction, kl = -self.decode(e).log_prob(x).mean(), -self.prior.log_prob(codes).mean()
         loss = reconstruction + kl + self.beta * terms['commitment'] + terms.get('codebook', 0)
