@@ -1,5 +1,5 @@
 """The detector among scikit-learn's tools: tables, pipelines, searches, settings, columns, and files of the version before."""
-import inspect, math, warnings
+import inspect, math, re, warnings
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, scipy.sparse, torch
 from sklearn.base import BaseEstimator, ClassifierMixin, OutlierMixin, RegressorMixin, TransformerMixin, clone
@@ -161,7 +161,7 @@ BAD = [(dict(epochs=0), "whole number of at least 1"), (dict(epochs=-1), "whole 
        (dict(lr=lambda t: 1e-3), "a positive number"), (dict(config=dict(hidden=[8], activation=torch.nn.ReLU)), "cannot store settings.config.activation"), (dict(model=object()), "cannot store settings.model")]
 
 
-@pytest.mark.parametrize("bad, words", BAD, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize("bad, words", BAD, ids=lambda v: re.sub(r" at 0x.*", "", str(v))[:40])
 def test_a_setting_that_cannot_work_or_be_saved_is_refused_before_training(bad, words, untrained):
     detector = AnomalyDetector(**TINY | bad)
     with pytest.raises(ValueError, match=words): detector.fit(pictures(100))
