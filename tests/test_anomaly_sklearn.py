@@ -255,7 +255,7 @@ def test_one_picture_has_one_score_whatever_the_type(kind, ramps):
 def test_what_stands_for_one_follows_from_the_type(learned, unit):
     x = np.array([[0, 1, 200]])
     for kind, own in [("uint8", 255), ("uint16", 65535), ("int64", 1), ("uint32", 1)]:
-        found, own_ = room.as_numbers(x.astype(kind), unit)
+        found, own_ = room.as_numbers(x.astype(kind), unit, shape=(1, 1, 3))           # rows that are images
         right = unit if unit == 1 or (own == 1 and unit) else own
         assert own_ == own and torch.allclose(as_floats(found) if own == right == 255 else found, torch.from_numpy(x) / right, rtol=1e-6), (kind, learned)
     assert room.as_numbers(x * 1.5, unit)[0].tolist() == (x * 1.5).tolist() and room.as_numbers(x > 0, unit)[0].tolist() == [[0, 1, 1]]
@@ -324,3 +324,28 @@ def test_scikit_learns_own_checks():
         warnings.simplefilter("ignore")
         found = check_estimator(detector, expected_failed_checks=known, on_fail=None, on_skip=None)
     assert not {f["check_name"]: f["exception"] for f in found if f["status"] == "failed"} and len([f for f in found if f["status"] == "passed"]) > 35
+
+
+@pytest.mark.parametrize("learned", ["uint8", "uint16", "int64", "float32", "float64", "bool"])
+def test_the_numbers_of_a_table_are_themselves_whatever_their_type(learned):
+    rng = np.random.default_rng(0)
+    high = 2 if learned == "bool" else 200
+    X = rng.integers(0, high, (150, 6))
+    detector = AnomalyDetector(config=dict(latent_dim=2, hidden=[8]), epochs=2, device="cpu").fit(X.astype(learned))
+    scores = detector.score_samples(X[:20].astype(learned))
+    for kind in ("uint8", "uint16", "int64", "float32", "float64"):
+        assert np.allclose(detector.score_samples(X[:20].astype(kind)), scores, rtol=1e-4), (learned, kind)
+
+
+def test_images_in_floats_beyond_one_keep_their_scale_when_asked_in_whole_numbers(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (150, 4, 4))
+    detector = AnomalyDetector(config=dict(latent_dim=2, hidden=[8]), epochs=2, device="cpu").fit(x.astype("float32"))
+    detector.save(tmp_path / "d.safetensors")
+    for d in (detector, AnomalyDetector.load(tmp_path / "d.safetensors")):
+        assert np.allclose(d.score_samples(x[:20].astype("uint8")), d.score_samples(x[:20].astype("float32")), rtol=1e-4)
+
+
+def test_dates_are_no_numbers():
+    table = pd.DataFrame(dict(t=pd.date_range("2020", periods=120), a=np.arange(120.0)))
+    for X in (table, table.assign(t=table.t - table.t[0])):
+        with pytest.raises(DataError, match="dates or times, such as"): AnomalyDetector().fit(X)

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from vae_course import data
-from vae_course.data import (DataError, DataNotFound, Examples, Stream, as_batch, as_floats, as_inputs, as_labels, check_examples, from_arrays, from_folder, load,
+from vae_course.data import (DataError, DataNotFound, Examples, Stream, as_batch, as_floats, as_inputs, as_labels, binarized, check_examples, from_arrays, from_folder, load,
                              split)
 
 REAL = Path(os.environ.get("VAE_COURSE_DATA", "")).resolve() if os.environ.get("VAE_COURSE_DATA") else None
@@ -527,6 +527,26 @@ def test_labels_that_are_refused(y, message):
     with pytest.raises(DataError, match=message): from_arrays(X, y)
 
 
+def test_masked_values_are_refused_and_an_empty_mask_is_not():
+    x, y = np.ma.array(np.zeros((3, 4)), mask=np.eye(3, 4)), np.ma.array([0, 1, 1], mask=[0, 1, 0])
+    for taken in (x, list(x)):
+        with pytest.raises(DataError, match="masked values among the inputs: fill them.*or leave those rows out"): as_inputs(taken)
+    for taken in (y, list(y)):
+        with pytest.raises(DataError, match="masked values among the labels: fill them.*or leave those rows out"): as_labels(taken, 3)
+    assert as_inputs(np.ma.array(np.zeros((3, 4)))).shape == (3, 4) and as_labels(np.ma.array([0, 1, 1]), 3).tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, "3", 2**64, [3]])
+def test_a_seed_is_a_whole_number(seed):
+    examples = Examples(torch.rand(10, 1, generator=torch.Generator().manual_seed(0)), torch.zeros(10).long())
+    for take in (lambda s: split(examples, .5, s)[0], lambda s: from_arrays(examples.x, seed=s).train, lambda s: binarized(examples, s)):
+        assert torch.equal(take(np.int64(3)).x, take(3).x)
+        with pytest.raises(DataError, match="got seed=.*give a whole number") as e: take(seed)
+        assert "\n" not in str(e.value)
+    for share in ("a", None, [.5]):
+        with pytest.raises(DataError, match="between 0 and 1"): from_arrays(examples.x, test_share=share)
+
+
 def test_labels_with_names():
     assert from_arrays(X, [0, 2] * 3, classes=["a", "b", "c"]).classes == ["a", "b", "c"]
     assert from_arrays(X, np.array([0, 1] * 3)[::-1]).classes == ["0", "1"]
@@ -603,7 +623,7 @@ def test_a_stream_needs_a_data_set_with_a_length_and_an_index(dataset):
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("picture, message", [
-    (torch.full((1, 2, 2), math.nan), "4 NaN"), (torch.full((1, 2, 2), 7.0), "from 7 to 7"), (torch.ones(1, 2, 2, dtype=torch.uint8), "largest value is 1"), (np.full((2, 2), 9), "which value stands for 1"),
+    (torch.full((1, 2, 2), math.nan), "4 NaN"), (torch.full((1, 2, 2), 7.0), "from 7 to 7"), (np.full((2, 2), 9), "which value stands for 1"),
     (np.zeros((8, 8, 3)), "channels"), ("cat.png", "cannot read"), (torch.eye(2).to_sparse(), "sparse"), (torch.zeros(1, 0, 0), "hold no numbers"), (torch.zeros(1, 2, 2, dtype=torch.complex64), "complex"),
     ([[0, 1], [2]], "cannot read")])
 def test_a_stream_refuses_what_memory_refuses(picture, message, workers):
@@ -617,6 +637,12 @@ def test_a_stream_refuses_what_memory_refuses(picture, message, workers):
 def test_a_stream_takes_what_memory_takes(picture):
     x, y = next(iter(Stream(Pictures(*[picture] * 3), 3)))
     assert x.shape == (3, 1, 2, 2) and x.dtype == torch.float32 and (x == 1).all() and y.tolist() == [0, 1, 0]
+
+
+def test_nearly_black_bytes_in_a_stream_are_taken():
+    "In a stream uint8 means 0…255, whatever the largest value of one batch."
+    x, _ = next(iter(Stream(Pictures(*[np.eye(2, dtype=np.uint8)] * 2), 2)))
+    assert x.max().item() == pytest.approx(1 / 255)
 
 
 def test_a_stream_of_pictures_of_8_and_16_bits():

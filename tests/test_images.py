@@ -1,5 +1,5 @@
 """Pictures of every kind, read by one function wherever they come from; folders that lose and double nothing in silence."""
-import io, os, struct, zlib
+import io, os, struct, sys, unicodedata, zlib
 
 import numpy as np
 import pytest
@@ -85,6 +85,49 @@ def test_every_kind_shows_what_it_shows(kinds):
         with Image.open(path) as picture: assert ImageOps.exif_transpose(picture).size == tuple(x.shape[:0:-1]), name
         assert x.shape == shown.shape and x.dtype == (torch.float32 if deep else torch.uint8), name
         assert np.abs(as_floats(x).numpy() - shown).max() < (1e-6 if deep else 1 / 255 + 1e-6), name     # opacity is a product of 8 bits
+
+
+@pytest.mark.parametrize("kind", ["grey.tiff", "colour.tiff", "palette.tiff", "deep.tiff", "grey.lzw.tiff", "deep.lzw.tiff", "grey.png", "colour.png", "colour.jpg", "colour.webp"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_picture_is_turned_once(tmp_path, kind, turn):
+    "However it was held, the picture is the same; Pillow turns a TIFF by itself as it loads it."
+    name = kind.split(".")[0]
+    a = dict(grey=GREY, deep=DEEP[..., 0], palette=GREY // 64).get(name, np.kron(COLOUR[:2, :3] // 2, np.ones((16, 16, 1), np.uint8)))
+    stored, exif = turned(a, turn)
+    picture = Image.fromarray(np.ascontiguousarray(stored))
+    if name == "palette": picture.putpalette([v for i in range(4) for v in (60 * i, 255 - 60 * i, 7)])
+    picture.save(tmp_path / kind, exif=exif, **({"quality": 100, "subsampling": 0} if kind == "colour.jpg" else {"compression": "tiff_lzw"} if "lzw" in kind else {"lossless": True} if kind == "colour.webp" else {}))
+    shown = np.stack([60 * a, 255 - 60 * a, 7 + 0 * a]) if name == "palette" else a.transpose(2, 0, 1) if a.ndim == 3 else a[None]
+    wanted = torch.from_numpy(np.ascontiguousarray(shown).astype(np.float32) / (65_535 if name == "deep" else 255))
+    with Image.open(tmp_path / kind) as opened:
+        for x in (read_image(tmp_path / kind), read_image(opened)):
+            assert x.shape == wanted.shape and (as_floats(x) - wanted).abs().max() < (0.06 if kind == "colour.jpg" else 1e-6)
+
+
+def deep_tiff(path, a, bits=16, white=1, sign=1):
+    "A grey TIFF of `bits` a pixel as it lies on disk; `white` 0 says that 0 is white, `sign` 2 that numbers have a sign."
+    h, w = a.shape
+    body = a.astype("<u2").tobytes() if bits == 16 else b"".join(bytes([v >> 4, (v & 15) << 4 | u >> 8, u & 255]) for v, u in a.reshape(-1, 2).tolist())
+    tags = [(256, 3, w), (257, 3, h), (258, 3, bits), (259, 3, 1), (262, 3, white), (273, 4, 8), (277, 3, 1), (278, 3, h), (279, 4, len(body)), (339, 3, sign)]
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, kind, 1, v) for tag, kind, v in tags) + bytes(4))
+
+
+def test_a_tiff_says_what_its_numbers_mean(tmp_path):
+    path, a = tmp_path / "scan.tiff", DEEP[:, :8, 0]
+    for white in (0, 1):
+        deep_tiff(path, a, white=white)
+        assert np.abs(read_image(path).double().numpy()[0] - (a / 65_535 if white else 1 - a / 65_535)).max() < 1e-6
+    for how, message in ((dict(bits=12), "it has 12 bits a pixel; save it with 8 or 16"), (dict(sign=2), "it has 16 bits a pixel with a sign; save it without")):
+        deep_tiff(path, a // 16, **how)
+        with pytest.raises(DataError, match=message): read_image(path)
+
+
+def test_a_size_beyond_memory_is_no_fault_of_the_picture(tmp_path, monkeypatch):
+    paint(tmp_path / "a.png")
+    def full(*_): raise MemoryError
+    monkeypatch.setattr("vae_course.data.fitted", full)
+    with pytest.raises(DataError, match="a.png does not fit into memory with 300000×300000 pixels: give a smaller size") as e: read_image(tmp_path / "a.png", size=300_000)
+    assert "no picture" not in str(e.value)
 
 
 def test_depth_is_kept(kinds):
@@ -353,11 +396,66 @@ def test_a_folder_with_train_and_test_keeps_its_split(tmp_path, third, capsys):
     assert len(pictures_in(tmp_path)[0]) == 9 + 6 + 6 * bool(third)
 
 
+def test_the_seed_draws_the_split_of_a_folder_and_the_order_of_one_that_it_has(tmp_path):
+    for i in range(20):
+        paint(tmp_path / "whole" / "a" / f"{i}.png", colour=i)
+        for part in ("train", "test"): paint(tmp_path / "parted" / part / f"{i}.png", colour=i)
+    for folder in ("whole", "parted"):
+        first, again, other = (from_folder(tmp_path / folder, seed=seed).train.x[:, 0, 0, 0].tolist() for seed in (0, 0, 1))
+        assert first == again != other != sorted(other)
+
+
 def test_a_split_without_classes(tmp_path):
     for part in ("Train", "Test"):
         for i in range(3): paint(tmp_path / part / f"{i}.png")
     got = from_folder(tmp_path)
     assert (len(got.train), len(got.test), got.classes) == (3, 3, [tmp_path.name])
+
+
+def test_a_class_is_one_class_however_its_letters_are_coded(tmp_path, capsys):
+    for part, form in (("train", "NFC"), ("test", "NFD")):
+        for i in range(2): paint(tmp_path / part / unicodedata.normalize(form, "Äpfel") / f"{i}.png"), paint(tmp_path / part / "Birnen" / f"{i}.png")
+    got = from_folder(tmp_path)
+    assert got.classes == ["Birnen", unicodedata.normalize("NFC", "Äpfel")] and got.train.y.bincount().tolist() == got.test.y.bincount().tolist() == [2, 2]
+    assert "only in" not in capsys.readouterr().out
+    paint(tmp_path / "test" / "Quitten" / "0.png")
+    assert len(from_folder(tmp_path).classes) == 3 and ", split as its folders are, 1 class only in test.\n" in capsys.readouterr().out
+
+
+def test_both_codings_in_one_folder_are_one_class(tmp_path):
+    for form in ("NFC", "NFD"): paint(tmp_path / unicodedata.normalize(form, "Äpfel") / f"{form}.png")
+    _, files, labels, classes = read_pictures(tmp_path, None, None)
+    assert len(files) == 2 and labels == [0, 0] and classes == [unicodedata.normalize("NFC", "Äpfel")]
+
+
+def test_twins_of_a_part_are_refused(tmp_path):
+    for part in ("train", "Train", "test"): paint(tmp_path / part / "a" / "x.png")
+    if len(list(tmp_path.iterdir())) < 3: pytest.skip("this disk takes train and Train for one folder")
+    with pytest.raises(DataError, match="holds Train and test and train: a split of your own"): from_folder(tmp_path)
+
+
+def test_the_line_is_printed_on_a_terminal_without_its_letters(tmp_path, monkeypatch):
+    for i in range(2): paint(tmp_path / "日本" / f"{i}.png")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", out)
+    from_folder(tmp_path / "日本", test_share=.5)
+    out.flush()
+    assert out.buffer.getvalue().decode("cp1252").strip() == "??: 2 pictures."
+
+
+def test_a_seed_and_a_share_are_checked_before_pictures_are_read(tmp_path, monkeypatch):
+    for i in range(4): paint(tmp_path / f"{i}.png", colour=50 + i)
+    assert torch.equal(from_folder(tmp_path, seed=np.int64(3)).train.x, from_folder(tmp_path, seed=3).train.x)
+    monkeypatch.setattr("vae_course.data.read_image", lambda *a: pytest.fail("a picture was read"))
+    for how, message in ((dict(seed=None), "got seed=None: give a whole number"), (dict(test_share="a"), "got a share of 'a': give the part")):
+        with pytest.raises(DataError, match=message): from_folder(tmp_path, **how)
+
+
+def test_files_of_kinds_that_pillow_knows_by_name_alone_are_left_out(tmp_path, capsys):
+    for i in range(2): paint(tmp_path / f"{i}.png")
+    for name, body in (("a.h5", b"\x89HDF\r\n\x1a\n"), ("b.mpg", b"\0\0\1\xb3"), ("c.grib", b"GRIB")): (tmp_path / name).write_bytes(body + bytes(60))
+    assert len(from_folder(tmp_path, test_share=.5).train) == 1
+    assert set(capsys.readouterr().out.split("not read: ")[1][:-3].split(", ")) == {"1 .h5", "1 .mpg", "1 .grib"}
 
 
 @pytest.mark.parametrize("folders, message", [

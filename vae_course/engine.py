@@ -17,6 +17,7 @@ __all__ = ['CHECKSUM', 'ZEROS', 'needed', 'available_devices', 'pick_device', 't
 
 # %% ../nbs/94_engine.ipynb #0ca548f5
 import copy, ctypes, gc, hashlib, json, logging, math, numbers, operator, os, random, time, warnings, weakref, zlib
+from collections.abc import Iterable
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -26,7 +27,7 @@ import numpy as np, torch
 from torch import nn
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from .data import Batches, DataError, Examples, Stream, binarized, device_of
+from .data import Batches, DataError, Examples, Stream, as_batch, binarized, device_of
 
 # %% ../nbs/94_engine.ipynb #7a462b00
 def available_devices():
@@ -91,7 +92,11 @@ def pack(tree, # nested dicts, lists and tuples of tensors and JSON values
             tensors[path] = node.detach().cpu().contiguous().clone()
             return {'tensor': path}
         if isinstance(node, np.generic) or isinstance(node, np.ndarray) and node.ndim == 0: node = node.item()      # a number like any other
-        if isinstance(node, dict): return {'dict': [[k.item() if isinstance(k, np.generic) else k, walk(v, f'{path}.{k}')] for k, v in node.items()]}
+        if isinstance(node, dict):
+            keys = [k.item() if isinstance(k, np.generic) else k for k in node]
+            odd = next((k for k in keys if not (k is None or isinstance(k, (bool, int, float, str)))), None)
+            if odd is not None: raise TypeError(f'cannot store {path}: got the key {odd!r}; keys are numbers, strings or None')
+            return {'dict': [[k, walk(v, f'{path}.{k}')] for k, v in zip(keys, node.values())]}
         if isinstance(node, (list, tuple)):
             return {'list' if isinstance(node, list) else 'tuple': [walk(v, f'{path}.{i}') for i, v in enumerate(node)]}
         if node is None or isinstance(node, (bool, int, float, str)): return {'value': node}
@@ -269,7 +274,8 @@ def make_optimizers(model, # its `optimizers()`, where it has that, gives one op
     "The optimizers of `model`, their learning rates as 0-d tensors on `device`; Adam (Kingma and Ba 2015) unless the model has its own."
     fused = device.type in ('cpu', 'cuda')
     own = model.optimizers() if hasattr(model, 'optimizers') else torch.optim.Adam(model.parameters(), lr=torch.tensor(0.0, device=device), fused=fused)
-    optimizers = list(own) if isinstance(own, (list, tuple)) else [own]
+    optimizers = [own] if isinstance(own, torch.optim.Optimizer) else list(own) if isinstance(own, Iterable) else []
+    if not optimizers or not all(isinstance(o, torch.optim.Optimizer) for o in optimizers): raise ValueError(f'optimizers() of this model gave {own!r}: it must give a torch optimizer, or a list of them')
     rates_as_tensors(optimizers, device)
     return optimizers
 
@@ -413,7 +419,7 @@ def group():
 def join_processes(device='auto'): # as for `pick_device`
     "Join the processes that `torchrun` started; gives `(number, processes, device)`. Outside of `torchrun` there is one. Raises `ValueError`."
     device = pick_device(device)
-    if 'TORCHELASTIC_RUN_ID' not in os.environ or group()[1] > 1:
+    if 'TORCHELASTIC_RUN_ID' not in os.environ or torch.distributed.is_initialized():
         yield *group(), device
         return
     if device.type == 'mps': raise ValueError('several processes train on CUDA devices or on the CPU, not on mps: ask for --device cpu')
@@ -610,8 +616,9 @@ def check_examples(model, examples, name, device, binary=False, stream=False):
         raise DataError(f'{name} is a {type(examples).__name__}, and `fit` takes Examples{hint}')
     if len(examples) == 0: raise DataError(f'{name} holds no examples')
     check_range(examples, name, *((0.0, 1.0) if binary else getattr(model, 'data_range', (0.0, 1.0))))
+    if examples.x.dtype not in (torch.uint8, torch.float32): raise DataError(f'{name} holds {examples.x.dtype}: give uint8 (0…255) or float32, such as x.float()')
+    if hasattr(model, 'check_examples') and len(examples.data_shape) == len(getattr(model, 'data_shape', None) or examples.data_shape): model.check_examples(examples, name)
     check_shape(model, examples, name, device)
-    if hasattr(model, 'check_examples'): model.check_examples(examples, name)
 
 # %% ../nbs/94_engine.ipynb #123c0691
 def whole_number(name, value, # of a setting; a NumPy scalar is a number like any other
@@ -625,7 +632,7 @@ def whole_number(name, value, # of a setting; a NumPy scalar is a number like an
 
 def real_number(name, value, need='a number'): # of a setting, and what is needed, in words
     "`value` as a `float`. Raises `ValueError`."
-    if isinstance(value, (numbers.Real, np.floating, torch.Tensor)) and not isinstance(value, (bool, np.bool_)):
+    if isinstance(value, (numbers.Real, np.floating, np.ndarray, torch.Tensor)) and not isinstance(value, (bool, np.bool_)):
         try: return float(value)
         except (TypeError, ValueError, RuntimeError): pass
     raise ValueError(f'{name}={value!r}: give {need}')
@@ -641,6 +648,7 @@ def check_settings(model, examples, valid, batch_size, rate, schedules, clip, pa
     if patience is not None and valid is None: raise ValueError('patience needs `valid`: give examples to watch, such as the second part of `split(train)`')
     if rate is not None and not all(0 <= v < math.inf for v in sampled(rate)): raise ValueError(f'the learning rate goes through {sampled(rate)}: it must be finite and not negative')
     buffers = {name: b for name, b in model.named_buffers() if b.dim() == 0 and b.is_floating_point()}
+    if not isinstance(schedules, dict): raise ValueError(f'schedules={schedules!r}: give a dict of buffers and schedules, such as {{"beta": linear(0, 1)}}')
     for name, schedule in schedules.items():
         if name not in buffers: raise ValueError(f'no buffer {name!r} to schedule in this model: it has {", ".join(buffers) or "none"}')
         if not callable(schedule): real_number(f'schedules[{name!r}]', schedule, 'a number, or a function of the share of the run')
@@ -711,7 +719,12 @@ def differences(old, new, # nested dicts, or values
 def fingerprint(examples): # `Examples`, or None
     "What tells one set of examples from another: their number, shape, type and a checksum."
     if examples is None: return None
-    if not isinstance(examples, Examples): return dict(examples=len(examples), kind=type(examples).__name__)      # a stream
+    if not isinstance(examples, Examples):                      # a stream: three of its examples, as one seed gives them where they are drawn
+        with borrowed_random_numbers():
+            seed_everything(0)
+            some = [as_batch([examples[i]]) for i in sorted({0, len(examples) // 2, len(examples) - 1})]
+        checksum = zlib.crc32(b''.join(part.contiguous().flatten().view(torch.uint8).numpy().tobytes() for pair in some for part in pair))
+        return dict(examples=len(examples), kind=type(examples).__name__, content=f'{checksum:08x}')
     checksum = zlib.crc32(examples.y.cpu().contiguous().numpy(), zlib.crc32(examples.x.cpu().contiguous().view(torch.uint8).numpy()))
     return dict(examples=len(examples), shape=list(examples.data_shape), dtype=str(examples.x.dtype), content=f'{checksum:08x}')
 
@@ -735,10 +748,12 @@ class Resumable:
         "What a run must share with the one that it goes on from."
         kept = self.model.state_dict()
         values = {k: b.item() for k, b in self.model.named_buffers() if b.dim() == 0 and k not in self.schedules and k not in kept}
+        kinds = (bool, int, float, str, tuple, type(None))
+        own = [{k: v for k, v in g.items() if isinstance(v, kinds) and k not in ('lr', 'capturable')} for g in self.groups()] if hasattr(self.model, 'optimizers') else []
         return dict(model=type(self.model).__name__, recipe=getattr(self.model, 'recipe', None), shapes={k: list(v.shape) for k, v in kept.items()},
                     buffers=values, optimizers=[type(o).__name__ for o in self.optimizers], train=fingerprint(train), valid=fingerprint(valid), epochs=self.epochs,
                     batch_size=batch_size, lr=sampled(self.rate) if self.rate else [float(g['lr']) for g in self.groups()], binarize=binarize, schedules={k: sampled(s) for k, s in self.schedules.items()},
-                    clip=self.clip, patience=self.patience, seed=seed)
+                    clip=self.clip, patience=self.patience, seed=seed, optimizer_settings=own)
 
     def state(self): # what training goes on with; not a copy
         return dict(**model_state(self.model), optimizers=[o.state_dict() for o in self.optimizers], random=random_state())
@@ -755,11 +770,18 @@ class Resumable:
         about = dict(kind='run', facts=self.facts, recipe=getattr(self.model, 'recipe', None), best=self.best, history=self.history.rows, switches=asdict(self.switches))
         save_checkpoint(self.checkpoint, about | self.state())
 
+    def told_by(self, kept): # the facts in a file
+        "The facts of this run, less what a file of version 0.1.0 does not tell."
+        told = {k: v for k, v in self.facts.items() if k in kept or k != 'optimizer_settings'}
+        for part in ('train', 'valid'):
+            if isinstance(kept.get(part), dict) and isinstance(told[part], dict): told[part] = {k: v for k, v in told[part].items() if k in kept[part] or k != 'content'}
+        return told
+
     def resume(self):
         "Go on from the checkpoint. Raises `CheckpointError` when it is of another run."
         state = load_checkpoint(self.checkpoint)
         if state.get('kind') != 'run': raise CheckpointError(f'{self.checkpoint} holds no training run: give `fit` another file')
-        found = differences(state['facts'], self.facts)
+        found = differences(state['facts'], self.told_by(state['facts']))
         more = f'; and {len(found) - 4} more' if len(found) > 4 else ''
         if found: raise CheckpointError(f'{self.checkpoint} is of another run: {"; ".join(found[:4])}{more}. Give the same settings to go on, or another file to start anew')
         self.restore(state)
@@ -884,6 +906,7 @@ class Run(Resumable, Watched, Tried):
         self.clip = None if clip is None else real_number('clip', clip, 'a positive norm, or None')
         self.device, self.checkpoint, self.best = pick_device(device), Path(checkpoint) if checkpoint is not None else None, None
         self.stepper, self.kept, (self.number, self.processes) = None, None, group()
+        compile, graphs = (bool(v) if isinstance(v, np.bool_) else v for v in (compile, graphs))
         check_switches(precision, compile, graphs, words=('auto',))
         with memory_named(batch_size, self.device):
             model.to(self.device)
@@ -895,6 +918,7 @@ class Run(Resumable, Watched, Tried):
             if stream:
                 own = (lambda batch: model.check_examples(batch, 'a batch of train')) if hasattr(model, 'check_examples') else None
                 self.batches = Stream(train, batch_size, shuffle=True, binarize=binarize, workers=workers, device=self.device, shard=group(), check=own)
+                if self.batches.sampler: self.batches.sampler.seed = self.seed
             else: self.batches = Batches(train.to(self.device), batch_size, shuffle=True, binarize=binarize, shard=group(), generator=torch.Generator() if self.processes > 1 else None)
             self.valid_batches = None if valid is None else Batches((binarized(valid.to('cpu')) if binarize else valid).to(self.device), max(batch_size, 1000))
         self.optimizers = make_optimizers(model, self.device)
@@ -902,7 +926,8 @@ class Run(Resumable, Watched, Tried):
         self.steps = self.epochs * len(self.batches)
         if self.checkpoint:
             self.facts = self.settings(train, valid, batch_size, binarize, self.seed)
-            pack(dict(facts=self.facts, recipe=getattr(model, 'recipe', None)))                       # raises now what would raise when the first epoch is kept
+            groups = [{k: v for k, v in g.items() if k != 'params'} for g in self.groups()]
+            pack(dict(facts=self.facts, recipe=getattr(model, 'recipe', None), optimizers=groups))    # raises now what would raise when the first epoch is kept
             if self.checkpoint.exists(): self.resume()
         self.switches = self.choose(precision, compile, graphs)
         self.stepper = self.stepper or self.new_stepper(self.switches)
