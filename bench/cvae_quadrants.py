@@ -79,8 +79,8 @@ def trained(model, train, chosen, epochs, seed, device, **more):
 def tested(model, kind, test, device):
     "Nats on the unseen pixels of the test pictures, and the KL among them."
     from vae_course.data import Batches
-    from vae_course.engine import run_evaluation
-    nats = [run_evaluation(model, Batches(test.to(device), 1000), seed=test_seed + i) for i in range(1 if kind == "plain" else particles)]
+    from vae_course.step import evaluate
+    nats = [evaluate(model, Batches(test.to(device), 1000), seed=test_seed + i) for i in range(1 if kind == "plain" else particles)]
     mean = lambda term: sum(n[term] for n in nats) / len(nats)
     return dict(test=mean("loss"), kl=None) if kind == "plain" else dict(test=mean("neg_elbo"), kl=mean("kl"))
 

@@ -20,10 +20,10 @@ batch_sizes = (64, 256, 1024, 4096, 16384, 65536)
 
 def switches_of(device, quick=False):
     "What the sweeps run, the quickest to prepare first."
-    from vae_course.engine import Switches
+    from vae_course.step import StepConfig
     if device.type != "cuda":
-        return [Switches()] if quick else [Switches(), Switches(compile=True)]
-    return [Switches(p, c, g) for c, g in ((False, False), (False, True), (True, True), (True, False)) for p in ("fp32", "bf16")]
+        return [StepConfig()] if quick else [StepConfig(), StepConfig(compile=True)]
+    return [StepConfig(p, c, g) for c, g in ((False, False), (False, True), (True, True), (True, False)) for p in ("fp32", "bf16")]
 
 
 def models(quick=False):
@@ -74,7 +74,7 @@ def run_throughput(device, args):
 def run_roofline(device, args):
     "What this machine can do at its best, and what share of it a training step of each VAE reaches."
     from vae_course import gpu
-    from vae_course.engine import Switches
+    from vae_course.step import StepConfig
     large = device.type == "cuda"
     rates = {name: gpu.matmul_rate(device, dtype, n=(4096, 8192) if large else 512) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
              if name == "fp32" or not peers.bfloat16_is_slow(device)}
@@ -84,7 +84,7 @@ def run_roofline(device, args):
         for precision, rate in rates.items():
             for size in (128,) if args.quick else (128, 4096):
                 cost = gpu.step_cost(model, size, size=2 if precision == "bf16" else 4)
-                seconds = gpu.step_seconds(model, size, device, Switches(precision, False, large), repeats=3)
+                seconds = gpu.step_seconds(model, size, device, StepConfig(precision, False, large), repeats=3)
                 best = gpu.attainable(cost, rate, bandwidth)
                 rows.append(dict(model=name, precision=precision, batch_size=size, flops=cost.flops, bytes=cost.bytes, intensity=gpu.arithmetic_intensity(cost),
                                  seconds=seconds, rate=cost.flops / seconds, attainable=best, share_of_roofline=cost.flops / seconds / best))
@@ -96,7 +96,7 @@ def run_agreement(device, args):
     A recorded step draws its own noise: it is compared with the same step not recorded, from the same seed."""
     from dataclasses import replace
     from vae_course.data import Batches
-    from vae_course.engine import Switches
+    from vae_course.step import StepConfig
     from vae_course.gpu import losses_along, ready
     model, g = models(quick=True)["784-400-20"], torch.Generator().manual_seed(0)
     steps = 3 if args.quick else 20
@@ -110,7 +110,7 @@ def run_agreement(device, args):
 
     def row(name, first, losses):
         return dict(name=name, largest_difference=max(abs(a - b) for a, b in zip(first, losses)), losses=losses)
-    plain = losses_along(model, batches, noise, "cpu", Switches()).tolist()
+    plain = losses_along(model, batches, noise, "cpu", StepConfig()).tolist()
     rows = [row("cpu, the plain way", plain, plain)]
     for s in switches_of(device, args.quick):
         if s.graphs:
@@ -124,8 +124,8 @@ def run_profile(device, args):
     "Where a step's time goes: the longest kernels, and the share of the step in which the device has nothing to do."
     from vae_course.gpu import grouped, step_profile, step_seconds
     model, rows = models(quick=True)["784-400-20"], []
-    from vae_course.engine import Switches
-    for switches in [Switches(), Switches(graphs=True), Switches("bf16", True, True)] if device.type == "cuda" else [Switches()]:
+    from vae_course.step import StepConfig
+    for switches in [StepConfig(), StepConfig(graphs=True), StepConfig("bf16", True, True)] if device.type == "cuda" else [StepConfig()]:
         kernels, seconds = step_profile(model, device=device, switches=switches), step_seconds(model, device=device, switches=switches)
         rows.append(dict(switches=str(switches), step_seconds=seconds, busy_seconds=sum(kernels.values()), idle_share=max(0.0, 1 - sum(kernels.values()) / seconds),
                          groups=grouped(kernels), top=[dict(kernel=k[:120], seconds=s) for k, s in list(kernels.items())[:12]]))
@@ -150,7 +150,9 @@ def run_scaling(device, args):
 def scaling_child(args):
     "In every process of a group: an epoch to warm up, then the median of three; rank 0 prints."
     from vae_course.elbo import mlp_vae
-    from vae_course.engine import Run, join_processes, run_epoch
+    from vae_course.distributed import join_processes
+    from vae_course.run import Run
+    from vae_course.step import train_epoch
     from vae_course.training import History
     with join_processes(args.device) as (rank, world, device):
         _, examples = peers.images(2048 if args.quick else None)
@@ -162,7 +164,7 @@ def scaling_child(args):
             common.synchronize(device)
             start = time.perf_counter()
             with run.watch():
-                run_epoch(run.model, run.batches, run.optimizers, run.before_step, run.clip, step=run.stepper)
+                train_epoch(run.model, run.batches, run.optimizers, run.before_step, run.clip, step=run.stepper)
             common.synchronize(device)
             seconds.append(time.perf_counter() - start)
         if rank == 0:

@@ -50,7 +50,8 @@ class Ours:
 
     def __init__(self, device, count=None, steps=None, **switches):
         from vae_course.elbo import VAE, Bernoulli, mlp
-        from vae_course.engine import Run, run_epoch
+        from vae_course.run import Run
+        from vae_course.step import train_epoch
         from vae_course.latent import StandardNormal
         from vae_course.training import History
         device = torch.device(device)
@@ -65,7 +66,7 @@ class Ours:
         model = VAE(encoder, decoder, StandardNormal(latent), Bernoulli(), (1, 28, 28), latent)
         self.run = Run(model, examples, None, History(), epochs=1000, batch_size=batch_size, rate=lambda t: lr, binarize=False, schedules=None,
                        clip=None, patience=None, seed=0, device=str(device), checkpoint=None, **switches)
-        self.name, self.device, self.run_epoch = f"vae_course, {self.run.switches}", device, run_epoch
+        self.name, self.device, self.run_epoch = f"vae_course, {self.run.switches}", device, train_epoch
 
     def epoch(self):
         synchronize(self.device)

@@ -28,14 +28,14 @@ no_units = "not judged: this machine has no bfloat16 units"
 
 def contenders(device, count=None, quick=False, only=None):
     "`(contenders, left out)`: what `race` takes, and the peers that are not installed. `only` keeps those whose name holds one of its words."
-    from vae_course.engine import Switches
+    from vae_course.step import StepConfig
     wanted = lambda name: not only or any(word.lower() in name.lower() for word in only)
     lane = lambda name, kind, **kwargs: (name, partial(race.Lane, kind, str(device), count=count, **kwargs))
     few = dict(steps=3 if quick else 20) if peers.bfloat16_is_slow(device) else {}
     settings = [("fp32", False, False), ("bf16", False, False)] if quick else [("fp32", True, False), ("fp32", False, False), ("bf16", True, False)]
     if device.type == "cuda" and not quick:
         settings = [("fp32", False, False), ("fp32", False, True), ("fp32", True, True), ("bf16", True, True)]
-    every = [lane(f"vae_course, {Switches(*s)}", peers.Ours, precision=s[0], compile=s[1], graphs=s[2], **(few if s[0] == "bf16" else {})) for s in settings]
+    every = [lane(f"vae_course, {StepConfig(*s)}", peers.Ours, precision=s[0], compile=s[1], graphs=s[2], **(few if s[0] == "bf16" else {})) for s in settings]
     left_out = []
     for package, peer in (("torchvision", peers.Examples), ("pythae", peers.Pythae), ("lightning", peers.Lightning)):
         if not wanted(peer.name):

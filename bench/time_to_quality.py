@@ -68,7 +68,7 @@ def pictures(quick=False):
 def one_run(seed, device, switches, quick=False):
     "Train once, then evaluate once. Returns the seconds and the −ELBO."
     from vae_course.data import Batches, binarized
-    from vae_course.engine import run_evaluation
+    from vae_course.step import evaluate
     from vae_course.training import fit
     device, settings = torch.device(device), recipe | dict(epochs=1) if quick else recipe
     _, train, test = pictures(quick)
@@ -82,7 +82,7 @@ def one_run(seed, device, switches, quick=False):
                   binarize=True, seed=seed, device=str(device), progress=False, **switches)
     common.synchronize(device)
     done = time.perf_counter()
-    terms = run_evaluation(model, Batches(binarized(test, seed=test_seed).to(device), 1000), seed=test_seed)
+    terms = evaluate(model, Batches(binarized(test, seed=test_seed).to(device), 1000), seed=test_seed)
     return dict(seed=seed, fit_seconds=done - built, epoch_seconds=history["seconds"], build_seconds=built - start,
                 evaluation_seconds=time.perf_counter() - done, switches=str(history.switches), neg_elbo=terms["neg_elbo"], kl=terms["kl"])
 

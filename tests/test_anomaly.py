@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from vae_course.anomaly_detection import AnomalyDetector, Detection, Rate, auroc, auroc_interval, pictures_in, precision_at, score, scores, threshold_at
 from vae_course.data import DataError, Examples, load
-from vae_course.engine import CheckpointError
+from vae_course.checkpoint import CheckpointError
 from vae_course.training import save_model
 
 root = Path(__file__).resolve().parent.parent

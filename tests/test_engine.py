@@ -8,8 +8,10 @@ from safetensors.torch import load_file, save_file
 
 from vae_course import engine
 from vae_course.data import Batches, Examples
-from vae_course.engine import (CheckpointError, NonFiniteLoss, available_devices, differences, load_checkpoint, mean_terms, pick_device, random_state,
-                               run_evaluation, save_checkpoint, seed_everything, seeded, set_random_state)
+from vae_course.checkpoint import CheckpointError, differences, load_checkpoint, save_checkpoint
+from vae_course.devices import (available_devices, pick_device, random_state, seed_everything,
+                                seeded, set_random_state)
+from vae_course.step import evaluate, mean_terms, NonFiniteLoss
 
 tree = dict(kind="model", weights={"a.b": torch.randn(3, 4), "a": {"b": torch.arange(5)}}, mixed=[1, 2.5, None, True, "wörd\n", (torch.ones(()), {7: "int key"})],
             kinds=[torch.zeros(0), torch.ones(2, dtype=torch.bfloat16), torch.tensor([True, False]), torch.randint(0, 255, (6,), dtype=torch.uint8)], big=2**70, tiny=5e-324)
@@ -208,17 +210,17 @@ class Square(torch.nn.Module):
 def test_evaluation_is_exact_for_any_batch_size(batch_size):
     x = torch.arange(7.)[:, None]
     model = Square().train()
-    means = run_evaluation(model, Batches(Examples(x, torch.zeros(7).long()), batch_size))
+    means = evaluate(model, Batches(Examples(x, torch.zeros(7).long()), batch_size))
     assert means["loss"] == pytest.approx((x**2).mean().item(), rel=1e-5) and means["training"] == 0 and model.training
 
 
 def test_evaluation_with_a_seed_repeats_itself_and_leaves_the_random_numbers():
     batches = Batches(Examples(torch.ones(50, 1), torch.zeros(50).long()), 20)
     torch.manual_seed(3)
-    a, after = run_evaluation(Square(1.0), batches, seed=0), torch.rand(1)
+    a, after = evaluate(Square(1.0), batches, seed=0), torch.rand(1)
     torch.manual_seed(3)
     assert torch.equal(torch.rand(1), after)
-    assert run_evaluation(Square(1.0), batches, seed=0) == a != run_evaluation(Square(1.0), batches, seed=1)
+    assert evaluate(Square(1.0), batches, seed=0) == a != evaluate(Square(1.0), batches, seed=1)
 
 
 def test_the_first_bad_term_is_named():
@@ -232,7 +234,7 @@ def test_evaluation_puts_the_mode_back_after_an_error():
         yield torch.ones(1), None
         raise RuntimeError("no more")
     model = Square().train()
-    with pytest.raises(RuntimeError, match="no more"): run_evaluation(model, batches())
+    with pytest.raises(RuntimeError, match="no more"): evaluate(model, batches())
     assert model.training
 
 

@@ -7,7 +7,9 @@ import torch
 
 from vae_course import engine
 from vae_course.elbo import mlp_vae
-from vae_course.engine import Losses, Stepper, join_processes, make_optimizers, together
+from vae_course.acceleration import AcceleratedStep
+from vae_course.distributed import join_processes, LossesModule, wrap_ddp
+from vae_course.step import make_optimizers
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 import processes
@@ -31,7 +33,7 @@ def as_torchrun(monkeypatch):
     if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
 
 
-def averaged(): return together(Losses(mlp_vae((1, 6, 6), latent_dim=3, hidden=(8,))), torch.device("cpu"))
+def averaged(): return wrap_ddp(LossesModule(mlp_vae((1, 6, 6), latent_dim=3, hidden=(8,))), torch.device("cpu"))
 
 
 def gradient(module):
@@ -111,7 +113,7 @@ def test_a_stepper_that_outlives_its_group_trains_alone(as_torchrun, monkeypatch
     with join_processes("cpu"):
         with monkeypatch.context() as patch:
             patch.setattr(engine, "group", lambda: (0, 2))
-            step = Stepper(model, make_optimizers(model, torch.device("cpu")))
+            step = AcceleratedStep(model, make_optimizers(model, torch.device("cpu")))
         first = step(batch)["loss"]
     assert step(batch)["loss"].isfinite() and first.isfinite()
 

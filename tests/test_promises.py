@@ -10,7 +10,10 @@ from torch import nn
 from vae_course.beta_vae import beta_vae
 from vae_course.data import Examples
 from vae_course.elbo import mlp_vae
-from vae_course.engine import NonFiniteLoss, Switches, flush_denormals, load_checkpoint, openmp, random_state, save_checkpoint, threads_flush
+from vae_course.acceleration import _openmp, flush_denormals, threads_flush
+from vae_course.checkpoint import load_checkpoint, save_checkpoint
+from vae_course.devices import random_state
+from vae_course.step import NonFiniteLoss, StepConfig
 from vae_course.training import build, constant, fit, linear, load_model, registry, save_model
 
 
@@ -85,7 +88,7 @@ def test_training_in_steps_leaves_no_trace_either():
 def test_denormal_numbers_are_treated_as_before():
     if not torch.set_flush_denormal(False): pytest.skip("this processor cannot flush denormals")
     try:
-        if openmp(): openmp().omp_pause_resource_all(1)
+        if _openmp(): _openmp().omp_pause_resource_all(1)
         inside = []
         model = small()
         model.after_step = lambda: inside.append(threads_flush(torch.any))
@@ -96,21 +99,21 @@ def test_denormal_numbers_are_treated_as_before():
         assert threads_flush(torch.any)                 # who wanted it has it still
     finally:
         torch.set_flush_denormal(False)
-        if openmp(): openmp().omp_pause_resource_all(1)
+        if _openmp(): _openmp().omp_pause_resource_all(1)
 
 
 def test_denormal_numbers_are_treated_as_before_when_training_raises_and_after_training_in_steps():
     if not torch.set_flush_denormal(False): pytest.skip("this processor cannot flush denormals")
     from vae_course.vq_vae import train_steps, vq_vae
     try:
-        if openmp(): openmp().omp_pause_resource_all(1)
+        if _openmp(): _openmp().omp_pause_resource_all(1)
         with pytest.raises(KeyboardInterrupt): briefly(fails(small()))
         assert not threads_flush(torch.any)
         train_steps(vq_vae((1, 8, 8), n_codes=4, widths=(4, 8)), images(), steps=1, batch_size=10)
         assert not threads_flush(torch.any)
     finally:
         torch.set_flush_denormal(False)
-        if openmp(): openmp().omp_pause_resource_all(1)
+        if _openmp(): _openmp().omp_pause_resource_all(1)
 
 
 # ---------------------------------------------------------------- the learning rate
@@ -284,7 +287,7 @@ def test_a_batch_larger_than_a_stream_is_cut_and_said_too(capsys):
 
 def test_one_of_several_processes_says_it(capsys):
     from types import SimpleNamespace
-    from vae_course.engine import Run
+    from vae_course.run import Run
     for number in (0, 1, 2):
         assert Run.cut(SimpleNamespace(number=number), 128, 60) == 60
         assert ("every batch holds all" in capsys.readouterr().out) == (number == 0)
@@ -364,7 +367,7 @@ def test_nothing_about_numerics_is_chosen_by_a_stopwatch_unless_asked(monkeypatc
     from vae_course import engine
     def never(*args): raise AssertionError("a trial was run")
     monkeypatch.setattr(engine.Tried, "fastest", never)
-    assert briefly(small(), epochs=200).switches == Switches()
+    assert briefly(small(), epochs=200).switches == StepConfig()
     defaults = {k: inspect.signature(fit).parameters[k].default for k in ("precision", "compile", "graphs")}
     assert defaults == dict(precision="fp32", compile=False, graphs=False)
     with pytest.raises(AssertionError, match="a trial was run"): briefly(small(), epochs=200, precision="auto")
@@ -374,8 +377,8 @@ def test_a_run_that_goes_on_takes_from_the_file_what_is_left_open_and_no_more():
     from types import SimpleNamespace
     from vae_course import engine
     run = SimpleNamespace(kept=dict(precision="fp32", compile=True, graphs=False), device=torch.device("cpu"), processes=1)
-    assert engine.Tried.choose(run, "fp32", False, False) == Switches()
-    assert engine.Tried.choose(run, "fp32", "auto", False) == Switches(compile=True)
+    assert engine.Tried.choose(run, "fp32", False, False) == StepConfig()
+    assert engine.Tried.choose(run, "fp32", "auto", False) == StepConfig(compile=True)
 
 
 # ---------------------------------------------------------------- the order of the examples

@@ -5,13 +5,15 @@ import torch
 
 from vae_course.data import Batches, Examples
 from vae_course.elbo import mlp_vae
-from vae_course.engine import Stepper, Switches, group, make_optimizers, run_epoch
+from vae_course.acceleration import AcceleratedStep
+from vae_course.distributed import rank_and_world_size
+from vae_course.step import make_optimizers, StepConfig, train_epoch
 
 N, BATCH, D = 71, 16, 3     # the last batch holds 7: parts of 4 and 3
 
 
 def train(switches):
-    number, processes = group()
+    number, processes = rank_and_world_size()
     torch.manual_seed(number)       # weights and noise of its own for each process: the first one's weights must win
     numbers = torch.Generator().manual_seed(5)
     examples = Examples(torch.rand(N, 1, 6, 6, generator=numbers), torch.zeros(N).long())
@@ -19,11 +21,11 @@ def train(switches):
     optimizers = make_optimizers(model, torch.device("cpu"))
     optimizers[0].param_groups[0]["lr"].fill_(1e-2)
     batches = Batches(examples, BATCH, shuffle=True, binarize=True, generator=torch.Generator().manual_seed(7), shard=(number, processes))
-    step = Stepper(model, optimizers, BATCH, clip=5.0, switches=switches)
+    step = AcceleratedStep(model, optimizers, BATCH, clip=5.0, switches=switches)
     history = []
     for epoch in range(3):
         noise = [torch.randn(batches.size(i), D, generator=numbers).tensor_split(processes)[number] for i in range(len(batches))]
-        history.append(run_epoch(model, batches, optimizers, noise=lambda i: noise[i], step=step))
+        history.append(train_epoch(model, batches, optimizers, noise=lambda i: noise[i], step=step))
     return dict(processes=processes, history=history, weights=[p.detach().flatten().tolist() for p in model.parameters()])
 
 
@@ -31,7 +33,7 @@ if __name__ == "__main__":
     out, switches, number, processes = sys.argv[1:]
     if processes != "1":        # torchrun would choose a port; a file cannot be taken by somebody else
         torch.distributed.init_process_group("gloo", init_method=f"file://{out}.meeting", rank=int(number), world_size=int(processes))
-    result = train(Switches(**json.loads(switches)))
+    result = train(StepConfig(**json.loads(switches)))
     if number == "0":
         with open(out, "w", encoding="utf-8") as f:
             json.dump(result, f)

@@ -12,13 +12,15 @@ def child(ending):
     "What each process runs: lesson 17's example with a small model. The step, which holds the averaging module, lives until Python ends."
     import torch
     from vae_course.elbo import mlp_vae
-    from vae_course.engine import Stepper, join_processes, make_optimizers
+    from vae_course.acceleration import AcceleratedStep
+    from vae_course.distributed import join_processes
+    from vae_course.step import make_optimizers
 
     global step
     with join_processes("cpu") as (number, processes, device):
         torch.manual_seed(0)
         model = mlp_vae((1, 6, 6), latent_dim=3, hidden=(24,))
-        step = Stepper(model, make_optimizers(model, device))
+        step = AcceleratedStep(model, make_optimizers(model, device))
         x = torch.rand(8, 1, 6, 6)[number::processes]
         for _ in range(5):
             terms = step((x, torch.zeros(len(x)).long()))

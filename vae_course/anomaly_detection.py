@@ -16,9 +16,13 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
-from .data import Batches, DataError, Examples, device_of, read_pictures, split
+from .data import Batches, DataError, Examples, read_pictures, split
+from .devices import device_of
 from .elbo import VAE, Bernoulli, Gaussian, kl_divergence
-from .engine import CheckpointError, load_checkpoint, load_model_state, model_state, pack, pick_device, require, save_checkpoint, seeded, whole_number
+from .checkpoint import (CheckpointError, load_checkpoint, load_model_state, model_state,
+                                   pack, save_checkpoint)
+from .checks import require, whole_number
+from .devices import pick_device, seeded
 from .evaluation import base, check_pixels, importance_weighted, per_example
 from .latent import diagonal_gaussian
 from .training import build, fit

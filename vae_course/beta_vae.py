@@ -67,7 +67,7 @@ def beta_vae(data_shape=(1, 32, 32),  # of one example
     model = BetaVAE(*parts_of(base), beta=beta, free_bits=free_bits, capacity=capacity)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim, beta=beta, free_bits=free_bits, capacity=capacity,
                   hidden=hidden and list(hidden), widths=list(widths), likelihood=likelihood)
-    model.recipe = dict(name='beta_vae', config=config)
+    model.config = dict(name='beta_vae', **config)
     return model
 
 # %% ../nbs/06_beta_vae.ipynb #c3254308
@@ -131,7 +131,7 @@ def beta_tcvae(data_shape=(1, 32, 32),  # of one example
     model = BetaTCVAE(*parts_of(base), beta=beta, dataset_size=dataset_size, estimator=estimator)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim, beta=beta, dataset_size=dataset_size, estimator=estimator,
                   hidden=hidden and list(hidden), widths=list(widths), likelihood=likelihood)
-    model.recipe = dict(name='beta_tcvae', config=config)
+    model.config = dict(name='beta_tcvae', **config)
     return model
 
 # %% ../nbs/06_beta_vae.ipynb #9d37b075

@@ -8,11 +8,13 @@ __all__ = ['Classifier', 'in_parts', 'classify', 'agreement', 'features', 'mean_
 # %% ../nbs/95_classifier.ipynb #03f751d3
 import torch, torch.nn.functional as F
 from torch import nn
-from .data import DataError, device_of
-from .engine import require
+from .data import DataError
+from .devices import device_of
+from .checks import require
+from .step import Trainable
 
 # %% ../nbs/95_classifier.ipynb #5851657d
-class Classifier(nn.Module):
+class Classifier(Trainable):
     "A small convolutional network that tells classes apart."
     def __init__(self, data_shape, # channels, height and width of a picture, each side at least 8
                  classes,          # how many
@@ -27,7 +29,7 @@ class Classifier(nn.Module):
                                   nn.Flatten(), nn.Linear(b * -(-height // 4) * -(-width // 4), features), nn.ReLU())
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, classes))
         config = dict(data_shape=list(data_shape), classes=classes, widths=list(widths), features=features, dropout=dropout)
-        self.recipe = dict(name='classifier', config=config)
+        self.config = dict(name='classifier', **config)
 
     @property
     def device(self): return self.head[-1].weight.device

@@ -24,7 +24,10 @@ import vae_course
 from PIL import Image
 from .data import Batches, DataError, Examples, binarized, from_folder, load, loaders, read_image, split
 from .elbo import Bernoulli, Gaussian, dequantize, likelihoods
-from .engine import CheckpointError, OutOfMemory, differences, join_processes, load_checkpoint, locked, pick_device, run_evaluation, seeded
+from .checkpoint import CheckpointError, differences, load_checkpoint, locked
+from .devices import OutOfMemory, pick_device, seeded
+from .distributed import join_processes
+from .step import evaluate
 from .evaluation import bits_per_dim
 from .training import build, fit, load_model, registry, save_model
 
@@ -203,7 +206,7 @@ TEST_BATCH = 100 # the noise is drawn batch by batch, so the size belongs to the
 
 def tested(model, prepared, device): # a trained model and `Prepared`
     "The numbers on the test set, with their protocol, as JSON values."
-    terms = run_evaluation(model, Batches(prepared.test.to(device), TEST_BATCH), seed=0)
+    terms = evaluate(model, Batches(prepared.test.to(device), TEST_BATCH), seed=0)
     name, key = (prepared.name, 'neg_elbo') if 'neg_elbo' in terms else ('loss', 'loss')
     drawn = 'the codes of each' if hasattr(model, 'quantizer') else 'one z for each (seed 0)'
     protocol = f'{len(prepared.test):,} test images, {drawn}, in batches of {TEST_BATCH}; {prepared.pixels}'

@@ -291,7 +291,7 @@ def mlp_cvae(data_shape=(1, 28, 28), # of one example
     prior = LearnedPrior(mlp(condition.width, *hidden, 2*latent_dim)) if 'prior' in sees else Blind(StandardNormal(latent_dim))
     model = CVAE(encoder, Shaped(decoder, data_shape), prior, likelihood_named(likelihood), condition, data_shape, latent_dim)
     config = dict(data_shape=list(data_shape), condition=spec, latent_dim=latent_dim, hidden=list(hidden), likelihood=likelihood, dropout=dropout, sees=list(sees))
-    model.recipe = dict(name='cvae', config=config)
+    model.config = dict(name='cvae', **config)
     return model
 
 # %% ../nbs/07_cvae.ipynb #acd883e9

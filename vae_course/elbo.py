@@ -14,6 +14,7 @@ import torch.distributions as D
 from .data import on_device
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
 from .reparameterization import bound_logvar, draw
+from .step import Trainable
 
 # %% ../nbs/03_elbo.ipynb #1e08e218
 class Bernoulli(nn.Module):
@@ -62,7 +63,7 @@ def full_precision(out): # what a network gave
     return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
 
 # %% ../nbs/03_elbo.ipynb #56fe6033
-class VAE(nn.Module):
+class VAE(Trainable):
     "A variational autoencoder from exchangeable parts (Kingma and Welling 2014)."
     def __init__(self, encoder,       # a module: x `(B, *data_shape)` to mu and logvar, `(B, 2 D)`
                  decoder,             # a module: z `(B, D)` to the likelihood's numbers, `(B, *data_shape)`
@@ -143,7 +144,7 @@ def mlp_vae(data_shape=(1, 28, 28), # of one example
     decoder = nn.Sequential(mlp(latent_dim, *reversed(hidden), d), nn.Unflatten(-1, tuple(map(int, data_shape))))
     model = VAE(encoder, decoder, StandardNormal(latent_dim), likelihood_named(likelihood), data_shape, latent_dim)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim, hidden=list(hidden), likelihood=likelihood, dropout=dropout)
-    model.recipe = dict(name='vae', config=config)
+    model.config = dict(name='vae', **config)
     return model
 
 # %% ../nbs/03_elbo.ipynb #d0b45f99
@@ -170,5 +171,5 @@ def conv_vae(data_shape=(1, 28, 28),  # channels, height and width of a picture,
     encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(c*h*w, 2*latent_dim))
     decoder = nn.Sequential(nn.Linear(latent_dim, c*h*w), nn.SiLU(), nn.Unflatten(-1, (int(c), h, w)), *up[:-1], Crop(height, width))
     model = VAE(encoder, decoder, StandardNormal(latent_dim), likelihood_named(likelihood), data_shape, latent_dim)
-    model.recipe = dict(name='conv_vae', config=dict(data_shape=list(data_shape), latent_dim=latent_dim, widths=list(widths), likelihood=likelihood))
+    model.config = dict(name='conv_vae', **dict(data_shape=list(data_shape), latent_dim=latent_dim, widths=list(widths), likelihood=likelihood))
     return model

@@ -14,9 +14,11 @@ from contextlib import contextmanager
 import torch
 import torch.distributions as D
 from torch import nn
-from .data import Batches, DataError, device_of
+from .data import Batches, DataError
+from .devices import device_of
 from .elbo import Gaussian, VAE, kl_divergence
-from .engine import require, seeded
+from .checks import require
+from .devices import seeded
 from .latent import StandardNormal
 
 # %% ../nbs/05_evaluation.ipynb #172c0731

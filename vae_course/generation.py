@@ -16,7 +16,7 @@ import torch.distributions as D
 from sklearn.mixture import GaussianMixture
 from .classifier import features, in_parts
 from .elbo import VAE, mlp_vae
-from .engine import require
+from .checks import require
 from .evaluation import evaluating
 
 # %% ../nbs/09_generation.ipynb #21447b1a

@@ -18,7 +18,9 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from .elbo import mlp_vae
-from .engine import Stepper, Switches, make_optimizers, prepare_device, wait
+from .acceleration import AcceleratedStep, flush_denormals
+from .devices import synchronize
+from .step import make_optimizers, StepConfig, Trainable
 
 # %% ../nbs/17_gpu.ipynb #40e82fbd
 def clock_twice(device='cpu', n=4096, products=10): # rows and columns; products of two such matrices
@@ -26,11 +28,11 @@ def clock_twice(device='cpu', n=4096, products=10): # rows and columns; products
     device = torch.device(device)
     a = torch.rand(n, n, device=device)
     for _ in range(3): a @ a
-    wait(device)
+    synchronize(device)
     start = time.perf_counter()
     for _ in range(products): a @ a
     asked = time.perf_counter() - start
-    wait(device)
+    synchronize(device)
     return dict(asked=asked, done=time.perf_counter() - start)
 
 # %% ../nbs/17_gpu.ipynb #4c43924a
@@ -43,10 +45,10 @@ def seconds_of(action,        # called without arguments
     "Seconds of one call of `action`, the device's work included: the median of `repeats` measurements after a warm-up."
     device = torch.device(device)
     def mean_of(calls):
-        wait(device)
+        synchronize(device)
         start = time.perf_counter()
         for _ in range(calls): action()
-        wait(device)
+        synchronize(device)
         return (time.perf_counter() - start) / calls
     for _ in range(warm): action()
     calls = max(1, math.ceil(least / mean_of(1)))
@@ -80,15 +82,15 @@ def on_gpu(name,                       # a key of `measurements`
 # %% ../nbs/17_gpu.ipynb #981028cb
 def ready(model,               # not changed: a copy is trained
           device='cpu',        # a `torch.device`, or its name
-          switches=Switches(), # how the step is run
+          switches=StepConfig(), # how the step is run
           batch_size=128,      # of the full batches
           lr=0.0):             # 0 repeats the same step again and again
     "A `Stepper` for a copy of `model` on `device`."
     device, model = torch.device(device), copy.deepcopy(model).to(device).train()
-    prepare_device(device)
+    flush_denormals(device)
     optimizers = make_optimizers(model, device)
     for group in (g for o in optimizers for g in o.param_groups): group['lr'].fill_(lr)
-    return Stepper(model, optimizers, batch_size, switches=switches, device=device)
+    return AcceleratedStep(model, optimizers, batch_size, switches=switches, device=device)
 
 # %% ../nbs/17_gpu.ipynb #e0e6397c
 def random_batch(model,          # its `data_shape` counts
@@ -103,7 +105,7 @@ def random_batch(model,          # its `data_shape` counts
 def step_seconds(model,               # not changed
                  batch_size=128,      # examples in the batch
                  device='cpu',        # a `torch.device`, or its name
-                 switches=Switches(), # how the step is run
+                 switches=StepConfig(), # how the step is run
                  repeats=5):          # measurements, of which the median counts
     "Seconds of one training step: forward, backward and Adam, warmed up, the device waited for."
     step, batch = ready(model, device, switches, batch_size), random_batch(model, batch_size, device)
@@ -118,7 +120,7 @@ def throughput(model, batch_size=128, **kwargs): # as of `step_seconds`
 def step_profile(model,               # not changed
                  batch_size=128,      # examples in the batch
                  device='cpu',        # a `torch.device`, or its name
-                 switches=Switches(), # how the step is run
+                 switches=StepConfig(), # how the step is run
                  steps=10):           # that are watched
     "Seconds a step that each operation takes itself, the longest first: on the CPU, or on the GPU where `device` is one."
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')                     # the profiler's own messages
@@ -126,7 +128,7 @@ def step_profile(model,               # not changed
     for _ in range(5): step(batch)
     with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda) as watched:
         for _ in range(steps): step(batch)
-        wait(torch.device(device))
+        synchronize(torch.device(device))
     rows = [e for e in watched.key_averages() if (e.device_type == DeviceType.CUDA and not e.is_user_annotation if cuda else e.device_type == DeviceType.CPU)]
     seconds = {e.key: (e.self_device_time_total if cuda else e.self_cpu_time_total) / 1e6 / steps for e in rows}
     return dict(sorted(((k, s) for k, s in seconds.items() if s > 0), key=lambda row: -row[1]))
@@ -210,7 +212,7 @@ def step_cost(model,          # not changed
     return Cost(counter.get_total_flops(), size * sum(moved) + 4 * 7 * sum(p.numel() for p in model.parameters()))
 
 # %% ../nbs/17_gpu.ipynb #081edc17
-def batch_sweep(device='cpu', model=None, batch_sizes=(8, 32, 128, 512, 2048), switches=Switches(), repeats=3): # `mlp_vae()` when not given
+def batch_sweep(device='cpu', model=None, batch_sizes=(8, 32, 128, 512, 2048), switches=StepConfig(), repeats=3): # `mlp_vae()` when not given
     "A row for each batch size: seconds, FLOPs and bytes of a training step."
     model = model or mlp_vae()
     return [dict(batch_size=b, seconds=step_seconds(model, b, device, switches, repeats), **step_cost(model, b)._asdict()) for b in batch_sizes]
@@ -229,7 +231,7 @@ measurements['widths'] = width_sweep
 def ways_to_run(device='cpu'): # a `torch.device`, or its name
     "The `Switches` that `device` has, the plain one first."
     graphs = (False, True) if torch.device(device).type == 'cuda' else (False,)
-    return [Switches(precision, compile, graph) for precision in ('fp32', 'bf16') for compile in (False, True) for graph in graphs]
+    return [StepConfig(precision, compile, graph) for precision in ('fp32', 'bf16') for compile in (False, True) for graph in graphs]
 
 # %% ../nbs/17_gpu.ipynb #9503ec7c
 def switch_sweep(device='cpu', ways=None, batch_size=128, repeats=5): # `Switches`; all that the device has, when not given
@@ -242,7 +244,7 @@ def switch_sweep(device='cpu', ways=None, batch_size=128, repeats=5): # `Switche
 measurements['switches'] = switch_sweep
 
 # %% ../nbs/17_gpu.ipynb #6ba4a326
-class NoiseInBatch(nn.Module):
+class NoiseInBatch(Trainable):
     "A model whose batches are `(x, ε)`: the noise comes with the pictures, however the step is run."
     def __init__(self, model): # whose `losses` takes `eps`
         super().__init__()
@@ -253,7 +255,7 @@ class NoiseInBatch(nn.Module):
 def losses_along(model,                # not changed
                  batches, noise,       # the batches of the steps, and ε `(B, D)` for each
                  device='cpu',         # a `torch.device`, or its name
-                 switches=Switches(),  # how the steps are run
+                 switches=StepConfig(),  # how the steps are run
                  lr=1e-3):             # learning rate
     "The loss of every step of a short training, in nats per example, `(steps,)` float64 on the CPU."
     step = ready(NoiseInBatch(model), device, switches, len(batches[0][0]), lr)

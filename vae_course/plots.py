@@ -14,7 +14,7 @@ import numpy as np, torch
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
-from .engine import require
+from .checks import require
 
 # %% ../nbs/91_plots.ipynb #e8e28850
 ink, faint, paper = '#222222', '#767676', '#ffffff'

@@ -12,9 +12,14 @@ import torch, torch.nn.functional as F
 from torch import nn
 import torch.distributions as D
 from tqdm.auto import tqdm
-from .data import Batches, device_of
+from .data import Batches
+from .devices import device_of
 from .elbo import Crop, full_precision, likelihood_named
-from .engine import borrowed_random_numbers, group, make_optimizers, prepared, require, train_step
+from .acceleration import flushed_denormals
+from .checks import require
+from .devices import borrowed_random_numbers
+from .distributed import rank_and_world_size
+from .step import make_optimizers, training_step, Trainable
 from .training import warmup_cosine
 
 # %% ../nbs/08_vq_vae.ipynb #097f02f6
@@ -77,7 +82,7 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def after_step(self):
         "Move the codebook by what the last batch left; over all processes, where several train."
-        if group()[1] > 1:
+        if rank_and_world_size()[1] > 1:
             for kept in (self.counts, self.totals): torch.distributed.all_reduce(kept)
             torch.distributed.broadcast(self.drawn, 0)
         dead = self.usage < self.restart
@@ -127,7 +132,7 @@ class UniformCodes(nn.Module):
         return torch.randint(self.n_codes, (n, *self.shape), device=self.log_p.device)
 
 # %% ../nbs/08_vq_vae.ipynb #1f92120f
-class VQVAE(nn.Module):
+class VQVAE(Trainable):
     "An autoencoder with a list of codes in its middle, and a prior over such lists (van den Oord et al. 2017)."
     lacks = dict(encode='a VQVAE has none: it gives whole numbers, `model.codes(x)`', prior='that of a VQVAE is over lists of whole numbers: see `model.sample(n)`',
                  decode='a VQVAE decodes entries of its codebook: see `model.reconstruct(x)`')      # see `Unsupported`
@@ -199,7 +204,7 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 # %% ../nbs/08_vq_vae.ipynb #15773fd0
-class CodePrior(nn.Module):
+class CodePrior(Trainable):
     "p(codes), each code given those before it in reading order: a small causal transformer. It can be trained by `fit` on codes as floats."
     def __init__(self, n_codes=256,    # K
                  shape=(7, 7),         # h and w
@@ -262,7 +267,7 @@ def vq_vae(data_shape=(1, 28, 28),        # channels, height and width of a pict
     decoder = nn.Sequential(nn.Conv2d(dim, c, 3, padding=1), nn.SiLU(), *up[:-1], Crop(height, width))
     model = VQVAE(encoder, Quantizer(n_codes, dim, decay, restart, ema), decoder, priors[prior](n_codes, (h, w)), likelihood_named(likelihood), data_shape)
     config = dict(data_shape=list(data_shape), n_codes=n_codes, dim=dim, widths=list(widths), likelihood=likelihood, prior=prior, decay=decay, restart=restart, ema=ema)
-    model.recipe = dict(name='vq_vae', config=config)
+    model.config = dict(name='vq_vae', **config)
     return model
 
 # %% ../nbs/08_vq_vae.ipynb #bef8816b
@@ -291,7 +296,7 @@ def train_steps(model,          # with `losses`
                 seed=0):        # of the draws
     "Train on examples drawn at random, and leave the model in evaluation mode: `{term: its value before each step}`."
     device = device_of(model)
-    with borrowed_random_numbers(), prepared(device):
+    with borrowed_random_numbers(), flushed_denormals(device):
         torch.manual_seed(seed)
         some = examples[torch.randint(len(examples), (batch_size * steps,))].to(device)
         optimizer, = make_optimizers(model, device)
@@ -299,6 +304,6 @@ def train_steps(model,          # with `losses`
         model.train()
         for i, batch in enumerate(Batches(some, batch_size)):
             optimizer.param_groups[0]['lr'].fill_(rate((i + .5) / steps))
-            rows.append(train_step(model, batch, [optimizer]))
+            rows.append(training_step(model, batch, [optimizer]))
     model.eval()
     return {name: torch.stack([row[name] for row in rows]).cpu() for name in rows[0]}

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch.distributions import Normal, kl_divergence
 from traitlets import Unicode
-from .engine import require
+from .checks import require
 from .plots import as_pixels, evaluating, faint, ink, palette, plot_latent_map, subplots
 
 # %% ../nbs/92_widgets.ipynb #ab381702
