@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vae_course import engine
+from vae_course import acceleration, distributed
 from vae_course.elbo import mlp_vae
 from vae_course.acceleration import AcceleratedStep
 from vae_course.distributed import join_processes, LossesModule, wrap_ddp
@@ -40,7 +40,7 @@ def gradient(module):
     "Of its first weight, for one batch."
     torch.manual_seed(0)
     module.zero_grad()
-    module(torch.full((4, 1, 6, 6), 0.5), torch.zeros(4).long())["loss"].backward()
+    module((torch.full((4, 1, 6, 6), 0.5), torch.zeros(4).long()))["loss"].backward()
     return next(module.parameters()).grad.clone()
 
 
@@ -49,10 +49,10 @@ def test_the_group_ends_after_a_barrier_and_with_nothing_left_that_uses_it(as_to
     with join_processes("cpu"):
         held += [averaged(), averaged()]
         before = [gradient(module) for module in held]
-        held.append(held[0](torch.zeros(2, 1, 6, 6), torch.zeros(2).long()))        # a graph that was never walked back
+        held.append(held[0]((torch.zeros(2, 1, 6, 6), torch.zeros(2).long())))        # a graph that was never walked back
     assert as_torchrun == [("monitored_barrier", []), ("destroy_process_group", [])] and not torch.distributed.is_initialized()
     for module, old in zip(held, before): torch.testing.assert_close(gradient(module), old)          # it is the module alone now
-    assert not engine._wrapped
+    assert not distributed._wrapped
 
 
 def of_gloo():
@@ -63,18 +63,18 @@ def of_gloo():
 LEAVING = """
 import os, sys, torch
 os.environ |= dict(TORCHELASTIC_RUN_ID="test", RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-from vae_course import engine
+from vae_course import acceleration, distributed, step
 from test_processes import averaged, gradient, of_gloo
 try:
-    with engine.join_processes("cpu"):
+    with distributed.join_processes("cpu"):
         held = averaged()
         gradient(held)
         batch = torch.zeros(2, 1, 6, 6), torch.zeros(2).long()
-        terms = held(*batch)
+        terms = held(batch)
         if sys.argv[1] == "compiled":
-            model, engine.group = averaged().module.model, lambda: (0, 2)
-            step = engine.Stepper(model, engine.make_optimizers(model, torch.device("cpu")), switches=engine.Switches(compile=True))
-            step(batch)
+            model, acceleration.rank_and_world_size = averaged().module.model, lambda: (0, 2)
+            optimizers = step.make_optimizers(model, torch.device("cpu"))
+            acceleration.AcceleratedStep(model, optimizers, config=step.StepConfig(compile=True))(batch)
         inside = of_gloo()
         if sys.argv[1] == "error": raise ZeroDivisionError
 except ZeroDivisionError: pass
@@ -112,7 +112,7 @@ def test_a_stepper_that_outlives_its_group_trains_alone(as_torchrun, monkeypatch
     batch = torch.full((4, 1, 6, 6), 0.5), torch.zeros(4).long()
     with join_processes("cpu"):
         with monkeypatch.context() as patch:
-            patch.setattr(engine, "group", lambda: (0, 2))
+            patch.setattr(acceleration, "rank_and_world_size", lambda: (0, 2))
             step = AcceleratedStep(model, make_optimizers(model, torch.device("cpu")))
         first = step(batch)["loss"]
     assert step(batch)["loss"].isfinite() and first.isfinite()

@@ -10,11 +10,13 @@ from torch import nn
 from vae_course.beta_vae import beta_vae
 from vae_course.data import Examples
 from vae_course.elbo import mlp_vae
-from vae_course.acceleration import _openmp, flush_denormals, threads_flush
+from vae_course.acceleration import Trial, _openmp, choose_step, flush_denormals, threads_flush
 from vae_course.checkpoint import load_checkpoint, save_checkpoint
 from vae_course.devices import random_state
-from vae_course.step import NonFiniteLoss, StepConfig
-from vae_course.training import build, constant, fit, linear, load_model, registry, save_model
+from vae_course.run import Run, RunConfig
+from vae_course.step import NonFiniteLoss, StepConfig, Trainable
+from vae_course.training import build, constant, fit, History, linear, load_model, registry, save_model
+from pretended import several_processes
 
 
 def images(n=60, seed=0):
@@ -118,7 +120,7 @@ def test_denormal_numbers_are_treated_as_before_when_training_raises_and_after_t
 
 # ---------------------------------------------------------------- the learning rate
 
-class Line(nn.Module):
+class Line(Trainable):
     "loss = w: the gradient is 1, so that plain descent moves w by the rate."
     def __init__(self, **group):
         super().__init__()
@@ -286,11 +288,11 @@ def test_a_batch_larger_than_a_stream_is_cut_and_said_too(capsys):
 
 
 def test_one_of_several_processes_says_it(capsys):
-    from types import SimpleNamespace
-    from vae_course.run import Run
-    for number in (0, 1, 2):
-        assert Run.cut(SimpleNamespace(number=number), 128, 60) == 60
-        assert ("every batch holds all" in capsys.readouterr().out) == (number == 0)
+    run = Run(small(), images(60), None, History(), RunConfig(1, 128, constant(1e-3)), torch.device("cpu"))
+    capsys.readouterr()
+    for run.rank in (0, 1, 2):
+        assert run.batch_size_for(60) == 60
+        assert ("every batch holds all" in capsys.readouterr().out) == (run.rank == 0)
 
 
 def test_a_run_on_a_small_set_is_resumed(tmp_path):
@@ -326,7 +328,7 @@ def test_models_are_built_from_numpy_numbers_and_saved(tmp_path):
     for name, config in SMALL.items():
         model = build(name, **{k: as_numpy(v) for k, v in config.items()})
         again = load_model(save_model(model, tmp_path / name))
-        assert plain(again.recipe) and again.recipe == build(name, **config).recipe, name
+        assert plain(again.config) and again.config == build(name, **config).config, name
 
 
 @pytest.mark.parametrize("number, as_python", [(np.float32(0.5), 0.5), (np.float16(0.25), 0.25), (np.bool_(True), True), (np.int8(3), 3), (np.array(2.5, np.float32), 2.5), (np.str_("a"), "a")], ids=repr)
@@ -343,7 +345,7 @@ def test_numbers_of_torch_and_large_and_negative_seeds_are_settings():
 
 def test_what_no_file_can_hold_is_said_before_the_first_step(tmp_path):
     model = small()
-    model.recipe["config"]["latent_dim"] = lambda: 3
+    model.config["latent_dim"] = lambda: 3
     steps = []
     model.after_step = lambda: steps.append(1)
     with pytest.raises(TypeError, match="cannot store .*config.latent_dim: got a function"): briefly(model, checkpoint=tmp_path / "run")
@@ -364,21 +366,20 @@ def test_a_setting_that_cannot_work_is_refused_before_the_first_step(wrong, word
 # ---------------------------------------------------------------- fixed numerics
 
 def test_nothing_about_numerics_is_chosen_by_a_stopwatch_unless_asked(monkeypatch):
-    from vae_course import engine
     def never(*args): raise AssertionError("a trial was run")
-    monkeypatch.setattr(engine.Tried, "fastest", never)
-    assert briefly(small(), epochs=200).switches == StepConfig()
+    monkeypatch.setattr(Trial, "fastest", never)
+    assert briefly(small(), epochs=200).step_config == StepConfig()
     defaults = {k: inspect.signature(fit).parameters[k].default for k in ("precision", "compile", "graphs")}
     assert defaults == dict(precision="fp32", compile=False, graphs=False)
     with pytest.raises(AssertionError, match="a trial was run"): briefly(small(), epochs=200, precision="auto")
 
 
 def test_a_run_that_goes_on_takes_from_the_file_what_is_left_open_and_no_more():
-    from types import SimpleNamespace
-    from vae_course import engine
-    run = SimpleNamespace(kept=dict(precision="fp32", compile=True, graphs=False), device=torch.device("cpu"), processes=1)
-    assert engine.Tried.choose(run, "fp32", False, False) == StepConfig()
-    assert engine.Tried.choose(run, "fp32", "auto", False) == StepConfig(compile=True)
+    run = Run(small(), images(60), None, History(), RunConfig(1, 30, constant(1e-3)), torch.device("cpu"))
+    run.resumed_config = dict(precision="fp32", compile=True, graphs=False)
+    assert choose_step(run, "fp32", False, False)[0] == StepConfig()
+    config, step = choose_step(run, "fp32", "auto", False)
+    assert config == step.config == StepConfig(compile=True)
 
 
 # ---------------------------------------------------------------- the order of the examples
@@ -456,12 +457,10 @@ def test_numpy_truth_values_and_0_d_arrays_are_settings():
 
 def test_a_stream_for_several_processes_follows_the_seed(monkeypatch):
     from torch.utils.data import TensorDataset
-    from vae_course import engine
-    from vae_course.training import History
-    monkeypatch.setattr(engine, "group", lambda: (0, 2))
-    monkeypatch.setattr(engine.Run, "new_stepper", lambda *args: None)
+    several_processes(monkeypatch, 0, 2)
     orders = []
     for seed in (0, 1):
-        run = engine.Run(small(), TensorDataset(torch.rand(40, 1, 8, 8)), None, History(), 1, 8, constant(1e-3), False, None, None, None, seed, "cpu", None, stream=True)
+        config = RunConfig(1, 8, constant(1e-3), seed=seed, stream=True)
+        run = Run(small(), TensorDataset(torch.rand(40, 1, 8, 8)), None, History(), config, torch.device("cpu"))
         orders.append(list(run.batches.sampler))
     assert orders[0] != orders[1] and sorted(orders[0]) != list(range(20))

@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vae_course import engine
+from vae_course import callbacks
 from vae_course.data import Batches, DataError, Examples, load
 from vae_course.elbo import VAE, mlp_vae
-from vae_course.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from vae_course.step import evaluate, NonFiniteLoss, train_epoch
+from vae_course.checkpoint import CheckpointError, from_bytes, load_checkpoint, save_checkpoint
+from vae_course.step import evaluate, make_optimizers, NonFiniteLoss, train_epoch, Trainable
 from vae_course.latent import diagonal_gaussian
 from vae_course.run import ProgressBar
 from vae_course.training import build, constant, fit, History, linear, load_model, save_model
@@ -48,14 +48,14 @@ def be_killed(folder, when):
         steps.append(1)
         if when == "within" and len(steps) == 13: die()
     model.after_step = after_step
-    save, replace = engine.save_checkpoint, os.replace
+    save, replace = callbacks.save_checkpoint, os.replace
     def save_and_die(path, tree):
         save(path, tree)
         if when == "between" and len(tree["history"]) == 2: die()
     def die_before_renaming(*args):
         if when == "writing" and len(steps) == 15: die()
         return replace(*args)
-    engine.save_checkpoint, os.replace = save_and_die, die_before_renaming
+    callbacks.save_checkpoint, os.replace = save_and_die, die_before_renaming
     training(folder, model)
 
 
@@ -99,7 +99,7 @@ def weights(model):
 
 @pytest.mark.parametrize("when, epochs", [("within", 2), ("between", 2), ("writing", 2)])
 def test_killed_and_resumed(folder, uninterrupted, when, epochs):
-    env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(Path(engine.__file__).parents[1]))
+    env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(Path(callbacks.__file__).parents[1]))
     done = subprocess.run([sys.executable, __file__, str(folder), when], env=env, capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
     path = folder / "run.safetensors"
@@ -127,7 +127,7 @@ def test_interrupted_in_the_first_epoch_starts_anew(folder, uninterrupted):
 
 def test_a_finished_run_is_returned_at_once(folder, uninterrupted, monkeypatch):
     training(folder)
-    monkeypatch.setattr("vae_course.training.run_epoch", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("vae_course.training.train_epoch", lambda *a, **k: pytest.fail("trained again"))
     model, history = training(folder, new_model(seed=1))
     assert same(weights(model), weights(uninterrupted[0])) and len(history) == 4
 
@@ -150,8 +150,8 @@ def flipped(examples):
     (dict(batch_size=50), "batch_size was 64 and is 50"), (dict(epochs=9), "epochs was 4 and is 9"), (dict(lr=1e-2), "lr was"),
     (dict(seed=4), "seed was 3 and is 4"), (dict(binarize=False), "binarize was True and is False"), (dict(clip=None), "clip was 50.0 and is None"),
     (dict(patience=2), "patience was 3 and is 2"), (dict(schedules={"beta": linear(0, 1, until=.5)}), "schedules.beta was"), (dict(schedules=None), "schedules.beta was"),
-    (dict(valid="half"), "valid.examples was 100 and is 50"), (dict(model=lambda: new_model(latent_dim=6)), "recipe.config.latent_dim was 5 and is 6"),
-    (dict(model=lambda: new_model(likelihood="gaussian")), "recipe.config.likelihood was bernoulli and is gaussian")])
+    (dict(valid="half"), "valid.examples was 100 and is 50"), (dict(model=lambda: new_model(latent_dim=6)), "config.latent_dim was 5 and is 6"),
+    (dict(model=lambda: new_model(likelihood="gaussian")), "config.likelihood was bernoulli and is gaussian")])
 def test_resume_with_another_setting_is_refused(folder, change, named):
     training(folder, epochs=4)
     before = (folder / "run.safetensors").read_bytes()
@@ -208,13 +208,13 @@ def test_a_full_disk_leaves_the_last_epoch(folder, monkeypatch):
     assert len(load_checkpoint(folder / "run.safetensors")["history"]) == 2
     assert not list(folder.glob(".*.part"))
     training(folder, patience=None)                                          # space was made: it goes on
-    again, first = load_checkpoint(folder / "run.safetensors"), engine.from_bytes(whole)
+    again, first = load_checkpoint(folder / "run.safetensors"), from_bytes(whole)
     assert same(again, first)
 
 
 # --- history, schedules, means, seeds
 
-class Mean(nn.Module):
+class Mean(Trainable):
     "Loss: the mean of x, and a weight that follows its gradient. Records what the schedules say."
     data_range = (-math.inf, math.inf)
 
@@ -270,7 +270,7 @@ def test_several_optimizers_and_after_step():
     model = Two()
     history = fit(model, numbers(6), numbers(6), epochs=20, batch_size=2, lr=constant(.1), progress=False, device="cpu")
     assert model.steps == 60 and abs(model.w - 1) < 1e-3 and abs(model.v + 1) < .1
-    assert history.watched() == "valid_loss" and history["valid_loss"][-1] < 1e-2
+    assert history.monitor == "valid_loss" and history["valid_loss"][-1] < 1e-2
 
 
 def test_seeds(digits):
@@ -298,7 +298,7 @@ def test_validation_reports_neg_elbo_at_beta_1_with_the_same_noise(digits):
 def test_early_stopping_gives_the_best_weights_back(digits):
     model = new_model(hidden=(100,))
     history = fit(model, digits[:60], digits[100:300], epochs=300, batch_size=30, lr=constant(2e-2), patience=4, device="cpu", progress=False)
-    assert history.waited() == 4 and len(history) < 300
+    assert history.epochs_since_best() == 4 and len(history) < 300
     assert evaluate(model, Batches(digits[100:300], 1000), seed=0)["neg_elbo"] == history.best()["valid_neg_elbo"] < history["valid_neg_elbo"][-1]
 
 
@@ -312,12 +312,12 @@ def test_load_model_takes_the_best_weights(folder, digits):
 
 def test_load_model_says_what_does_not_fit(tmp_path):
     bare = new_model()
-    del bare.recipe
+    bare.config = None
     save_model(bare, tmp_path / "bare.safetensors")
-    with pytest.raises(CheckpointError, match="no recipe"): load_model(tmp_path / "bare.safetensors")
+    with pytest.raises(CheckpointError, match="no config"): load_model(tmp_path / "bare.safetensors")
     assert same(weights(load_model(tmp_path / "bare.safetensors", model=new_model(seed=1))), weights(bare))
     with pytest.raises(CheckpointError, match="does not fit"): load_model(tmp_path / "bare.safetensors", model=new_model(latent_dim=9))
-    save_checkpoint(tmp_path / "other.safetensors", dict(kind="model", recipe=dict(name="gan", config={}), model={}))
+    save_checkpoint(tmp_path / "other.safetensors", dict(kind="model", config=dict(name="gan"), model={}))
     with pytest.raises(CheckpointError, match="no model called 'gan'"): load_model(tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="there are vae"): build("gan")
 
@@ -442,7 +442,7 @@ def test_an_epoch_does_not_wait_for_the_device(digits):
             return func(*args, **kwargs or {})
     def fetched(batch_size):
         model = new_model()
-        optimizers = engine.make_optimizers(model, torch.device("cpu"))
+        optimizers = make_optimizers(model, torch.device("cpu"))
         batches = Batches(digits[:256], batch_size, shuffle=True)
         with Count() as count:
             train_epoch(model, batches, optimizers, clip=1.0, before_step=lambda step: optimizers[0].param_groups[0]["lr"].fill_(1e-3))
@@ -454,7 +454,7 @@ def test_the_noise_can_be_handed_in(digits):
     def trained(own_noise):
         model = new_model()
         noise = [torch.randn(64, 5, generator=torch.Generator().manual_seed(i)) for i in range(4)]
-        optimizers = engine.make_optimizers(model, torch.device("cpu"))
+        optimizers = make_optimizers(model, torch.device("cpu"))
         optimizers[0].param_groups[0]["lr"].fill_(1e-3)
         torch.manual_seed(own_noise)
         terms = train_epoch(model, Batches(digits[:256], 64), optimizers, noise=noise.__getitem__)

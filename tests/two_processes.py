@@ -12,7 +12,7 @@ from vae_course.step import make_optimizers, StepConfig, train_epoch
 N, BATCH, D = 71, 16, 3     # the last batch holds 7: parts of 4 and 3
 
 
-def train(switches):
+def train(config):
     number, processes = rank_and_world_size()
     torch.manual_seed(number)       # weights and noise of its own for each process: the first one's weights must win
     numbers = torch.Generator().manual_seed(5)
@@ -21,7 +21,7 @@ def train(switches):
     optimizers = make_optimizers(model, torch.device("cpu"))
     optimizers[0].param_groups[0]["lr"].fill_(1e-2)
     batches = Batches(examples, BATCH, shuffle=True, binarize=True, generator=torch.Generator().manual_seed(7), shard=(number, processes))
-    step = AcceleratedStep(model, optimizers, BATCH, clip=5.0, switches=switches)
+    step = AcceleratedStep(model, optimizers, BATCH, clip=5.0, config=config)
     history = []
     for epoch in range(3):
         noise = [torch.randn(batches.size(i), D, generator=numbers).tensor_split(processes)[number] for i in range(len(batches))]
@@ -30,10 +30,10 @@ def train(switches):
 
 
 if __name__ == "__main__":
-    out, switches, number, processes = sys.argv[1:]
+    out, config, number, processes = sys.argv[1:]
     if processes != "1":        # torchrun would choose a port; a file cannot be taken by somebody else
         torch.distributed.init_process_group("gloo", init_method=f"file://{out}.meeting", rank=int(number), world_size=int(processes))
-    result = train(StepConfig(**json.loads(switches)))
+    result = train(StepConfig(**json.loads(config)))
     if number == "0":
         with open(out, "w", encoding="utf-8") as f:
             json.dump(result, f)

@@ -265,8 +265,8 @@ def _make_capturable(optimizer: Optimizer) -> None:
 # %% ../nbs/84_acceleration.ipynb #7512f064
 def _may_record(run: 'Run') -> bool:
     "Whether the steps of `run` can be CUDA graphs: a replay runs no Python."
-    silent = getattr(run.model.after_step, '__func__', None) is Trainable.after_step
-    return run.device.type == 'cuda' and run.world_size == 1 and silent
+    python = run.model.overrides('after_step')
+    return run.device.type == 'cuda' and run.world_size == 1 and not python
 
 def choose_step(
     run: 'Run',           # that is about to begin, or to go on

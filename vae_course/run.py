@@ -170,7 +170,7 @@ class Run:
         kinds = (bool, int, float, str, tuple, type(None))
         own = [{k: v for k, v in g.items()
                 if isinstance(v, kinds) and k not in ('lr', 'capturable')}
-               for g in self.groups()] if model.optimizers() is not None else []
+               for g in self.groups()] if model.overrides('optimizers') else []
         rates = [float(g['lr']) for g in self.groups()]
         return dict(
             model=type(model).__name__, config=model.config,

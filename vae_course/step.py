@@ -39,9 +39,12 @@ class Trainable(nn.Module):
         "The terms, 0-d, in nats per example: `loss` is minimised, the others are logged."
         raise NotImplementedError(f'{type(self).__name__} needs a method `losses`')
 
-    def optimizers(self) -> Optimizer | list[Optimizer] | None:
-        "Its own optimizer, or several, with rates of their own; None for Adam."
-        return None
+    def optimizers(self) -> Optimizer | list[Optimizer]:
+        """One or several, whose rates count unless `fit` gets an `lr`. The default is Adam
+        (Kingma and Ba 2015) with the rate of `fit`."""
+        device = device_of(self)
+        rate, fused = torch.tensor(0., device=device), device.type in ('cpu', 'cuda')
+        return torch.optim.Adam(self.parameters(), lr=rate, fused=fused)
 
     def after_step(self) -> None:
         "Called after each step: for what no gradient moves."
@@ -52,6 +55,13 @@ class Trainable(nn.Module):
         name: str = 'train', # how the reader calls them
     ) -> None:
         "Raise `DataError` for examples that the model cannot take: once, before training."
+
+    def overrides(
+        self,
+        name: str, # of a method
+    ) -> bool:
+        "Whether this model brings its own method `name`."
+        return getattr(getattr(self, name), '__func__', None) is not getattr(Trainable, name)
 
 # %% ../nbs/83_step.ipynb #ccb97be0
 def training_step(
@@ -83,15 +93,12 @@ def update(
 
 # %% ../nbs/83_step.ipynb #911f131d
 def make_optimizers(
-    model: Trainable,     # its own `optimizers()`, else Adam
+    model: Trainable,     # its `optimizers()` gives them
     device: torch.device, # that it is on
 ) -> list[Optimizer]:
-    """The optimizers of `model`, their rates as 0-d tensors on `device`; Adam (Kingma and
-    Ba 2015) unless the model has its own. Raises `ValueError`."""
-    own = model.optimizers()
-    if own is None:
-        fused = device.type in ('cpu', 'cuda')
-        own = torch.optim.Adam(model.parameters(), lr=torch.tensor(0., device=device), fused=fused)
+    """The optimizers of `model`, their rates as 0-d tensors on `device`. Raises
+    `ValueError` where it gives something else."""
+    own: Any = model.optimizers()
     many = list(own) if isinstance(own, Iterable) else [own]
     optimizers = [o for o in many if isinstance(o, Optimizer)]
     if not optimizers or len(optimizers) < len(many):

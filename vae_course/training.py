@@ -153,7 +153,7 @@ def fit(
 def _schedule(model: Trainable, lr: float | Schedule | None) -> Schedule | None:
     "The schedule of the learning rate; None for the rates of the model's own optimizers."
     if callable(lr): return lr
-    if lr is None and model.optimizers() is not None: return None
+    if lr is None and model.overrides('optimizers'): return None
     return warmup_cosine(3e-3 if lr is None else real_number('lr', lr))
 
 # %% ../nbs/04_training.ipynb #587e1511

@@ -1,4 +1,4 @@
-"""The engine's files and machinery: what comes back is what was written, or a `CheckpointError` says why not."""
+"""Files, devices, random numbers, means: what comes back is what was written, or a `CheckpointError` says why not."""
 import errno, json, os, pickle, random, resource
 
 import numpy as np
@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vae_course import engine
+from vae_course import checkpoint
 from vae_course.data import Batches, Examples
 from vae_course.checkpoint import CheckpointError, differences, load_checkpoint, save_checkpoint
 from vae_course.devices import (available_devices, pick_device, random_state, seed_everything,
                                 seeded, set_random_state)
-from vae_course.step import evaluate, mean_terms, NonFiniteLoss
+from vae_course.step import NonFiniteLoss, Trainable, evaluate, mean_terms
 
 tree = dict(kind="model", weights={"a.b": torch.randn(3, 4), "a": {"b": torch.arange(5)}}, mixed=[1, 2.5, None, True, "wörd\n", (torch.ones(()), {7: "int key"})],
             kinds=[torch.zeros(0), torch.ones(2, dtype=torch.bfloat16), torch.tensor([True, False]), torch.randint(0, 255, (6,), dtype=torch.uint8)], big=2**70, tiny=5e-324)
@@ -117,8 +117,8 @@ def test_foreign_files(tmp_path):
 
 def test_a_later_version_asks_for_an_upgrade(saved):
     whole = saved.read_bytes()
-    saved.write_bytes(whole.replace(b'"version":"1"', b'"version":"2"'))
-    refuse(saved, "version 2", "upgrade")
+    saved.write_bytes(whole.replace(b'"version":"2"', b'"version":"3"'))
+    refuse(saved, "version 3", "upgrade")
 
 
 # --- a disk that is full
@@ -141,7 +141,7 @@ def test_no_space_left(tmp_path, monkeypatch, where, existing):
     before = path.read_bytes() if existing else None
     def full(*args): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with monkeypatch.context() as m:
-        if where == "write": m.setattr(engine, "open", lambda *a: Full(open(*a)), raising=False)
+        if where == "write": m.setattr(checkpoint, "open", lambda *a: Full(open(*a)), raising=False)
         else: m.setattr(os, where, full)
         with pytest.raises(CheckpointError, match="state.safetensors.*No space left.*" + ("is whole" if existing else "nothing was kept")):
             save_checkpoint(path, dict(tree, kind="other"))
@@ -198,7 +198,7 @@ def test_seeded_leaves_no_trace():
 
 # --- means
 
-class Square(torch.nn.Module):
+class Square(Trainable):
     "Loss: the mean of x², with noise when asked."
     def __init__(self, noise=0.0):
         super().__init__()
