@@ -154,7 +154,8 @@ def from_bytes(
     return upgraded(unpack(load(raw), json.loads(facts['tree'])))
 
 # %% ../nbs/81_checkpoint.ipynb #7fcf6249
-_RENAMED = dict(in_use='codebook_usage', information='index_code_mi',
+_RENAMED = dict(in_use='codebook_usage', commitment='commitment_loss',
+                codebook='codebook_loss', information='index_code_mi',
                 correlation='total_correlation', dimension_wise='dimension_wise_kl')
 _RENAMED_SETTINGS = dict(vq_vae=dict(restart='dead_code_threshold'))
 

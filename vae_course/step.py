@@ -74,7 +74,7 @@ def training_step(
     losses: Callable | None = None, # in place of `model.losses`
 ) -> dict[str, Tensor]:
     "One step of training; the terms as they were before it, on the device."
-    losses = losses or model.losses
+    losses = model.losses if losses is None else losses
     terms = losses(batch) if eps is None else losses(batch, eps=eps)
     for optimizer in optimizers: optimizer.zero_grad()
     (terms['loss'] if weight == 1 else weight * terms['loss']).backward()
