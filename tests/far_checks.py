@@ -53,7 +53,6 @@ VAES = dict(encode=lambda m, x, c, z, k: m.encode(x).mean, decode=lambda m, x, c
 CVAES = dict(encode=lambda m, x, c, z, k: m.encode(x, c).mean, decode=lambda m, x, c, z, k: m.decode(z, c).mean, prior=lambda m, x, c, z, k: m.prior(c).mean,
              sample=lambda m, x, c, z, k: torch.cat([m.sample(len(c), c), m.sample(2, c[0].tolist() if c.dim() < 3 else c[0])]),
              reconstruct=lambda m, x, c, z, k: torch.cat([m.reconstruct(x, c), m.reconstruct(x, c, new=c.flip(0))]),
-             numbers=lambda m, x, c, z, k: m.numbers(c, len(c)), as_condition=lambda m, x, c, z, k: m.as_condition(c, len(c)),
              at=lambda m, x, c, z, k: [v for h in [m.at(c[0])] for v in (h.encode(x).mean, h.decode(z).mean, h.prior.sample((2,)), h.sample(2), h.reconstruct(x))])
 VQS = dict(encode=lambda m, x, c, z, k: m.encode(x), codes=lambda m, x, c, z, k: m.codes(x), decode=lambda m, x, c, z, k: m.decode(m.quantizer.look_up(k).to(x.device)).mean,
            sample=lambda m, x, c, z, k: m.sample(2), reconstruct=lambda m, x, c, z, k: m.reconstruct(x),

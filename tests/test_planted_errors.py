@@ -50,8 +50,8 @@ PLANTED = [
     (10, "score_samples with the sign of a score of anomaly", "10_anomaly_detection", "def score_samples(self, X): return -self.anomaly_score(X)", "def score_samples(self, X): return self.anomaly_score(X)", "10_anomaly_detection"),
     (11, "a Gaussian log-density without its normalizer", "03_elbo", "return D.Normal(out, self.sigma, validate_args=False)",
      "return type('Bare', (D.Normal,), dict(log_prob=lambda self, x: -0.5 * ((x - self.loc) / self.scale)**2))(out, self.sigma, validate_args=False)", "03_elbo"),
-    (12, "condition fed to the decoder only", "07_cvae", "self.encoder(x.to(self.device), self.numbers(c, len(x)))", "self.encoder(x.to(self.device), 0 * self.numbers(c, len(x)))", "07_cvae"),
-    (12, "labels off by one", "07_cvae", "(c[:, None] == self.numbers.to(c.device)).float()", "(c[:, None] == self.numbers.to(c.device) + 1).float()", "07_cvae"),
+    (12, "condition fed to the decoder only", "07_cvae", "self.encoder(x.to(self.device), e)", "self.encoder(x.to(self.device), 0 * e)", "07_cvae"),
+    (12, "labels off by one", "07_cvae", "(c[:, None] == self.indices.to(c.device)).float()", "(c[:, None] == self.indices.to(c.device) + 1).float()", "07_cvae"),
     (12, "one-hot of the wrong width accepted", "07_cvae", "if c.dim() != 2 or c.shape[1] != self.width:", "if c.dim() != 2:", "07_cvae"),
     (0, "the same order of examples in every epoch", "90_data", "torch.randperm(n, generator=self.generator)", "torch.randperm(n, generator=torch.Generator().manual_seed(0))", "90_data"),
 ]
