@@ -25,7 +25,7 @@ class Condition(nn.Module):
     `(B, width)` numbers, on the device of c; `check` looks at the range of c."""
     width: int                   # how many numbers
     shape: tuple[int, ...] = ()  # of one condition
-    unseen: Tensor | None        # of a part of an image: 1 at the pixels that it leaves open
+    unseen: Tensor | None        # of a part of an image: 1 at the pixels left open
 
     def __init__(
         self,
@@ -71,8 +71,9 @@ class Labels(Condition):
         if c.dim() == 1: return (c[:, None] == self.indices.to(c.device)).float()
         if c.dim() != 2 or c.shape[1] != self.width:
             raise ValueError(
-                f'got a condition of shape {tuple(c.shape)}: give labels (B,), or one-hot '
-                f'(B, {self.width}), for the {self.width} classes of this model')
+                f'got a condition of shape {tuple(c.shape)}: give labels (B,), '
+                f'or one-hot (B, {self.width}), for the {self.width} classes of this '
+                'model')
         return c.float()
 
     def check(
@@ -98,11 +99,13 @@ def _check_one_hot(
 ) -> None:
     "Raise `DataError` unless every row has one 1, and 0 everywhere else."
     if not (((rows == 0) | (rows == 1)).all() and (rows.sum(1) == 1).all()):
-        raise DataError(f'{name} is not one-hot: every row needs one 1, and 0 everywhere else')
+        raise DataError(f'{name} is not one-hot: '
+                        'every row needs one 1, and 0 everywhere else')
 
 # %% ../nbs/07_cvae.ipynb #e2560181
 class Number(Condition):
-    "One number: `(B,)` or `(B, 1)`; `low` becomes −1 and `high` 1. Raises `ValueError`."
+    """One number: `(B,)` or `(B, 1)`; `low` becomes −1 and `high` 1.
+    Raises `ValueError`."""
     width = 1
 
     def __init__(
@@ -132,13 +135,13 @@ class Number(Condition):
         "Raise `DataError` for NaN, or a number out of range: once per data set."
         low, high = (v.item() for v in c.aminmax())
         if not self.low <= low <= high <= self.high:
-            raise DataError(f'{name} has numbers from {low:g} to {high:g}: this model was '
-                            f'built for {self.low:g} to {self.high:g}')
+            raise DataError(f'{name} has numbers from {low:g} to {high:g}: '
+                            f'this model was built for {self.low:g} to {self.high:g}')
 
 # %% ../nbs/07_cvae.ipynb #a548b36a
 class Columns(Condition):
-    """Several conditions at once, `(B, how many)`: a part, such as `Labels` or `Number`,
-    for each column."""
+    """Several conditions at once, `(B, how many)`: a part, such as `Labels` or
+    `Number`, for each column."""
     def __init__(
         self,
         *parts: Condition,  # of each column
@@ -250,8 +253,8 @@ def _embed(
     n: int,                        # examples
     device: str | torch.device,    # of the networks
 ) -> Tensor:                       # `(n, width)`
-    """c as the networks take it. Raises `TypeError` when it is missing, `ValueError` when
-    it does not fit."""
+    """c as the networks take it. Raises `TypeError` when it is missing, `ValueError`
+    when it does not fit."""
     if c is None:
         raise TypeError('the condition is missing: this model needs c=, '
                         'what the examples shall be or are')
@@ -278,7 +281,8 @@ def _expand(
 
 # %% ../nbs/07_cvae.ipynb #7e494d75
 class MaskedIndependent(D.Independent):
-    "`Independent` over the last dimensions, whose `log_prob` counts what the mask keeps."
+    """`Independent` over the last dimensions, whose `log_prob` counts what the mask
+    keeps."""
     def __init__(
         self,
         base: D.Distribution,         # of each pixel
@@ -299,15 +303,15 @@ class MaskedIndependent(D.Independent):
 
 # %% ../nbs/07_cvae.ipynb #20151ebc
 class CVAE(VAE):
-    """A conditional VAE, p(x|c) (Sohn, Lee and Yan 2015): encoder, decoder and prior take
-    the condition's numbers as their last input."""
+    """A conditional VAE, p(x|c) (Sohn, Lee and Yan 2015): encoder, decoder and prior
+    take the condition's numbers as their last input."""
     lacks = dict.fromkeys(  # see `Unsupported`
         ('encode', 'decode', 'prior', 'reconstruct'),
         'a CVAE has it for one condition: give `model.at(c)`, such as `model.at(7)`')
 
     def __init__(
         self,
-        encoder: nn.Module,     # x `(B, *data_shape)` and numbers to mu, logvar `(B, 2 D)`
+        encoder: nn.Module,     # x `(B, *data_shape)` and numbers to `(B, 2 D)`
         decoder: nn.Module,     # z `(B, D)` and numbers to the likelihood's numbers
         prior: nn.Module,       # numbers `(B, width)` to p(z|c)
         likelihood: nn.Module,  # the decoder's numbers to p(x|z, c)
@@ -406,8 +410,8 @@ class CVAE(VAE):
         self,
         c: Any,  # one condition, such as 7
     ) -> 'FixedConditionVAE':
-        """The VAE that this model is while the condition stays at `c`: for the plots and
-        measures of other lessons."""
+        """The VAE that this model is while the condition stays at `c`: for the plots
+        and measures of other lessons."""
         return FixedConditionVAE(self, c)
 
     def check_examples(
@@ -415,14 +419,14 @@ class CVAE(VAE):
         examples: Examples,   # a data set
         name: str = 'train',  # how the reader calls it
     ) -> None:
-        """Raise `DataError` when the condition of some example is out of range: once per
-        data set, before the first step."""
+        """Raise `DataError` when the condition of some example is out of range: once
+        per data set, before the first step."""
         self.condition.check(self.condition.from_batch(examples.x, examples.y), name)
 
 # %% ../nbs/07_cvae.ipynb #6fdc3954
 class FixedConditionVAE(nn.Module):
-    """A `CVAE` with its condition held at one value: `encode(x)`, `decode(z)` and `prior`
-    as of a `VAE`. Raises `TypeError`, `ValueError` and `DataError` for c."""
+    """A `CVAE` with its condition held at one value: `encode(x)`, `decode(z)` and
+    `prior` as of a `VAE`. Raises `TypeError`, `ValueError` and `DataError` for c."""
     c: Tensor  # the condition, `(1, …)`
 
     def __init__(
@@ -492,8 +496,9 @@ def build_condition(
         if kind == 'number': return Number(*value)
         if kind == 'quadrants': return Quadrants(value, data_shape)
     raise ValueError(
-        f"got condition={spec!r}: give one of {{'labels': 10}}, {{'number': [-30, 30]}}, "
-        "{'quadrants': ['lower left']}, or a list of labels and numbers")
+        f"got condition={spec!r}: give one of {{'labels': 10}}, "
+        "{'number': [-30, 30]}, {'quadrants': ['lower left']}, "
+        "or a list of labels and numbers")
 
 class ReshapeOutput(nn.Module):
     "A decoder whose rows of numbers are brought into the shape of the data."
@@ -521,22 +526,24 @@ def _conditional_mlp(
     "Pixels are joined to the input; labels and numbers modulate the first layer."
     if condition.unseen is not None:
         return Concat(mlp(sizes[0] + condition.width, *sizes[1:]), before)
-    first, after = nn.Linear(sizes[0], sizes[1]), nn.Sequential(nn.SiLU(), mlp(*sizes[1:]))
+    first = nn.Linear(sizes[0], sizes[1])
+    after = nn.Sequential(nn.SiLU(), mlp(*sizes[1:]))
     return FiLM(first, after, condition.width, before)
 
 # %% ../nbs/07_cvae.ipynb #6576c62b
 def mlp_cvae(
-    data_shape: Sequence[int] = (1, 28, 28),      # of one example
-    condition: dict | list | None = None,         # see `build_condition`; None: ten labels
-    latent_dim: int = 20,                         # D
-    hidden: Sequence[int] = (400,),               # encoder and prior; the decoder mirrors it
-    likelihood: str = 'bernoulli',                # a key of `likelihoods`
-    dropout: float = 0.0,                         # of the encoder's inputs, in training
-    sees: Sequence[str] = ('encoder', 'decoder'), # c; with 'prior' p(z|c) is learned
+    data_shape: Sequence[int] = (1, 28, 28),       # of one example
+    condition: dict | list | None = None,          # for `build_condition`; 10 labels
+    latent_dim: int = 20,                          # D
+    hidden: Sequence[int] = (400,),                # widths; the decoder mirrors them
+    likelihood: str = 'bernoulli',                 # a key of `likelihoods`
+    dropout: float = 0.0,                          # of the encoder's inputs
+    sees: Sequence[str] = ('encoder', 'decoder'),  # c; with 'prior' p(z|c) is learned
 ) -> CVAE:
     "A conditional VAE of fully connected layers. Raises `ValueError`."
     if not set(sees) <= {'encoder', 'decoder', 'prior'} or not sees:
-        raise ValueError(f"got sees={sees!r}: give some of 'encoder', 'decoder', 'prior'")
+        raise ValueError(f"got sees={sees!r}: "
+                         "give some of 'encoder', 'decoder', 'prior'")
     spec = {'labels': 10} if condition is None else condition
     known, d = build_condition(spec, data_shape), math.prod(data_shape)
     def part(name, before, *sizes):
@@ -609,8 +616,8 @@ class Quadrants(Condition):
     ) -> Tensor:    # `(B, seen pixels)`
         if not c.is_floating_point() or tuple(c.shape[1:]) != self.shape:
             raise ValueError(
-                f'got a condition of {c.dtype} and shape {tuple(c.shape)}: give images as '
-                f'float32 (B, {", ".join(map(str, self.shape))}), of which the seen '
+                f'got a condition of {c.dtype} and shape {tuple(c.shape)}: give images '
+                f'as float32 (B, {", ".join(map(str, self.shape))}), of which the seen '
                 'quadrants are looked at')
         return c.flatten(1).index_select(1, self.places.to(c.device))
 
@@ -633,13 +640,13 @@ def complete(
     n: int = 1,           # completions of each
     drawn: bool = False,  # draw the new pixels, in place of their means
 ) -> Tensor:              # `(n, B, *data_shape)`
-    """`n` completions of each image: a code from p(z|c) for each; the seen pixels stay as
-    they are. Raises `ValueError` for another model, and as `CVAE.sample`."""
+    """`n` completions of each image: a code from p(z|c) for each; the seen pixels stay
+    as they are. Raises `ValueError` for another model, and as `CVAE.sample`."""
     condition = model.condition if isinstance(model, CVAE) else None
     if not isinstance(condition, Quadrants):
         kind = 'nothing' if condition is None else type(condition).__name__
-        raise ValueError(f'this model is conditioned on {kind}: completing needs one built '
-                         'with condition={"quadrants": [...]}')
+        raise ValueError(f'this model is conditioned on {kind}: completing needs one '
+                         'built with condition={"quadrants": [...]}')
     c = _expand(condition, x, len(x), model.device)
     p = model.decode(model.prior(c).sample((n,)), c)
     return torch.where(condition.unseen > 0, p.sample() if drawn else p.mean, c)

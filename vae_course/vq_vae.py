@@ -82,8 +82,8 @@ class VectorQuantizer(nn.Module):
         self,
         n_codes: int = 256,                # K
         dim: int = 8,                      # D
-        decay: float = 0.9,                # of the running sums, over 1/(1 − decay) steps
-        dead_code_threshold: float = 0.2,  # dead below this share of the uniform; 0: never
+        decay: float = 0.9,                # of the running sums: 1/(1 − decay) steps
+        dead_code_threshold: float = 0.2,  # dead below so many uniform shares; 0: never
         ema: bool = True,                  # False: moved by the codebook loss
     ) -> None:
         super().__init__()
@@ -116,13 +116,14 @@ class VectorQuantizer(nn.Module):
         self,
         z: Tensor,  # `(B, D, h, w)`
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:  # entries, codes and terms
-        """The nearest entries `(B, D, h, w)`, the gradient passed straight through; their
-        codes `(B, h, w)`; the losses, and how the batch uses the codebook (0-d each)."""
+        """The nearest entries `(B, D, h, w)`, the gradient passed straight through;
+        their codes `(B, h, w)`; the losses and how the batch uses the codebook, 0-d."""
         z = full_precision(z)
         codes = self.codes(z)
         e, counts = self.look_up(codes), self.observe(z.detach(), codes)
         terms = dict(commitment_loss=batch_squared_distance(z, e.detach()),
-                     perplexity=perplexity(counts), codebook_usage=codebook_usage(counts))
+                     perplexity=perplexity(counts),
+                     codebook_usage=codebook_usage(counts))
         if not self.ema: terms['codebook_loss'] = batch_squared_distance(z.detach(), e)
         return straight_through(e, z), codes, terms
 
@@ -132,7 +133,8 @@ class VectorQuantizer(nn.Module):
         z: Tensor,      # `(B, D, h, w)`
         codes: Tensor,  # int64 `(B, h, w)`
     ) -> Tensor:        # `(K,)`
-        "How often each code occurs; in training mode the batch is kept for `after_step`."
+        """How often each code occurs; in training mode the batch is kept for
+        `after_step`."""
         vectors, device = z.movedim(1, -1).flatten(0, 2), z.device
         chosen = torch.zeros(len(vectors), self.n_codes, device=device)
         chosen.scatter_(1, codes.reshape(-1, 1), 1)  # a single 1 in each row
@@ -214,7 +216,7 @@ class VQVAE(nn.Module):
         decoder: nn.Module,          # `(B, D, h, w)` to the likelihood's numbers
         prior: PriorOverCodes,       # p(codes), a module
         likelihood: nn.Module,       # the decoder's numbers to p(x|codes)
-        data_shape: Sequence[int] | None = None,  # of an example; given, `encode` checks it
+        data_shape: Sequence[int] | None = None,  # of an example, for `encode` to check
     ) -> None:
         super().__init__()
         self.encoder, self.quantizer, self.decoder = encoder, quantizer, decoder
@@ -259,17 +261,19 @@ class VQVAE(nn.Module):
     def losses(
         self,
         batch: tuple[Tensor, Tensor | None],  # `(x, y)`
-        eps: Tensor | None = None,  # no noise here: taken so that all models are called alike
+        eps: Tensor | None = None,  # ignored: there is no noise
     ) -> dict[str, Tensor]:         # 0-d each
-        """The terms to minimise and to log; `reconstruction`, `kl` and `neg_elbo` in nats
-        per example, `kl` being −log p(codes)."""
+        """The terms to minimise and to log; `reconstruction`, `kl` and `neg_elbo` in
+        nats per example, `kl` being −log p(codes)."""
         x = batch[0].to(self.device)
         e, codes, terms = self.quantizer(self.encode(x))
         reconstruction = -self.decode(e).log_prob(x).mean()
         kl = -self.prior.log_prob(codes).mean()
         neg_elbo = reconstruction + kl
-        loss = neg_elbo + self.beta * terms['commitment_loss'] + terms.get('codebook_loss', 0)
-        return dict(loss=loss, reconstruction=reconstruction, kl=kl, neg_elbo=neg_elbo, **terms)
+        loss = neg_elbo + self.beta * terms['commitment_loss']
+        loss = loss + terms.get('codebook_loss', 0)
+        return dict(loss=loss, reconstruction=reconstruction, kl=kl, neg_elbo=neg_elbo,
+                    **terms)
 
     def after_step(self) -> None:
         "Move the codebook, when the optimizer has made its step."
@@ -335,7 +339,8 @@ class CodePrior(nn.Module):
         self.data_shape, self.data_range = tuple(shape), (0, n_codes - 1)
         self.embed = nn.Embedding(n_codes + 1, width)  # the last one begins the list
         self.place = nn.Parameter(0.02 * torch.randn(math.prod(shape), width))
-        self.blocks = nn.Sequential(*[TransformerBlock(width, heads) for _ in range(depth)])
+        blocks = [TransformerBlock(width, heads) for _ in range(depth)]
+        self.blocks = nn.Sequential(*blocks)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_codes))
 
     def logits(
@@ -358,7 +363,7 @@ class CodePrior(nn.Module):
 
     def losses(
         self,
-        batch: tuple[Tensor, Tensor | None],  # `(codes, y)`, codes as floats `(B, h, w)`
+        batch: tuple[Tensor, Tensor | None],  # `(codes, y)`: floats, `(B, h, w)`
     ) -> dict[str, Tensor]:                   # 0-d
         "`loss`: −log p(codes) in nats per example."
         return dict(loss=-self.log_prob(batch[0].long()).mean())
@@ -374,8 +379,9 @@ class CodePrior(nn.Module):
         silent = not progress or os.environ.get('TQDM_DISABLE', '0') not in ('', '0')
         codes = torch.zeros(n, 0, dtype=torch.long, device=self.place.device)
         for _ in tqdm(range(math.prod(self.shape)), desc='codes', disable=silent):
-            following = D.Categorical(logits=self.logits(codes)[:, -1], validate_args=False)
-            codes = torch.cat([codes, following.sample()[:, None]], 1)
+            logits = self.logits(codes)[:, -1]
+            following = D.Categorical(logits=logits, validate_args=False).sample()
+            codes = torch.cat([codes, following[:, None]], 1)
         return codes.view(n, *self.shape)
 
 # %% ../nbs/08_vq_vae.ipynb #8c2d4a09
@@ -401,17 +407,18 @@ def _encoder_and_decoder(
 code_priors = dict(transformer=CodePrior, uniform=UniformCodes)
 
 def vq_vae(
-    data_shape: Sequence[int] = (1, 28, 28),   # channels, height and width: any size
-    n_codes: int = 256,                        # K, entries of the codebook
-    dim: int = 8,                              # D, numbers in an entry
-    widths: Sequence[int] = (16, 32),          # channels of the layers; each halves the image
-    likelihood: str = 'gaussian_learned',      # a key of `likelihoods`
-    prior: str = 'transformer',                # a key of `code_priors`; `transformer` learns
-    decay: float = 0.9,                        # of the running means of the codebook
-    dead_code_threshold: float = 0.2,          # a code used less, in uniform shares, is dead
-    ema: bool = True,                          # False: the codebook loss, not running means
+    data_shape: Sequence[int] = (1, 28, 28),  # channels, height and width: any size
+    n_codes: int = 256,                       # K, entries of the codebook
+    dim: int = 8,                             # D, numbers in an entry
+    widths: Sequence[int] = (16, 32),         # channels; each layer halves the image
+    likelihood: str = 'gaussian_learned',     # a key of `likelihoods`
+    prior: str = 'transformer',               # a key of `code_priors`
+    decay: float = 0.9,                       # of the running means of the codebook
+    dead_code_threshold: float = 0.2,         # in uniform shares; used less, it is dead
+    ema: bool = True,                         # False: moved by the codebook loss
 ) -> VQVAE:
-    "A VQ-VAE of convolutions for images. Raises `ValueError`."
+    """A VQ-VAE of convolutions for images; a `transformer` prior is learned along with
+    the rest. Raises `ValueError`."""
     config = dict(data_shape=list(data_shape), n_codes=n_codes, dim=dim,
                   widths=list(widths), likelihood=likelihood, prior=prior, decay=decay,
                   dead_code_threshold=dead_code_threshold, ema=ema)
@@ -419,7 +426,8 @@ def vq_vae(
         raise ValueError(f'got data_shape={tuple(data_shape)}: '
                          'convolutions need (channels, height, width)')
     if prior not in code_priors:
-        raise ValueError(f'no prior called {prior!r}: there are {", ".join(code_priors)}')
+        raise ValueError(f'no prior called {prior!r}: '
+                         f'there are {", ".join(code_priors)}')
     encoder, decoder, shape = _encoder_and_decoder(data_shape, widths, dim)
     quantizer = VectorQuantizer(n_codes, dim, decay, dead_code_threshold, ema)
     model = VQVAE(encoder, quantizer, decoder, code_priors[prior](n_codes, shape),
