@@ -125,7 +125,7 @@ class VectorQuantizer(nn.Module):
                      perplexity=perplexity(counts),
                      codebook_usage=codebook_usage(counts))
         if not self.ema: terms['codebook_loss'] = batch_squared_distance(z.detach(), e)
-        return straight_through(e, z), codes, terms
+        return straight_through(e.contiguous(), z), codes, terms  # in memory as z
 
     @torch.no_grad()
     def observe(
