@@ -58,7 +58,7 @@ def one_run(way, seed, data, judge, quick):
     from vae_course.classifier import agreement, variety
     from vae_course.cvae import mlp_cvae
     from vae_course.data import Batches, binarized
-    from vae_course.engine import run_evaluation
+    from vae_course.step import evaluate
     from vae_course.training import fit, linear
     chosen, train, test = recipe | ways[way][0], data.train[:1024] if quick else data.train, data.test
     classes, shape = len(data.classes), data.train.data_shape
@@ -74,7 +74,7 @@ def one_run(way, seed, data, judge, quick):
     x, y = test.floats()[:swapped], test.y[:swapped]
     new = (y + torch.randint(1, classes, (len(y),))) % classes
     return dict(way=way, seed=seed, agreement=agreement(judge, made, labels), variety=variety(judge, made, labels) / variety(judge, test.floats(), test.y),
-                swap=agreement(judge, model.reconstruct(x, y, new), new), test=run_evaluation(model, Batches(binarized(test), 1000), seed=0)["neg_elbo"],
+                swap=agreement(judge, model.reconstruct(x, y, new), new), test=evaluate(model, Batches(binarized(test), 1000), seed=0)["neg_elbo"],
                 training_seconds=sum(history["seconds"]), cpu_seconds=cpu, switches=str(history.switches))
 
 
@@ -82,12 +82,12 @@ def without_condition(data, quick):
     "−ELBO of a VAE of the same size that is told no label, in nats: what the label is worth."
     from vae_course.data import Batches, binarized
     from vae_course.elbo import mlp_vae
-    from vae_course.engine import run_evaluation
+    from vae_course.step import evaluate
     from vae_course.training import fit
     torch.manual_seed(0)
     model = mlp_vae(data.train.data_shape, recipe["latent_dim"], recipe["hidden"])
     fit(model, data.train[:1024] if quick else data.train, epochs=1 if quick else recipe["epochs"], batch_size=recipe["batch_size"], lr=recipe["lr"], binarize=True, seed=0, device="cpu", progress=False)
-    return run_evaluation(model, Batches(binarized(data.test), 1000), seed=0)["neg_elbo"]
+    return evaluate(model, Batches(binarized(data.test), 1000), seed=0)["neg_elbo"]
 
 
 def measure(quick=False):

@@ -17,7 +17,9 @@ import common
 from disentanglement import paired
 from vae_course.data import Batches, Examples, load, split
 from vae_course.elbo import conv_vae
-from vae_course.engine import pick_device, prepare_device, run_evaluation
+from vae_course.acceleration import flush_denormals
+from vae_course.devices import pick_device
+from vae_course.step import evaluate
 from vae_course.vq_vae import CodePrior, codebook_usage, dataset_codes, perplexity, reconstruction_mse, train_steps, vq_vae
 
 seeds, sides = (0, 1, 2, 3, 4), ("ema", "loss")
@@ -92,7 +94,7 @@ def code_point(train, test, n_codes, s):
 
 
 def gaussian_figures(model, examples):
-    terms = run_evaluation(model, Batches(examples, 1000), seed=0)
+    terms = evaluate(model, Batches(examples, 1000), seed=0)
     pixels = math.prod(examples.data_shape)
     return dict(bits=terms["kl"] / math.log(2), mse=2 * (terms["reconstruction"] / pixels - 0.5 * math.log(2 * math.pi)), loss=terms["loss"])
 
@@ -155,7 +157,7 @@ def main(words=None):
     parser.add_argument("--runs", help="folder of the single runs")
     args = parser.parse_args(words)
     device, which_seeds = pick_device(args.device), seeds[:2] if args.quick else seeds
-    prepare_device(device)
+    flush_denormals(device)
     s = settings | dict(prior_examples=20_000) | (dict(steps=4, prior_steps=2, prior_examples=500) if args.quick else {})
     name = f"vq-{common.slug(device)}"
     out = common.output_folder(args, args.quick or args.choose)

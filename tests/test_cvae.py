@@ -10,7 +10,8 @@ from vae_course.classifier import Classifier
 from vae_course.cvae import CVAE, Quadrants, Unconditional, complete, mlp_cvae
 from vae_course.data import Batches, DataError, Examples
 from vae_course.elbo import mlp_vae
-from vae_course.engine import Stepper, Switches, make_optimizers
+from vae_course.acceleration import AcceleratedStep
+from vae_course.step import make_optimizers, StepConfig
 from vae_course.training import build, fit, load_model, registry, save_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
@@ -99,20 +100,20 @@ def steps_of(switches, name):
     optimizers = make_optimizers(model, device)
     optimizers[0].param_groups[0]["lr"].fill_(3e-3)
     batches = Batches(examples(name), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
-    stepper, numbers = Stepper(model, optimizers, 16, None, switches), torch.Generator().manual_seed(2)
+    stepper, numbers = AcceleratedStep(model, optimizers, 16, None, switches), torch.Generator().manual_seed(2)
     model.train()
     return torch.stack([torch.stack(list(stepper((x, y), torch.randn(len(x), 4, generator=numbers)).values())) for x, y in batches]), model
 
 
 @pytest.mark.parametrize("name", ["columns", "quadrants"])
 def test_compiled_steps_agree_with_eager_ones(name):
-    (eager, _), (made, _) = steps_of(Switches(), name), steps_of(Switches(compile=True), name)
+    (eager, _), (made, _) = steps_of(StepConfig(), name), steps_of(StepConfig(compile=True), name)
     assert (eager - made).abs().max() < 1e-3 * eager.abs().max()
 
 
 @pytest.mark.parametrize("name", specs)
 def test_bfloat16_agrees_with_float32(name):
-    (full, _), (half, model) = steps_of(Switches(), name), steps_of(Switches("bf16"), name)
+    (full, _), (half, model) = steps_of(StepConfig(), name), steps_of(StepConfig("bf16"), name)
     assert 0 < (full - half).abs().max() < 0.01 * full.abs().max()       # bfloat16 keeps 8 bits: 0.4 % a number
     assert all(p.dtype == torch.float32 for p in model.parameters())
 

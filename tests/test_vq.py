@@ -8,7 +8,9 @@ import pytest, torch
 
 from vae_course import vq_vae as room
 from vae_course.data import Batches, Examples
-from vae_course.engine import Stepper, Switches, group, make_optimizers, run_epoch, run_evaluation
+from vae_course.acceleration import AcceleratedStep
+from vae_course.distributed import rank_and_world_size
+from vae_course.step import evaluate, make_optimizers, StepConfig, train_epoch
 from vae_course.training import fit, load_model, save_model
 from vae_course.vq_vae import CodePrior, UniformCodes, VectorQuantizer, nearest_codes, vq_vae
 
@@ -83,7 +85,7 @@ def test_evaluation_changes_nothing():
     examples = Examples(torch.randint(256, (64, 1, 28, 28), dtype=torch.uint8), torch.zeros(64, dtype=torch.int64))
     fit(model, examples, epochs=1, batch_size=32, progress=False, compile=False)
     before = everything(model)
-    run_evaluation(model, Batches(examples, 32))
+    evaluate(model, Batches(examples, 32))
     model.codes(examples.floats())
     model.reconstruct(examples.floats())
     model.sample(3)
@@ -157,7 +159,7 @@ def trained_steps(switches, ema, prior):
     optimizers = make_optimizers(model, torch.device("cpu"))
     for g in optimizers[0].param_groups:
         g["lr"].fill_(1e-3)
-    stepper, rows = Stepper(model, optimizers, 16, None, switches), []
+    stepper, rows = AcceleratedStep(model, optimizers, 16, None, switches), []
     for i in range(4):
         x = torch.rand(16, 1, 12, 12, generator=torch.Generator().manual_seed(i))
         rows.append(stepper((x, torch.zeros(16, dtype=torch.int64)))["loss"].item())
@@ -166,15 +168,15 @@ def trained_steps(switches, ema, prior):
 
 @pytest.mark.parametrize("ema", [True, False], ids=["running means", "codebook loss"])
 def test_a_compiled_step_is_the_same_step(ema):
-    plain, rows = trained_steps(Switches(), ema, "uniform")
-    program, rows2 = trained_steps(Switches(compile=True), ema, "uniform")
+    plain, rows = trained_steps(StepConfig(), ema, "uniform")
+    program, rows2 = trained_steps(StepConfig(compile=True), ema, "uniform")
     assert torch.allclose(rows, rows2, rtol=1e-3)
     assert torch.allclose(plain.quantizer.codebook, program.quantizer.codebook, atol=1e-2)
 
 
 def test_bfloat16_is_the_same_within_tolerance():
-    _, rows = trained_steps(Switches(), True, "transformer")
-    _, rows2 = trained_steps(Switches(precision="bf16"), True, "transformer")
+    _, rows = trained_steps(StepConfig(), True, "transformer")
+    _, rows2 = trained_steps(StepConfig(precision="bf16"), True, "transformer")
     assert torch.allclose(rows, rows2, rtol=0.05)
 
 
@@ -226,7 +228,7 @@ def test_a_prior_looks_back_only_and_draws_what_it_scores():
 
 def part_of_a_run(threshold):
     "Two epochs on 40 images in batches of 16, dealt to the processes; the terms and the codebook after them."
-    number, processes = group()
+    number, processes = rank_and_world_size()
     torch.manual_seed(number)                                     # weights of its own for each process: the first one's must win
     model = vq_vae((1, 8, 8), n_codes=6, dim=3, widths=(4,), prior="uniform", dead_code_threshold=threshold)
     if not threshold:
@@ -236,8 +238,8 @@ def part_of_a_run(threshold):
     optimizers = make_optimizers(model, torch.device("cpu"))
     optimizers[0].param_groups[0]["lr"].fill_(1e-2)
     batches = Batches(examples, 16, shuffle=True, generator=torch.Generator().manual_seed(7), shard=(number, processes))
-    step = Stepper(model, optimizers, 16)
-    history = [run_epoch(model, batches, optimizers, step=step) for _ in range(2)]
+    step = AcceleratedStep(model, optimizers, 16)
+    history = [train_epoch(model, batches, optimizers, step=step) for _ in range(2)]
     return dict(history=history, codebook=model.quantizer.codebook.flatten().tolist(), usage=model.quantizer.usage.tolist())
 
 
