@@ -43,14 +43,14 @@ def judge_of(data, quick):
 
 def joined(chosen, shape, classes):
     "A `CVAE` with the label as further inputs of the first layer of what sees it, and no modulation."
-    from vae_course.cvae import CVAE, Blind, Joined, Labels, Shaped
+    from vae_course.cvae import CVAE, Concat, Labels, ReshapeOutput, Unconditional
     from vae_course.elbo import Bernoulli, mlp
     from vae_course.latent import StandardNormal
     d, latent, hidden = torch.Size(shape).numel(), chosen["latent_dim"], chosen["hidden"]
     told = "encoder" in chosen["sees"]
-    encoder = Joined(mlp(d + classes, *hidden, 2 * latent), nn.Flatten()) if told else Blind(nn.Sequential(nn.Flatten(), mlp(d, *hidden, 2 * latent)))
-    decoder = Shaped(Joined(mlp(latent + classes, *reversed(hidden), d)), shape)
-    return CVAE(encoder, decoder, Blind(StandardNormal(latent)), Bernoulli(), Labels(classes), shape, latent)
+    encoder = Concat(mlp(d + classes, *hidden, 2 * latent), nn.Flatten()) if told else Unconditional(nn.Sequential(nn.Flatten(), mlp(d, *hidden, 2 * latent)))
+    decoder = ReshapeOutput(Concat(mlp(latent + classes, *reversed(hidden), d)), shape)
+    return CVAE(encoder, decoder, Unconditional(StandardNormal(latent)), Bernoulli(), Labels(classes), shape, latent)
 
 
 def one_run(way, seed, data, judge, quick):

@@ -20,21 +20,21 @@ from vae_course.elbo import conv_vae
 from vae_course.acceleration import flush_denormals
 from vae_course.devices import pick_device
 from vae_course.step import evaluate
-from vae_course.vq_vae import CodePrior, codes_of, in_use, mean_squared_error, perplexity, train_steps, vq_vae
+from vae_course.vq_vae import CodePrior, codebook_usage, dataset_codes, perplexity, reconstruction_mse, train_steps, vq_vae
 
 seeds, sides = (0, 1, 2, 3, 4), ("ema", "loss")
 books, betas, longer = (64, 256), (0.03, 0.01, 0.003), (0.003, 1200)     # the last: one Gaussian VAE for three times as many steps
 
 # Fixed before a test picture was looked at: `--choose` tried the candidates below on 5,000 held-out training pictures, and the best was taken, for each side
-# and model by itself. Its codes for the prior came from a model trained with lr=1e-2; K, dim, widths and restart were not tried.
-settings = dict(steps=400, prior_steps=300, batch_size=128, prior_batch=64, dim=8, restart=0.2, latent_dim=64, widths=(16, 32),
+# and model by itself. Its codes for the prior came from a model trained with lr=1e-2; K, dim, widths and the threshold of dead codes were not tried.
+settings = dict(steps=400, prior_steps=300, batch_size=128, prior_batch=64, dim=8, dead_code_threshold=0.2, latent_dim=64, widths=(16, 32),
                 decay=0.9, lr=dict(ema=2e-2, loss=2e-2), prior_lr=8e-3, gaussian_lr=1e-2)
 candidates = dict(ema=[dict(lr=lr) for lr in (5e-3, 1e-2, 2e-2)] + [dict(lr=1e-2, decay=0.95), dict(lr=4e-2)], loss=[dict(lr=lr) for lr in (5e-3, 1e-2, 2e-2, 4e-2)],
                   prior=[dict(lr=lr) for lr in (4e-3, 8e-3)], gaussian=[dict(lr=lr) for lr in (3e-3, 1e-2)])
 
 protocol = ("Fashion-MNIST, grey levels / 255, 60,000 pictures to train and 10,000 to test. VQ-VAE: convolutions {widths}, 7 × 7 codes of {dim} numbers, Gaussian likelihood with a learned σ, "
             "commitment ¼; Adam, warm-up and cosine, batches of {batch_size}. Both sides start from the same weights, draw every entry of the codebook from the first batch, and put a code on a vector of "
-            "the batch whenever its running use is below {restart} of the uniform share; one moves the codebook by running means (decay {decay}), the other by the codebook loss. Each side is trained for {steps} steps. "
+            "the batch whenever its running use is below {dead_code_threshold} of the uniform share; one moves the codebook by running means (decay {decay}), the other by the codebook loss. Each side is trained for {steps} steps. "
             "In use: chosen at least a tenth of the uniform share, over the whole test set, the model frozen. Rate and distortion, {steps} steps for every model but one Gaussian VAE that has more: bits are −log2 p(codes) of a causal "
             "transformer trained for {prior_steps} steps of {prior_batch} lists of codes, or the KL of the Gaussian VAE (the same kind of decoder, z{latent_dim}, σ = 1, β in front of the KL, the error that of one drawn z); errors are means "
             "over pixels. Learning rates and decay were chosen by the error, code length or loss on 5,000 held-out training pictures, for each side by itself, with one seed; the test set is read once for each model, after its last step. "
@@ -44,7 +44,7 @@ protocol = ("Fashion-MNIST, grey levels / 255, 60,000 pictures to train and 10,0
 def vq_trained(examples, seed, n_codes, side, steps, s, **changes):
     "A VQ-VAE after `steps`; `changes` are of its learning rate or decay."
     torch.manual_seed(seed)
-    model = vq_vae(examples.data_shape, n_codes=n_codes, dim=s["dim"], widths=s["widths"], prior="uniform", decay=changes.get("decay", s["decay"]), restart=s["restart"], ema=side == "ema").to(examples.x.device)
+    model = vq_vae(examples.data_shape, n_codes=n_codes, dim=s["dim"], widths=s["widths"], prior="uniform", decay=changes.get("decay", s["decay"]), dead_code_threshold=s["dead_code_threshold"], ema=side == "ema").to(examples.x.device)
     train_steps(model, examples, steps, changes.get("lr", s["lr"][side]), s["batch_size"], seed)
     return model
 
@@ -74,9 +74,9 @@ def code_bits(prior, codes):
 
 def vq_figures(model, examples, n_codes):
     "What is read of a frozen VQ-VAE."
-    codes = codes_of(model, examples)
+    codes = dataset_codes(model, examples)
     counts = codes.flatten().bincount(minlength=n_codes).float()
-    return dict(mse=mean_squared_error(model, examples), in_use=in_use(counts).item(), perplexity=perplexity(counts).item(), sigma=model.likelihood.sigma.item()), codes
+    return dict(mse=reconstruction_mse(model, examples), codebook_usage=codebook_usage(counts).item(), perplexity=perplexity(counts).item(), sigma=model.likelihood.sigma.item()), codes
 
 
 def compared(train, test, seed, side, steps, s):
@@ -89,7 +89,7 @@ def code_point(train, test, n_codes, s):
     "Rate and distortion with codes."
     model = vq_trained(train, 0, n_codes, "ema", s["steps"], s)
     found, codes = vq_figures(model, test, n_codes)
-    prior = prior_trained(codes_of(model, train[:s["prior_examples"]]), n_codes, s)
+    prior = prior_trained(dataset_codes(model, train[:s["prior_examples"]]), n_codes, s)
     return dict(n_codes=n_codes, bits_uniform=codes[0].numel() * math.log2(n_codes), bits=code_bits(prior, codes), **found)
 
 
@@ -108,11 +108,11 @@ def choices(train, s):
     "Jobs that try the candidates on held-out training pictures."
     rest, held = split(train, share=5000 / 60_000)
     def vq(side, change):
-        return lambda: dict(change, mse=(found := vq_figures(vq_trained(rest, 0, max(books), side, s["steps"], s, **change), held, max(books))[0])["mse"], in_use=found["in_use"])
+        return lambda: dict(change, mse=(found := vq_figures(vq_trained(rest, 0, max(books), side, s["steps"], s, **change), held, max(books))[0])["mse"], codebook_usage=found["codebook_usage"])
     @cache
     def codes():
         model = vq_trained(rest, 0, max(books), "ema", s["steps"], s, lr=1e-2)
-        return codes_of(model, rest[:s["prior_examples"]]), codes_of(model, held)
+        return dataset_codes(model, rest[:s["prior_examples"]]), dataset_codes(model, held)
     def prior(change):
         return dict(change, bits=code_bits(prior_trained(codes()[0], max(books), s, **change), codes()[1]))
     def gaussian(change):
@@ -123,11 +123,21 @@ def choices(train, s):
     yield from ((f"choose-prior-{i}", lambda change=change: prior(change)) for i, change in enumerate(candidates["prior"]))
 
 
+renamed = dict(in_use="codebook_usage", restart="dead_code_threshold")     # keys of results written by version 0.1.0
+
+
+def current(tree):
+    "A result with the keys of today's version."
+    if isinstance(tree, dict):
+        return {renamed.get(k, k): current(v) for k, v in tree.items()}
+    return [current(v) for v in tree] if isinstance(tree, list) else tree
+
+
 def job_done(name, job, folder, s, until=math.inf):
     "The result of a job: from its file, or made now; None when it is too late to begin."
     path = folder / f"{name}.json"
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = current(json.loads(path.read_text(encoding="utf-8")))
         if not name.startswith("choose") and {k: found["settings"].get(k) for k in s} != json.loads(json.dumps(s)):
             raise SystemExit(f"{path} was made with other settings: give another folder with --runs, or delete it")
         return found
@@ -166,9 +176,9 @@ def main(words=None):
     gaussian["longer"] = get("beta-{:g}-{}".format(*longer), lambda: gaussian_point(train, test, longer[0], s, 4 if args.quick else longer[1]))
     missing = [f"{k} codes" for k, p in points.items() if not p] + [f"β = {b}" for b, p in gaussian.items() if not p]
     result |= dict(codes=[p for p in points.values() if p], gaussian=[p for p in gaussian.values() if p], runs=[], rows=[], differences=[],
-                   choices=[dict(name=path.stem, **json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("choose-*.json"))])
+                   choices=[dict(name=path.stem, **current(json.loads(path.read_text(encoding="utf-8")))) for path in sorted(folder.glob("choose-*.json"))])
     if points[256]:
-        result["aims"] = dict(in_use=common.compare(points[256]["in_use"], 0.95, judged=not args.quick))
+        result["aims"] = dict(codebook_usage=common.compare(points[256]["codebook_usage"], 0.95, judged=not args.quick))
         if points[64]:
             result["aims"]["mse_below_64_codes"] = common.compare(points[256]["mse"], points[64]["mse"], at_least=False, judged=not args.quick)
     runs = [get(f"{side}-{seed}-{s['steps']}", lambda side=side, seed=seed: compared(train, test, seed, side, s["steps"], s)) for seed in which_seeds for side in sides]
@@ -180,7 +190,7 @@ def main(words=None):
     return common.write(out, name, result | dict(left_out=[dict(name=m, why="its runs are not all there yet; the same command goes on") for m in missing], load_average_after=common.load_average()))
 
 
-def summarise(runs, steps, measures=("in_use", "perplexity", "mse")):
+def summarise(runs, steps, measures=("codebook_usage", "perplexity", "mse")):
     "A row for each side, and their paired differences."
     by = {side: sorted((r for r in runs if r["side"] == side), key=lambda r: r["seed"]) for side in sides}
     rows = [dict(side=side, steps=steps, seeds=[r["seed"] for r in by[side]], **{m: common.summary([r[m] for r in by[side]]) for m in measures}) for side in sides]

@@ -53,7 +53,6 @@ VAES = dict(encode=lambda m, x, c, z, k: m.encode(x).mean, decode=lambda m, x, c
 CVAES = dict(encode=lambda m, x, c, z, k: m.encode(x, c).mean, decode=lambda m, x, c, z, k: m.decode(z, c).mean, prior=lambda m, x, c, z, k: m.prior(c).mean,
              sample=lambda m, x, c, z, k: torch.cat([m.sample(len(c), c), m.sample(2, c[0].tolist() if c.dim() < 3 else c[0])]),
              reconstruct=lambda m, x, c, z, k: torch.cat([m.reconstruct(x, c), m.reconstruct(x, c, new=c.flip(0))]),
-             numbers=lambda m, x, c, z, k: m.numbers(c, len(c)), as_condition=lambda m, x, c, z, k: m.as_condition(c, len(c)),
              at=lambda m, x, c, z, k: [v for h in [m.at(c[0])] for v in (h.encode(x).mean, h.decode(z).mean, h.prior.sample((2,)), h.sample(2), h.reconstruct(x))])
 VQS = dict(encode=lambda m, x, c, z, k: m.encode(x), codes=lambda m, x, c, z, k: m.codes(x), decode=lambda m, x, c, z, k: m.decode(m.quantizer.look_up(k).to(x.device)).mean,
            sample=lambda m, x, c, z, k: m.sample(2), reconstruct=lambda m, x, c, z, k: m.reconstruct(x),
@@ -69,7 +68,7 @@ TAKES_EVERYTHING = dict(codes=lambda m, x, c, z, k: generation.codes(m, x), pict
                         interpolate=lambda m, x, c, z, k: generation.interpolate(m, x[:2], x[2:4], 3))
 OWN |= {name: TAKES_EVERYTHING for name in ("vae", "conv_vae", "beta_vae", "beta_tcvae")}
 OWN |= dict(classifier=dict(classify=lambda m, x, c, z, k: classifier.classify(m, x), features=lambda m, x, c, z, k: classifier.features(m, x)),
-            vq_vae=dict(codes_of=lambda m, x, c, z, k: vq_vae.codes_of(m, Examples(x, torch.zeros(len(x), dtype=torch.long, device=x.device)))))
+            vq_vae=dict(dataset_codes=lambda m, x, c, z, k: vq_vae.dataset_codes(m, Examples(x, torch.zeros(len(x), dtype=torch.long, device=x.device)))))
 
 # Public measures: name → what is asked, of fitted models by name, and `to`, which moves a tensor to where the inputs shall be.
 x, y = pictures().x, pictures().y
@@ -111,7 +110,7 @@ MEASURES = dict(
                     Detection=lambda m, to: [anomaly_detection.Detection(to(low), high, 0.5).auroc, anomaly_detection.Detection(low, to(high), 0.5).precision]),
     classifier=dict(agreement=lambda m, to: [classifier.agreement(m["classifier"], to(x), y), classifier.agreement(m["classifier"], x, to(y))], mean_distance=lambda m, to: classifier.mean_distance(to(points)),
                     variety=lambda m, to: [classifier.variety(m["classifier"], to(x), y), classifier.variety(m["classifier"], x, to(y))]),
-    vq_vae=dict(mean_squared_error=lambda m, to: [vq_vae.mean_squared_error(m[name], some(to)) for name in ("vae", "vq_vae")],
+    vq_vae=dict(reconstruction_mse=lambda m, to: [vq_vae.reconstruction_mse(m[name], some(to)) for name in ("vae", "vq_vae")],
                 train_steps=lambda m, to: list(vq_vae.train_steps(m["vq_vae"], some(to), 2, batch_size=8).values())),
     engine=dict(run_evaluation=lambda m, to: [v for name in ("vae", "cvae", "vq_vae", "classifier") for v in engine.run_evaluation(m[name], Batches(some(to), 8), seed=0).values()]),
     latent=dict(PPCA=lambda m, to: [v for p in [latent.PPCA.fit(to(points), 1)] for v in (p.log_prob(to(points)), p.posterior(to(points)).mean, p.likelihood(to(points[:, :1])).mean, p.sample(2))]),

@@ -22,7 +22,7 @@ MEASURES = dict(
     confidence=(lambda m: generation.confidence(m, x), "features"), quality=(lambda m: generation.quality(m, examples.x, examples.x), "features"),
     classify=(lambda m: classifier.classify(m, x), "features"), agreement=(lambda m: classifier.agreement(m, x, y), "features"),
     features=(lambda m: classifier.features(m, x), "features"), variety=(lambda m: classifier.variety(m, examples.x, examples.y), "features"),
-    codes_of=(lambda m: vq_vae.codes_of(m, examples), "codes"), mean_squared_error=(lambda m: vq_vae.mean_squared_error(m, examples), "reconstruct"),
+    dataset_codes=(lambda m: vq_vae.dataset_codes(m, examples), "codes"), reconstruction_mse=(lambda m: vq_vae.reconstruction_mse(m, examples), "reconstruct"),
     plot_manifold=(lambda m: plots.plot_manifold(m, 3), "prior decode"), plot_traversal=(lambda m: plots.plot_traversal(m, x, steps=3), "encode decode"),
     latent_explorer=(lambda m: widgets.latent_explorer(m, examples), "prior encode decode"), traversal_explorer=(lambda m: widgets.traversal_explorer(m, examples, 2), "encode decode"))
 MEASURES |= {how: (lambda m, how=how: anomaly_detection.scores[how](m, x), "encode decode" if "reconstruction" in how else "encode decode prior") for how in anomaly_detection.scores}
