@@ -158,7 +158,9 @@ def check_model(name, device):
     z, k = torch.randn(6, 4, generator=torch.Generator().manual_seed(5)), torch.arange(6 * 49).view(6, 7, 7) % 16
     for where in ("cpu", device):
         asked = (examples.x.to(where), conditions(name, examples).to(where), z.to(where), k.to(where))
-        for method, ask in (METHODS[name] | OWN.get(name, {})).items():
+        questions = METHODS[name] | OWN.get(name, {})
+        assert questions, "nothing is asked of this model"
+        for method, ask in questions.items():
             try:
                 with torch.no_grad():
                     given = values_of(ask(model, *asked))
@@ -172,7 +174,8 @@ def check_model(name, device):
     finally:
         path.unlink(missing_ok=True)
     assert {p.device.type for p in again.parameters()} == {device.type}
-    assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(model.state_dict().values(), again.state_dict().values()))
+    ours, theirs = model.state_dict(), again.state_dict()
+    assert ours and ours.keys() == theirs.keys() and all(torch.equal(v.cpu(), theirs[k].cpu()) for k, v in ours.items())
 
 
 def check_measure(room, name, models, device):
@@ -187,10 +190,9 @@ def check_measure(room, name, models, device):
 
 
 def check_seeds(models, device):
-    "Draws from a seed are the same wherever the inputs are."
-    for name in ("binarized", "dequantize"):
-        a, b = (MEASURES["data"][name](models, lambda t: t.to(where)) for where in ("cpu", device))
-        assert name == "dequantize" or torch.equal(a, b), name
+    "Draws from a seed are the same wherever the inputs are; not so of `dequantize`, whose noise is drawn on the device."
+    a, b = (MEASURES["data"]["binarized"](models, lambda t: t.to(where)) for where in ("cpu", device))
+    assert torch.equal(a, b)
 
 
 def check_examples(device):

@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import vae_course.anomaly_detection as room
 from vae_course.anomaly_detection import AnomalyDetector, conformal_threshold, score_methods
 from vae_course.data import DataError, as_floats
-from vae_course.training import registry
+from vae_course.engine import load_checkpoint
 
 here = Path(__file__).resolve().parent
 TINY = dict(config=dict(hidden=[16], latent_dim=2), epochs=20, batch_size=16, lr=1e-2, false_alarm=0.1, device="cpu")
@@ -135,20 +135,33 @@ def test_settings_are_kept_as_they_came():
 
 
 def test_a_file_of_the_version_before_still_loads():
-    "Made by version 0.1.0, where `score_method` was called `score`; what it said of these pictures then."
+    "Made by version 0.1.0, where `score_method` was called `score` and `calibration_fraction` was `held_out`; what it said of these images then."
     detector = AnomalyDetector.load(here / "files" / "detector-0.1.0.safetensors")
     i, scale = np.arange(30).reshape(6, 5), np.arange(1, 6)[:, None, None]
     noisy, ramp = ((37 * np.arange(150)) % 256).reshape(5, 6, 5).astype(np.uint8), (8 * i * scale // 5).astype(np.uint8)
     assert detector.score_method == "neg_elbo" and detector.settings == dict(samples=3) and math.isclose(detector.threshold_, 2.4411399, rel_tol=1e-6)
+    assert detector.calibration_fraction == 0.2 and detector.threshold_ == conformal_threshold(detector.calibration_scores_, 0.1) == -detector.offset_
     assert np.allclose(detector.anomaly_score(noisy), [15.824594, 18.840498, 29.939850, 16.239660, 19.406864], rtol=1e-4, atol=1e-3)
     assert np.allclose(detector.anomaly_score(ramp), [2.852942, -1.056340, -1.552450, 1.292772, 7.559462], rtol=1e-4, atol=1e-3)
     assert detector.predict(ramp).tolist() == [-1, 1, 1, 1, -1] and detector.predict(ramp.astype(int)).tolist() == [-1, 1, 1, 1, -1]
     with pytest.warns(UserWarning, match="learned from whole numbers"): assert np.isfinite(detector.anomaly_score(ramp * 3.0)).all()
 
 
+def test_a_file_of_the_version_before_is_saved_with_the_names_of_now(tmp_path):
+    old = AnomalyDetector.load(here / "files" / "detector-0.1.0.safetensors")
+    state = load_checkpoint(old.save(tmp_path / "d.safetensors"))
+    assert state["settings"].keys() == old.get_params().keys() == AnomalyDetector().get_params().keys() and not room._RENAMED.keys() & (state.keys() | state["settings"].keys())
+    again = AnomalyDetector.load(tmp_path / "d.safetensors")
+    assert again.get_params() == old.get_params() and (again.calibration_scores_ == old.calibration_scores_).all()
+
+
+def test_the_detector_is_one_estimator_and_not_cut_in_mixins():
+    assert AnomalyDetector.__bases__ == (OutlierMixin, BaseEstimator)
+
+
 BAD = [(dict(epochs=0), "whole number of at least 1"), (dict(epochs=-1), "whole number"), (dict(epochs=2.5), "whole number"), (dict(epochs=True), "whole number"), (dict(epochs="3"), "whole number"),
        *((dict(false_alarm=v), "a share between 0 and 1") for v in (0, 5, 1, -0.1, False, True, math.nan, "5 %", None)),
-       *((dict(calibration_fraction=v), "a share between 0 and 1") for v in (0, 1, 1.5, -0.2, math.nan, True, "half", None, 30)),
+       *((dict(calibration_fraction=v), "got calibration_fraction=.*a share between 0 and 1") for v in (0, 1, 1.5, -0.2, math.nan, True, "half", None, 30)),
        *((dict(batch_size=v), "whole number") for v in (0, -1, 16.0, None, "16")),
        *((dict(lr=v), "a positive number") for v in (0, -1e-3, math.nan, math.inf, "fast", None, True)),
        *((dict(seed=v), "whole number") for v in (-1, 0.5, None, "a", 2**63)),
@@ -165,7 +178,7 @@ BAD = [(dict(epochs=0), "whole number of at least 1"), (dict(epochs=-1), "whole 
 def test_a_setting_that_cannot_work_or_be_saved_is_refused_before_training(bad, words, untrained):
     detector = AnomalyDetector(**TINY | bad)
     with pytest.raises(ValueError, match=words): detector.fit(pictures(100))
-    with pytest.raises(NotFittedError): detector.predict(pictures(2))
+    with pytest.raises(NotFittedError, match="call `fit`"): detector.predict(pictures(2))
 
 
 @pytest.mark.parametrize("rate", [0, 5, False, math.nan, "5 %"])
@@ -216,7 +229,7 @@ def test_a_fit_that_is_refused_leaves_the_fitted_detector_as_it_was():
     frame = pd.DataFrame(table(200) / 100, columns=list("abcd"))
     detector = AnomalyDetector(**TINY).fit(frame)
     before = detector.score_samples(frame)
-    with pytest.raises(DataError): detector.fit(frame.rename(columns=dict(a="A")) * np.nan)
+    with pytest.raises(DataError, match="holds NaN"): detector.fit(frame.rename(columns=dict(a="A")) * np.nan)
     assert (detector.score_samples(frame) == before).all() and detector.feature_names_in_.tolist() == list("abcd")
 
 
@@ -277,7 +290,12 @@ def test_images_with_and_without_a_channel(data_shape, ramps):
     detector = AnomalyDetector(**TINY, data_shape=data_shape).fit(x)
     assert detector.data_shape_ == (1, 6, 5) and detector.n_features_in_ == 30
     for same in (x, x[:, None], x.reshape(200, 30)): assert np.allclose(detector.anomaly_score(same), ramps.anomaly_score(x), **ALIKE)
-    if data_shape: assert np.allclose(AnomalyDetector(**TINY, data_shape=data_shape).fit(x.reshape(200, 30)).anomaly_score(x), ramps.anomaly_score(x), **ALIKE)
+
+
+@pytest.mark.parametrize("data_shape", [(6, 5), [6, 5], (1, 6, 5)])
+def test_rows_are_images_where_data_shape_says_so(data_shape, ramps):
+    x = pictures(200)
+    assert np.allclose(AnomalyDetector(**TINY, data_shape=data_shape).fit(x.reshape(200, 30)).anomaly_score(x), ramps.anomaly_score(x), **ALIKE)
 
 
 def test_channels_last_are_moved_where_data_shape_says_so(untrained, monkeypatch):
@@ -300,7 +318,7 @@ def test_channels_last_are_moved_where_data_shape_says_so(untrained, monkeypatch
 def test_what_is_no_table_of_numbers_is_refused_in_one_sentence(bad, words, columns, untrained):
     for call in (AnomalyDetector(**TINY).fit, columns[-1].predict):
         with pytest.raises(DataError, match=words) as e: call(bad)
-        assert "\n" not in str(e.value) or "inhomogeneous" in str(e.value)
+        assert "\n" not in str(e.value)
 
 
 def test_fitting_twice_is_fitting_once(ramps):

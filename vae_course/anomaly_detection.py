@@ -26,14 +26,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 from .data import Batches, DataError, Examples, device_of, read_pictures, split
 from .elbo import VAE, Bernoulli, Gaussian, kl_divergence
-from .engine import CheckpointError, load_checkpoint, load_model_state, model_state, pack, pick_device, require, save_checkpoint, seeded, whole_number
+from .engine import CheckpointError, load_checkpoint, load_model_state, model_state
+from .engine import pack, pick_device, require, save_checkpoint, seeded, whole_number
 from .evaluation import base, check_pixels, importance_weighted, per_example
 from .latent import diagonal_gaussian
 from .training import History, build, fit
 
 # %% ../nbs/10_anomaly_detection.ipynb #1bdc84f4
-def _as_scores(values):
-    "Numbers of any kind, a tensor, array or list, as a row of float64 on the CPU."
+def _as_scores(values: Tensor | ArrayLike) -> Tensor:
+    "Numbers of any kind as a row of float64 on the CPU."
     if isinstance(values, Tensor):
         values = values.detach().cpu()      # first: Apple's GPU lacks float64
     return torch.as_tensor(values, dtype=torch.float64).flatten()
@@ -225,7 +226,8 @@ def anomaly_scores(
 def _check_fraction(name, value): # of a setting
     "Raise `ValueError` when `value` is not a share, between 0 and 1."
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 1:
-        raise ValueError(f'got {name}={value!r}: it is a share between 0 and 1, such as 0.05 for 5 %')
+        raise ValueError(f'got {name}={value!r}: it is a share between 0 and 1, such as '
+                         '0.05 for 5 %')
 
 # %% ../nbs/10_anomaly_detection.ipynb #d8fb8356
 def _least_calibration_size(false_alarm):
@@ -243,7 +245,8 @@ def conformal_threshold(
     n = len(scores)
     _check_fraction('false_alarm', false_alarm)
     if scores.isnan().any():
-        raise ValueError('got NaN among the scores: the model has diverged, or the images hold NaN')
+        raise ValueError('got NaN among the scores: the model has diverged, or the '
+                         'images hold NaN')
     above = math.floor((n + 1) * float(false_alarm) + 1e-9)
     if above < 1:
         raise ValueError(f'got {n} held-out scores: to promise a false-alarm rate of '
@@ -260,7 +263,8 @@ class Proportion:
     ) -> None:
         flags = torch.as_tensor(flags).cpu().flatten()
         if not len(flags):
-            raise ValueError('got no examples: the proportion of none is undefined; give at least one')
+            raise ValueError('got no examples: the proportion of none is undefined; '
+                             'give at least one')
         self.count, self.n = int(flags.sum()), len(flags)
         interval = binomtest(self.count, self.n).proportion_ci(method='wilson')
         self.low, self.high = float(interval.low), float(interval.high)
@@ -304,7 +308,8 @@ class Detection:
     def __repr__(self) -> str:
         return (f'AUROC {self.auroc:.3f} ({self.interval[0]:.3f} to {self.interval[1]:.3f})\n'
                 f'detected {self.detection}\nfalse alarms {self.false_alarm}\n'
-                f'precision {100*self.precision:.1f} % where {100*self.prevalence:g} % are anomalies')
+                f'precision {100*self.precision:.1f} % where '
+                f'{100*self.prevalence:g} % are anomalies')
 
 # %% ../nbs/10_anomaly_detection.ipynb #475609c2
 def _as_python(value): # a setting: of Python, NumPy or torch, perhaps nested
@@ -573,7 +578,7 @@ def _finite_scores(model, examples, score_method, settings): # a VAE, and what t
     found = anomaly_scores(model, examples, score_method, **settings)
     far = ~found.isfinite()
     if score_method == 'likelihood_regret' and examples.x.dtype != torch.uint8:
-        far |= examples.x.flatten(1).abs().amax(1).cpu() > 1000 # a small difference of large numbers
+        far |= examples.x.flatten(1).abs().amax(1).cpu() > 1000     # where it is a small difference
     rows = far.nonzero().flatten()
     if len(rows):
         exact = copy.deepcopy(model).cpu().double()
@@ -611,7 +616,8 @@ def _load_state(path):
 # %% ../nbs/10_anomaly_detection.ipynb #a8199462
 class AnomalyDetector(OutlierMixin, BaseEstimator):
     """A VAE trained on normal examples, a score and a threshold, with scikit-learn's methods
-    and signs."""
+    and signs. The `config` of a `vae` is `latent_dim=16, hidden=[400, 400]` where none is
+    given; the likelihood of every model is `gaussian_learned` where none is named."""
     model_: VAE # the trained model
     history_: History # of its training; not in the file
     data_shape_: tuple[int, ...] # of one example
@@ -624,14 +630,14 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        data_shape: tuple[int, ...] | None = None, # of one example; needed where flat rows are images, such as (1, 28, 28)
+        data_shape: tuple[int, ...] | None = None, # of one example; needed for images in flat rows
         model: str = 'vae', # a name that `build` of lesson 04 takes
-        config: dict | None = None, # its settings; None is `latent_dim=16, hidden=[400, 400]` for a `vae`; the likelihood is `gaussian_learned` where none is named
+        config: dict | None = None, # its settings; None is the default above
         score_method: str = 'reconstruction_error', # a key of `score_methods`
         settings: dict | None = None, # what that score takes, such as {'samples': 50}
-        false_alarm: float = 0.05, # largest share of normal examples that may raise the alarm
-        calibration_fraction: float = 0.2, # share of the training examples held out to set the threshold
-        epochs: int | None = None, # passes over the others; None makes about 1,500 steps of them, but 200 passes at most
+        false_alarm: float = 0.05, # largest share of false alarms
+        calibration_fraction: float = 0.2, # share held out, for the threshold
+        epochs: int | None = None, # None is about 1,500 steps, but at most 200 epochs
         batch_size: int = 128, # as `fit` of lesson 04 takes it
         lr: float = 3e-3, # the highest learning rate
         seed: int = 0, # of the part that is held out, the weights and the training
@@ -790,9 +796,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 # %% ../nbs/10_anomaly_detection.ipynb #32e21db5
 def read_image_folder(
     path: str | PathLike, # folder, with or without sub-folders
-    size: int | tuple[int, int] | None = None, # side in pixels, or `(H, W)`; None asks that all have one size
+    size: int | tuple[int, int] | None = None, # side, or `(H, W)`; None: all have one
     channels: int = 1, # 1 grey, 3 colour
-    resize: str = 'pad', # what happens where the shape does not fit, as of `from_folder`
+    resize: str = 'pad', # how another shape is made to fit, as of `from_folder`
 ) -> tuple[Tensor, list[Path]]:
     """`(x, files)`: the images of a folder as uint8 `(N, C, H, W)`, or float32 where some
     have 16 bits, and where each came from. Raises `DataError`."""

@@ -58,7 +58,8 @@ def generate(
         raise ValueError('got a source and a temperature: it is of the prior only; scale '
                          'the codes yourself and decode them with `decode_mean`')
     with evaluating(model, seed):
-        z = (source or model.prior).sample((n,))
+        if source is None: source = model.prior
+        z = source.sample((n,))
         if temperature != 1: z = model.prior.mean + temperature * (z - model.prior.mean)
     return decode_mean(model, z)
 
@@ -121,14 +122,15 @@ def fit_mixture(
 ) -> D.MixtureSameFamily:
     """A mixture of Gaussians fitted to codes, as a distribution over `(D,)` in float64:
     ex-post density estimation (Ghosh et al. 2020)."""
-    found = GaussianMixture(components, tol=1e-2, random_state=seed).fit(z.cpu().double().numpy())
-    weights, means, covariances = map(torch.from_numpy, (found.weights_, found.means_, found.covariances_))
-    gaussians = D.MultivariateNormal(means, covariances)
+    found = GaussianMixture(components, tol=1e-2, random_state=seed)
+    found.fit(z.cpu().double().numpy())
+    weights, means = torch.from_numpy(found.weights_), torch.from_numpy(found.means_)
+    gaussians = D.MultivariateNormal(means, torch.from_numpy(found.covariances_))
     return D.MixtureSameFamily(D.Categorical(weights), gaussians, validate_args=False)
 
 # %% ../nbs/09_generation.ipynb #38f6b3d5
 def hole_mass(
-    score: Callable[[Tensor], Tensor], # of codes `(N, D)`, such as log q(z) − log p(z): low where data are rare
+    score: Callable[[Tensor], Tensor], # of codes, such as log q(z) − log p(z): low in holes
     data_codes: Tensor, # codes of real data, `(N, D)`, not those the score was fitted to
     drawn_codes: Tensor, # codes to ask about, `(M, D)`, such as draws from the prior
     level: float = 0.01, # share of the data codes that may lie in the holes
@@ -158,7 +160,9 @@ def slant(
     axes = torch.arange(float(height)).flip(0), torch.arange(float(width))
     up, right = torch.meshgrid(*axes, indexing='ij')
     ink = grey.sum((1, 2), keepdim=True).clamp(min=1e-6)
-    def centred(place): return place.to(grey) - (grey * place.to(grey)).sum((1, 2), keepdim=True) / ink
+    def centred(place):
+        place = place.to(grey)
+        return place - (grey * place).sum((1, 2), keepdim=True) / ink
     u, r = centred(up), centred(right)
     covariance, variance = (grey * u * r).sum((1, 2)), (grey * u * u).sum((1, 2))
     return torch.rad2deg(torch.atan(covariance / variance.clamp(min=1e-6)))
@@ -177,11 +181,12 @@ def attribute_direction(
     for k in labels.unique():
         mine, amount = z[labels == k], values[labels == k]
         more = amount > amount.median()
-        if not more.any(): continue                            # all alike: this class has nothing to say
+        if not more.any(): continue          # all alike: this class has nothing to say
         total = total + len(mine) * (mine[more].mean(0) - mine[~more].mean(0))
         counted += len(mine)
     if not counted:
-        raise ValueError('got values that are all alike: no example has more of the attribute than another')
+        raise ValueError('got values that are all alike: no example has more of the '
+                         'attribute than another')
     return (total / counted).to(device)
 
 # %% ../nbs/09_generation.ipynb #2a3bcf22
@@ -210,7 +215,8 @@ def slerp(
     b, t = b.to(a.device), _fractions(a, steps)
     angle = F.cosine_similarity(a, b, dim=-1).clamp(-1, 1).acos()[..., None]
     if (angle > math.pi - 1e-3).any():
-        raise ValueError('got codes in opposite directions: every great circle joins them, so there is no one way; go straight, or by a third code')
+        raise ValueError('got codes in opposite directions: every great circle joins them, '
+                         'so there is no one way; go straight, or by a third code')
     same = angle < 1e-3
     turn = angle.masked_fill(same, 1.0)
     way = (torch.sin((1 - t) * turn) * a + torch.sin(t * turn) * b) / torch.sin(turn)
@@ -250,7 +256,8 @@ def mlp_autoencoder(
 ) -> Autoencoder:
     "An autoencoder of fully connected layers."
     vae = mlp_vae(**config)
-    return Autoencoder(vae.encoder, vae.decoder, vae.prior_net, vae.likelihood, vae.data_shape, vae.latent_dim)
+    parts = vae.encoder, vae.decoder, vae.prior_net, vae.likelihood
+    return Autoencoder(*parts, vae.data_shape, vae.latent_dim)
 
 # %% ../nbs/09_generation.ipynb #a1e6162c
 def nearest_neighbours(
@@ -263,24 +270,26 @@ def nearest_neighbours(
     and rows of b `(A, k)`. Raises `ValueError`."""
     a, b = a.flatten(1), b.flatten(1).to(a.device)
     if k > len(b): raise ValueError(f'got k={k} and {len(b)} points: there are no {k} nearest')
-    rows = torch.cat([torch.cdist(part, b).topk(k, largest=False).indices for part in a.split(chunk)])
+    def rows_near(part): return torch.cdist(part, b).topk(k, largest=False).indices
+    rows = torch.cat([rows_near(part) for part in a.split(chunk)])
     pairs = zip(a.split(chunk), rows.split(chunk))
     distances = torch.cat([(part[:, None] - b[row]).norm(dim=-1) for part, row in pairs])
-    order = distances.argsort(-1)                                # cdist is fast and rounds: these distances are exact
+    order = distances.argsort(-1)            # cdist is fast and rounds: these are exact
     return distances.gather(1, order).cpu(), rows.gather(1, order).cpu()
 
 # %% ../nbs/09_generation.ipynb #f8d57ac6
 def memorized_share(
     generated: Tensor, # images or features, `(N, ...)`
     seen: Tensor, # of training examples, `(M, ...)`
-    unseen: Tensor, # of examples from the same source, put aside at random before training, `(m, ...)`
+    unseen: Tensor, # of examples put aside at random before training, `(m, ...)`
 ) -> float:
     """An estimate of the share of `generated` that was copied from `seen`, by nearest
     neighbours: 0 on average for a model that remembers none, 1 for one that copies. It means
     nothing where images have exact twins."""
     to_seen, to_unseen = (nearest_neighbours(generated, x)[0][:, 0] for x in (seen, unseen))
     chance = len(seen) / (len(seen) + len(unseen))
-    share = (to_seen < to_unseen).double() + chance * (to_seen == to_unseen).double()     # where both are as near, nobody knows
+    nearer, tied = (to_seen < to_unseen).double(), (to_seen == to_unseen).double()
+    share = nearer + chance * tied           # where both are as near, nobody knows
     return (share.mean().item() - chance) / (1 - chance)
 
 # %% ../nbs/09_generation.ipynb #449932eb
@@ -304,7 +313,8 @@ def frechet_distance(
     """The squared Fréchet distance of two clouds of points, each taken for a Gaussian: 0 or
     more; too high by a term that falls as 1/N. Raises `ValueError`."""
     if min(len(a), len(b)) <= a.shape[1]:
-        raise ValueError(f'got {len(a)} and {len(b)} points in {a.shape[1]} dimensions: a covariance needs more points than dimensions')
+        raise ValueError(f'got {len(a)} and {len(b)} points in {a.shape[1]} dimensions: '
+                         'a covariance needs more points than dimensions')
     if not (a.isfinite().all() and b.isfinite().all()):
         raise ValueError('got features that are NaN or infinite: look at the images first')
     a, b = a.cpu().double(), b.cpu().double()
@@ -314,13 +324,14 @@ def frechet_distance(
 # %% ../nbs/09_generation.ipynb #c8eb8867
 def _ball_radii(points, k=3): # `(N, d)`, and which neighbour
     "The distance of each point to its k-th nearest other point, `(N,)`."
-    distances, _ = nearest_neighbours(points, points, k + 1)     # the nearest of all is the point itself
+    distances, _ = nearest_neighbours(points, points, k + 1)    # the first is the point itself
     return distances[:, -1]
 
 def _count_balls(points, centres, radii, chunk=1000): # `(N, d)`, `(M, d)`, `(M,)`; points at a time
     "In how many of the balls each point lies, `(N,)` int64."
     centres, radii = centres.to(points.device), radii.to(points.device)
-    return torch.cat([(torch.cdist(part, centres) <= radii).sum(1) for part in points.split(chunk)]).cpu()
+    def count(part): return (torch.cdist(part, centres) <= radii).sum(1)
+    return torch.cat([count(part) for part in points.split(chunk)]).cpu()
 
 def _covered_share(points, centres, k): # `(N, d)`, `(M, d)`, and neighbours that make a ball
     "The share of the points that lie in a ball around some centre."
@@ -345,7 +356,7 @@ class Quality(NamedTuple):
 def quality(
     classifier: Classifier, # whose features are compared
     real: Tensor, # images that it has not seen in training, `(N, *data_shape)`
-    generated: Tensor, # images to judge, `(N, *data_shape)`; as many, so that numbers may be compared
+    generated: Tensor, # images to judge, `(N, *data_shape)`, as many
     k: int = 3, # neighbours, of precision and recall
 ) -> Quality:
     """Squared Fréchet distance on the classifier's features, precision and recall.
