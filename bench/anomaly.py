@@ -47,11 +47,11 @@ protocol = ("Grey levels / 255. One-class: the 5,421 to 6,742 (Fashion-MNIST: 6,
             "same model with a threshold from a random half of the test pictures of class 4, tested on the other half.")
 
 
-def of(examples, k):
+def of_class(examples, k):
     return examples[examples.y == k]
 
 
-def but(examples, k):
+def without_class(examples, k):
     return examples[examples.y != k]
 
 
@@ -71,7 +71,7 @@ def spoiled(x, seed=0):
 
 def tried(candidate, k, quick):
     "For each score the AUROC of held-out normal training pictures against the same pictures spoiled."
-    train, held = split(of(load("mnist").train, k), 0.1, seed=0)
+    train, held = split(of_class(load("mnist").train, k), 0.1, seed=0)
     settings = candidate | (dict(epochs=1) if quick else {})
     cpu = time.process_time()
     detector = AnomalyDetector(**settings | dict(score_method="reconstruction_error"), calibration_fraction=0.1, device="cpu").fit(train[:500] if quick else train)
@@ -85,7 +85,7 @@ def tried(candidate, k, quick):
 def one_class(name, k, seed, device, quick):
     "One detector of one class."
     data = load(name)
-    train, test = of(data.train, k), data.test[:500] if quick else data.test
+    train, test = of_class(data.train, k), data.test[:500] if quick else data.test
     settings = recipe | (dict(epochs=1) if quick else {})
     detector = AnomalyDetector(**settings, seed=seed, device=device).fit(train[:500] if quick else train)
     found = torch.as_tensor(detector.anomaly_score(test))
@@ -98,7 +98,7 @@ def one_class(name, k, seed, device, quick):
 def plain(name, k, device, quick):
     "The plain VAE with −ELBO."
     data = load(name)
-    train, test = of(data.train, k), data.test[:500] if quick else data.test
+    train, test = of_class(data.train, k), data.test[:500] if quick else data.test
     detector = AnomalyDetector(**plain_recipe | (dict(epochs=1) if quick else {}), device=device).fit(train[:500] if quick else train)
     found = torch.as_tensor(detector.anomaly_score(test))
     return dict(auroc=auroc(found[test.y == k], found[test.y != k]))
@@ -107,10 +107,10 @@ def plain(name, k, device, quick):
 def left_out(k, device, quick):
     "All digits but one are normal: what every score makes of that one."
     data = load("mnist")
-    train = but(data.train, k)
+    train = without_class(data.train, k)
     detector = AnomalyDetector(**left_out_recipe | (dict(epochs=1) if quick else {}), device=device).fit(train[:1000] if quick else train)
     n = 50 if quick else 500
-    normal, anomalous = but(data.test, k)[:n], of(data.test, k)[:n]
+    normal, anomalous = without_class(data.test, k)[:n], of_class(data.test, k)[:n]
     return dict(digit=k, scores={how: auroc(anomaly_scores(detector.model_, normal, how), anomaly_scores(detector.model_, anomalous, how)) for how in score_methods})
 
 
@@ -129,14 +129,14 @@ def far(likelihood, device, quick):
 def contaminated(share, seed, device, quick, k=4):
     "A training set of which a share belongs to other classes."
     data = load("mnist")
-    mine, rest = of(data.train, k), but(data.train, k)
+    mine, rest = of_class(data.train, k), without_class(data.train, k)
     n = round(len(mine) * share / (1 - share))
     some = torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))[:n]
     train = Examples(torch.cat([mine.x, rest.x[some]]), torch.cat([mine.y, rest.y[some]])) if n else mine
     if quick:
         train = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:500]]
     detector = AnomalyDetector(**recipe | (dict(epochs=1) if quick else {}), seed=seed, device=device).fit(train)
-    normal, anomalous = detector.anomaly_score(of(data.test, k)), detector.anomaly_score(but(data.test, k)[:200 if quick else 2000])
+    normal, anomalous = detector.anomaly_score(of_class(data.test, k)), detector.anomaly_score(without_class(data.test, k)[:200 if quick else 2000])
     one, other = torch.as_tensor(normal)[torch.randperm(len(normal), generator=torch.Generator().manual_seed(seed))].tensor_split(2)
     found, clean = Detection(normal, anomalous, detector.threshold_), conformal_threshold(one, detector.false_alarm)
     return dict(share=share, auroc=found.auroc, detection=found.detection.value, false_alarm=found.false_alarm.value,
@@ -153,10 +153,10 @@ def without_model(parts, left, clothes, quick):
     n, part = (50, 100) if quick else (500, 1000)
     for name, found in parts.items():
         test = load(name).test[:part]
-        found["scores"]["no_model"] = dict(mean=statistics.mean(no_model(of(test, r["class"]), but(test, r["class"])) for r in found["rows"]))
+        found["scores"]["no_model"] = dict(mean=statistics.mean(no_model(of_class(test, r["class"]), without_class(test, r["class"])) for r in found["rows"]))
     digits, tailor = load("mnist"), load("fashion_mnist")
     for row in left:
-        row["scores"]["no_model"] = no_model(but(digits.test, row["digit"])[:n], of(digits.test, row["digit"])[:n])
+        row["scores"]["no_model"] = no_model(without_class(digits.test, row["digit"])[:n], of_class(digits.test, row["digit"])[:n])
     for row in clothes:
         row["scores"]["no_model"] = no_model(*((binarized(e.test[:n]) if row["likelihood"].startswith("Bernoulli") else e.test[:n]) for e in (tailor, digits)))
 
