@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import common
-from vae_course.anomaly_detection import AnomalyDetector, Detection, Rate, auroc, complexity, score, scores, threshold_at
+from vae_course.anomaly_detection import AnomalyDetector, Detection, Proportion, anomaly_scores, auroc, complexity, conformal_threshold, score_methods
 from vae_course.data import Examples, binarized, load, split
 from vae_course.elbo import mlp_vae
 from vae_course.acceleration import flush_denormals
@@ -44,15 +44,15 @@ protocol = ("Grey levels / 255. One-class: the 5,421 to 6,742 (Fashion-MNIST: 6,
             "scores on the first {table} test pictures. Recipe and score chosen on MNIST by --choose: for classes {tried}, normal training pictures held out against the same pictures spoiled by "
             "hand (turned, upside down, two halves that do not fit, a patch moved, a patch erased), no other class and no test picture: the highest mean among those that train in {affordable} CPU-seconds a class. "
             "Plain: {plain} (cross-entropy on grey pixels). Left out: lesson 10, case 2, {left_out}; far: case 3, {far}; 500 test pictures a side. Not clean: class 4, a share of the training pictures drawn from the other "
-            "classes, threshold from held-out pictures of the same heap, 2,000 other test pictures as anomalies; mended: the "
+            "classes, threshold from held-out pictures of the same heap, 2,000 other test pictures as anomalies; recalibrated: the "
             "same model with a threshold from a random half of the test pictures of class 4, tested on the other half.")
 
 
-def of(examples, k):
+def of_class(examples, k):
     return examples[examples.y == k]
 
 
-def but(examples, k):
+def without_class(examples, k):
     return examples[examples.y != k]
 
 
@@ -72,34 +72,34 @@ def spoiled(x, seed=0):
 
 def tried(candidate, k, quick):
     "For each score the AUROC of held-out normal training pictures against the same pictures spoiled."
-    train, held = split(of(load("mnist").train, k), 0.1, seed=0)
+    train, held = split(of_class(load("mnist").train, k), 0.1, seed=0)
     settings = candidate | (dict(epochs=1) if quick else {})
     cpu = time.process_time()
-    detector = AnomalyDetector(**settings | dict(score_method="reconstruction_error"), held_out=0.1, device="cpu").fit(train[:500] if quick else train)
+    detector = AnomalyDetector(**settings | dict(score_method="reconstruction_error"), calibration_fraction=0.1, device="cpu").fit(train[:500] if quick else train)
     cpu = time.process_time() - cpu
     held = Examples(held.floats()[:200], held.y[:200])
     strange = [Examples(x, held.y) for x in spoiled(held.x).values()]
     allowed = [how for how in tried_scores if candidate["config"].get("likelihood") != "bernoulli" or how in ("reconstruction_error", "neg_elbo")]
-    return dict(training_cpu_seconds=cpu) | {how: statistics.mean(auroc(normal, score(detector.model_, s, how)) for s in strange) for how in allowed for normal in [score(detector.model_, held, how)]}
+    return dict(training_cpu_seconds=cpu) | {how: statistics.mean(auroc(normal, anomaly_scores(detector.model_, s, how)) for s in strange) for how in allowed for normal in [anomaly_scores(detector.model_, held, how)]}
 
 
 def one_class(name, k, seed, device, quick):
     "One detector of one class."
     data = load(name)
-    train, test = of(data.train, k), data.test[:500] if quick else data.test
+    train, test = of_class(data.train, k), data.test[:500] if quick else data.test
     settings = recipe | (dict(epochs=1) if quick else {})
     detector = AnomalyDetector(**settings, seed=seed, device=device).fit(train[:500] if quick else train)
     found = torch.as_tensor(detector.anomaly_score(test))
     part = test[:100 if quick else 1000]
-    every = {how: score(detector.model_, part, how) for how in scores}
-    return dict(auroc=auroc(found[test.y == k], found[test.y != k]), detection=Rate(found[test.y != k] > detector.threshold_).value, false_alarm=Rate(found[test.y == k] > detector.threshold_).value,
+    every = {how: anomaly_scores(detector.model_, part, how) for how in score_methods}
+    return dict(auroc=auroc(found[test.y == k], found[test.y != k]), detection=Proportion(found[test.y != k] > detector.threshold_).value, false_alarm=Proportion(found[test.y == k] > detector.threshold_).value,
                 scores={how: auroc(v[part.y == k], v[part.y != k]) for how, v in every.items()}, sigma=detector.model_.likelihood.sigma.item())
 
 
 def plain(name, k, device, quick):
     "The plain VAE with −ELBO."
     data = load(name)
-    train, test = of(data.train, k), data.test[:500] if quick else data.test
+    train, test = of_class(data.train, k), data.test[:500] if quick else data.test
     detector = AnomalyDetector(**plain_recipe | (dict(epochs=1) if quick else {}), device=device).fit(train[:500] if quick else train)
     found = torch.as_tensor(detector.anomaly_score(test))
     return dict(auroc=auroc(found[test.y == k], found[test.y != k]))
@@ -108,11 +108,11 @@ def plain(name, k, device, quick):
 def left_out(k, device, quick):
     "All digits but one are normal: what every score makes of that one."
     data = load("mnist")
-    train = but(data.train, k)
+    train = without_class(data.train, k)
     detector = AnomalyDetector(**left_out_recipe | (dict(epochs=1) if quick else {}), device=device).fit(train[:1000] if quick else train)
     n = 50 if quick else 500
-    normal, anomalous = but(data.test, k)[:n], of(data.test, k)[:n]
-    return dict(digit=k, scores={how: auroc(score(detector.model_, normal, how), score(detector.model_, anomalous, how)) for how in scores})
+    normal, anomalous = without_class(data.test, k)[:n], of_class(data.test, k)[:n]
+    return dict(digit=k, scores={how: auroc(anomaly_scores(detector.model_, normal, how), anomaly_scores(detector.model_, anomalous, how)) for how in score_methods})
 
 
 def far(likelihood, device, quick):
@@ -124,24 +124,24 @@ def far(likelihood, device, quick):
     fit(model, clothes.train[:1000] if quick else clothes.train, epochs=1 if quick else far_recipe["epochs"], lr=far_recipe["lr"], binarize=black_and_white, device=device, progress=False)
     normal, anomalous = (binarized(e.test[:n]) if black_and_white else e.test[:n] for e in (clothes, digits))
     words = dict(bernoulli="Bernoulli, pixels drawn as 0 or 1", gaussian_learned="Gaussian with a learned σ, grey pixels")
-    return dict(likelihood=words[likelihood], scores={how: auroc(score(model, normal, how), score(model, anomalous, how)) for how in scores})
+    return dict(likelihood=words[likelihood], scores={how: auroc(anomaly_scores(model, normal, how), anomaly_scores(model, anomalous, how)) for how in score_methods})
 
 
 def contaminated(share, seed, device, quick, k=4):
     "A training set of which a share belongs to other classes."
     data = load("mnist")
-    mine, rest = of(data.train, k), but(data.train, k)
+    mine, rest = of_class(data.train, k), without_class(data.train, k)
     n = round(len(mine) * share / (1 - share))
     some = torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))[:n]
     train = Examples(torch.cat([mine.x, rest.x[some]]), torch.cat([mine.y, rest.y[some]])) if n else mine
     if quick:
         train = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:500]]
     detector = AnomalyDetector(**recipe | (dict(epochs=1) if quick else {}), seed=seed, device=device).fit(train)
-    normal, anomalous = detector.anomaly_score(of(data.test, k)), detector.anomaly_score(but(data.test, k)[:200 if quick else 2000])
+    normal, anomalous = detector.anomaly_score(of_class(data.test, k)), detector.anomaly_score(without_class(data.test, k)[:200 if quick else 2000])
     one, other = torch.as_tensor(normal)[torch.randperm(len(normal), generator=torch.Generator().manual_seed(seed))].tensor_split(2)
-    found, clean = Detection(normal, anomalous, detector.threshold_), threshold_at(one, detector.false_alarm)
+    found, clean = Detection(normal, anomalous, detector.threshold_), conformal_threshold(one, detector.false_alarm)
     return dict(share=share, auroc=found.auroc, detection=found.detection.value, false_alarm=found.false_alarm.value,
-                detection_mended=Rate(anomalous > clean).value, false_alarm_mended=Rate(other > clean).value)
+                detection_recalibrated=Proportion(anomalous > clean).value, false_alarm_recalibrated=Proportion(other > clean).value)
 
 
 def no_model(normal, anomalous):
@@ -154,10 +154,10 @@ def without_model(parts, left, clothes, quick):
     n, part = (50, 100) if quick else (500, 1000)
     for name, found in parts.items():
         test = load(name).test[:part]
-        found["scores"]["no_model"] = dict(mean=statistics.mean(no_model(of(test, r["class"]), but(test, r["class"])) for r in found["rows"]))
+        found["scores"]["no_model"] = dict(mean=statistics.mean(no_model(of_class(test, r["class"]), without_class(test, r["class"])) for r in found["rows"]))
     digits, tailor = load("mnist"), load("fashion_mnist")
     for row in left:
-        row["scores"]["no_model"] = no_model(but(digits.test, row["digit"])[:n], of(digits.test, row["digit"])[:n])
+        row["scores"]["no_model"] = no_model(without_class(digits.test, row["digit"])[:n], of_class(digits.test, row["digit"])[:n])
     for row in clothes:
         row["scores"]["no_model"] = no_model(*((binarized(e.test[:n]) if row["likelihood"].startswith("Bernoulli") else e.test[:n]) for e in (tailor, digits)))
 
@@ -192,7 +192,7 @@ def rows_of(runs, name, which_seeds, classes):
     rows = [dict({"class": k}, auroc=common.summary([runs[name, k, s]["auroc"] for s in which_seeds]), detection=common.summary([runs[name, k, s]["detection"] for s in which_seeds]),
                  false_alarm=common.summary([runs[name, k, s]["false_alarm"] for s in which_seeds]), published=svdd[name][k]) for k in classes]
     mean = common.summary([statistics.mean(runs[name, k, s]["auroc"] for k in classes) for s in which_seeds])
-    every = {how: dict(mean=statistics.mean(runs[name, k, s]["scores"][how] for k in classes for s in which_seeds)) for how in scores}
+    every = {how: dict(mean=statistics.mean(runs[name, k, s]["scores"][how] for k in classes for s in which_seeds)) for how in score_methods}
     return dict(rows=rows, mean=mean, scores=every, plain=statistics.mean(runs[name, k, "plain"]["auroc"] for k in classes), published=dict(mnist=0.948).get(name))
 
 
@@ -216,7 +216,7 @@ def measure(result, folder, device, quick):
     heaps = []
     for share in shares:
         found = [job_done(f"share-{share:g}-{s}", lambda: contaminated(share, s, device, quick), folder, settings) for s in which_seeds]
-        heaps.append(dict(share=share, **{key: common.summary([f[key] for f in found]) for key in ("auroc", "detection", "false_alarm", "detection_mended", "false_alarm_mended")}))
+        heaps.append(dict(share=share, **{key: common.summary([f[key] for f in found]) for key in ("auroc", "detection", "false_alarm", "detection_recalibrated", "false_alarm_recalibrated")}))
     without_model(parts, without, clothes, quick)
     return result | dict(one_class=parts, rows=[dict(name=name, **part["mean"]) for name, part in parts.items()], verdicts=[part["verdict"] for part in parts.values()], one_left_out=without, far=clothes, contaminated=heaps, load_average_after=common.load_average())
 

@@ -1,4 +1,4 @@
-"""Lesson 09's table with three seeds: pictures made by a VAE and by an autoencoder, from N(0, I) and from a mixture fitted to the codes (Ghosh et al. 2020).
+"""Lesson 09's table with three seeds: images made by a VAE and by an autoencoder, from N(0, I) and from a mixture fitted to the codes (Ghosh et al. 2020).
 
     OMP_NUM_THREADS=1 python bench/generation.py       # writes bench/results/generation-DEVICE.json
     python bench/generation.py --quick                 # a fraction of the work: shows that it runs
@@ -23,18 +23,18 @@ protocol = ("{data}: 85 % of the training pictures ({pictures}) to learn from, d
 
 
 def made_by(model, plain, train, other, n, seed):
-    "The pictures of each row, by name."
+    "The images of each row, by name."
     from vae_course.data import binarized
-    from vae_course.generation import aggregated_posterior, codes, fit_mixture, generate, pictures
+    from vae_course.generation import aggregated_posterior, decode_mean, encode_point, fit_mixture, generate
     x = binarized(train[:known]).x
-    q, z = aggregated_posterior(model, x), codes(plain, x)
+    q, z = aggregated_posterior(model, x), encode_point(plain, x)
     torch.manual_seed(seed)
     drawn = q.sample((known,))
     of_vae, of_plain = fit_mixture(drawn, seed=mixture_seed), fit_mixture(z, seed=mixture_seed)
     one = {name: torch.distributions.MultivariateNormal(v.cpu().double().mean(0), v.cpu().double().T.cov()) for name, v in (("vae", drawn), ("plain", z))}
     shown = binarized(other).x
-    return {"VAE, reconstructions": pictures(model, codes(model, shown)), "VAE, prior N(0, I)": generate(model, n, seed=seed), "VAE, one fitted Gaussian": generate(model, n, one["vae"], seed=seed), "VAE, mixture": generate(model, n, of_vae, seed=seed),
-            "VAE, q(z)": generate(model, n, q, seed=seed), "autoencoder, reconstructions": pictures(plain, codes(plain, shown)), "autoencoder, N(0, I)": generate(plain, n, seed=seed),
+    return {"VAE, reconstructions": decode_mean(model, encode_point(model, shown)), "VAE, prior N(0, I)": generate(model, n, seed=seed), "VAE, one fitted Gaussian": generate(model, n, one["vae"], seed=seed), "VAE, mixture": generate(model, n, of_vae, seed=seed),
+            "VAE, q(z)": generate(model, n, q, seed=seed), "autoencoder, reconstructions": decode_mean(plain, encode_point(plain, shown)), "autoencoder, N(0, I)": generate(plain, n, seed=seed),
             "autoencoder, one fitted Gaussian": generate(plain, n, one["plain"], seed=seed), "autoencoder, mixture": generate(plain, n, of_plain, seed=seed)}
 
 
@@ -92,11 +92,11 @@ def measure(folder, quick=False):
                 runs.append(one_run(data, judge, halves, epochs, seed, recipe, quick))
                 common.write(kept, f"{epochs}-{seed}", dict(about=about, run=runs[-1]))
             print(f"{epochs} epochs, seed {seed}: " + ", ".join(f"{name} {q['frechet']:.1f}" for name, q in runs[-1]["rows"].items()), flush=True)
-    rows = [dict(pictures=name, epochs=epochs, **{what: common.summary([r["rows"][name][what] for r in runs if r["epochs"] == epochs]) for what in ("frechet", "precision", "recall")})
+    rows = [dict(images=name, epochs=epochs, **{what: common.summary([r["rows"][name][what] for r in runs if r["epochs"] == epochs]) for what in ("frechet", "precision", "recall")})
             for epochs in sorted({r["epochs"] for r in runs}) for name in runs[0]["rows"]]
     judged, verdicts = not quick and data.name == "mnist", []
     for epochs in sorted({r["epochs"] for r in runs}):
-        value = lambda name, what: next(r for r in rows if r["pictures"] == name and r["epochs"] == epochs)["frechet"][what]
+        value = lambda name, what: next(r for r in rows if r["images"] == name and r["epochs"] == epochs)["frechet"][what]
         verdicts.append(dict(what=f"Fréchet of the autoencoder with a mixture, at most {asked['autoencoder']:g} of that with N(0, I), every seed, {epochs} epochs",
                              **common.compare(value("autoencoder, mixture", "most"), asked["autoencoder"] * value("autoencoder, N(0, I)", "least"), at_least=False, judged=judged)))
         verdicts.append(dict(what=f"Fréchet of the VAE with a mixture, at most {asked['vae']:g} of that with N(0, I), every seed, {epochs} epochs",

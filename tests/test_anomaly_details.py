@@ -2,10 +2,9 @@
 import copy, io, math
 import numpy as np, pytest, torch
 from PIL import Image
-from scipy.stats import binomtest
 import vae_course.anomaly_detection as room
-from vae_course.anomaly_detection import *
-from vae_course.anomaly_detection import AnomalyDetector, Detection, Rate, auroc, auroc_interval, score, scores, threshold_at, codes, precision_at
+from vae_course.anomaly_detection import (AnomalyDetector, Detection, Proportion, _default_epochs, _InputFormat, _sample_codes, anomaly_scores, auroc, auroc_interval,
+                                          conformal_threshold, precision_from_rates, score_methods)
 from vae_course.data import DataError, Examples, load, split
 from vae_course.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from vae_course.evaluation import ppca_vae
@@ -44,7 +43,7 @@ def test_interval_agrees_with_delong():
 
 def test_codes_have_the_standard_deviation():
     q = diagonal_gaussian(torch.zeros(1, 2), torch.tensor([[0.0, -4.0]]))
-    assert torch.allclose(codes(q, 10_000).std(0), q.stddev, rtol=0.05)
+    assert torch.allclose(_sample_codes(q, 10_000).std(0), q.stddev, rtol=0.05)
 
 
 def test_reconstruction_error_is_a_sum(fitted, few):
@@ -61,12 +60,13 @@ def test_neg_elbo_adds_the_kl(fitted, few):
 
 def test_neg_log_px_by_hand(fitted, few):
     with torch.no_grad():
-        m = fitted.model_; q = m.encode(few); z = codes(q, 1)
+        m = fitted.model_; q = m.encode(few); z = _sample_codes(q, 1)
         assert torch.allclose(room.neg_log_px(m, few, samples=1), -(m.decode(z).log_prob(few) + m.prior.log_prob(z) - q.log_prob(z))[0], atol=1e-2)
 
 
 def test_regret_is_never_negative(fitted, few):
-    with torch.no_grad(): assert room.likelihood_regret(fitted.model_, few, lr=10.0, steps=2).min() >= 0
+    with torch.no_grad():
+        assert room.likelihood_regret(fitted.model_, few, lr=10.0, steps=2).min() >= 0 < room.likelihood_regret(fitted.model_, few, steps=5).max()
 
 
 def test_complexity_is_in_nats(few):
@@ -79,13 +79,15 @@ def test_corrected_counts_grey_levels(fitted, few):
 
 
 def test_a_rate_that_rounds():
-    assert threshold_at(torch.arange(99), 0.29) == 70          # 100 · 0.29 is 28.999… in floating point
+    assert conformal_threshold(torch.arange(99), 0.29) == 70          # 100 · 0.29 is 28.999… in floating point
 
 
 def test_wilson_interval():
-    for count in (1, 5, 19):
-        ours, theirs = Rate([True] * count + [False] * (20 - count)), binomtest(count, 20).proportion_ci(method="wilson")
-        assert np.allclose((ours.low, ours.high), theirs, atol=1e-5)
+    "Its ends are the proportions from which the count lies 1.96 standard errors away."
+    for count, n in ((1, 20), (5, 20), (19, 20), (3, 200)):
+        found = Proportion([True] * count + [False] * (n - count))
+        assert found.low < found.value == count / n < found.high
+        for p in (found.low, found.high): assert math.isclose(abs(count / n - p), 1.959964 * math.sqrt(p * (1 - p) / n), rel_tol=1e-5)
 
 
 def test_precision_has_its_prevalence():
@@ -94,8 +96,8 @@ def test_precision_has_its_prevalence():
 
 
 def test_just_enough_held_out(X):
-    assert len(AnomalyDetector(**SMALL | dict(batch_size=16)).fit(X[:45]).held_out_scores_) == 9        # just enough for 0.1
-    with pytest.raises(DataError, match="takes at least 9"): AnomalyDetector(**SMALL | dict(batch_size=16)).fit(X[:42])
+    assert len(AnomalyDetector(**SMALL | dict(batch_size=16)).fit(X[:45]).calibration_scores_) == 9        # just enough for 0.1
+    with pytest.raises(DataError, match="takes at least 9 held out; give more, raise calibration_fraction, or promise less"): AnomalyDetector(**SMALL | dict(batch_size=16)).fit(X[:42])
 
 
 def test_a_file_that_does_not_fit(fitted, tmp_path):
@@ -106,15 +108,15 @@ def test_a_file_that_does_not_fit(fitted, tmp_path):
 
 
 def test_infinite_scores_are_refused(fitted, X, monkeypatch):
-    monkeypatch.setitem(scores, "reconstruction_error", lambda model, x: 1 / x.sum((1, 2, 3)))
+    monkeypatch.setitem(score_methods, "reconstruction_error", lambda model, x: 1 / x.sum((1, 2, 3)))
     dark = X[:5].clone(); dark[1] = 0
     with pytest.raises(DataError, match="1 of 5 scores are not finite"): fitted.anomaly_score(dark)
 
 
-def test_held_out_has_its_seed(X):
+def test_the_part_that_is_held_out_has_its_seed(X):
     d = AnomalyDetector(**SMALL, seed=1).fit(X)
     held = split(Examples(X, torch.zeros(len(X)).long()), 0.2, 1)[1]
-    assert np.allclose(d.anomaly_score(held), d.held_out_scores_, rtol=1e-4)
+    assert np.allclose(d.anomaly_score(held), d.calibration_scores_, rtol=1e-4)
 
 
 def test_seed_and_rate_reach_the_training(X, monkeypatch):
@@ -126,22 +128,22 @@ def test_seed_and_rate_reach_the_training(X, monkeypatch):
 
 def test_a_new_threshold_at_another_rate(fitted, X):
     d = copy.deepcopy(fitted).set_threshold(X[:100], 0.3)
-    assert d.threshold_ == threshold_at(d.anomaly_score(X[:100]), 0.3) == -d.offset_ != threshold_at(d.anomaly_score(X[:100]), 0.1)
+    assert d.threshold_ == conformal_threshold(d.anomaly_score(X[:100]), 0.3) == -d.offset_ != conformal_threshold(d.anomaly_score(X[:100]), 0.1)
 
 
 def test_settings_reach_the_score(fitted, X):
     d = copy.deepcopy(fitted).set_params(score_method="neg_elbo", settings={"samples": 1, "seed": 5})
-    assert np.allclose(d.anomaly_score(X[:5]), score(d.model_, d.examples(X[:5]), "neg_elbo", samples=1, seed=5), rtol=1e-6)
-    assert not np.allclose(d.anomaly_score(X[:5]), score(d.model_, d.examples(X[:5]), "neg_elbo"), rtol=1e-6)
+    assert np.allclose(d.anomaly_score(X[:5]), anomaly_scores(d.model_, _InputFormat(d.data_shape_, d.unit_).examples(X[:5]), "neg_elbo", samples=1, seed=5), rtol=1e-6)
+    assert not np.allclose(d.anomaly_score(X[:5]), anomaly_scores(d.model_, _InputFormat(d.data_shape_, d.unit_).examples(X[:5]), "neg_elbo"), rtol=1e-6)
 
 
 def test_detection_has_its_prevalence(fitted, X):
     found = fitted.detection(X, 255 - X, prevalence=0.5)
-    assert 0 < found.false_alarm.value and math.isclose(found.precision, precision_at(found.detection.value, found.false_alarm.value, 0.5))
+    assert 0 < found.false_alarm.value and math.isclose(found.precision, precision_from_rates(found.detection.value, found.false_alarm.value, 0.5))
 
 
-def test_passes_make_1500_steps():
-    assert [AnomalyDetector().passes(n) for n in (200, 5000, 60_000)] == [200, 38, 3]
+def test_the_default_number_of_epochs_makes_1500_steps():
+    assert [_default_epochs(n, 128) for n in (200, 5000, 60_000)] == [200, 38, 3]
 
 
 @pytest.mark.parametrize("model, config", [("cvae", None), ("vq_vae", None), ("classifier", None), ("vae", dict(depth=3))])

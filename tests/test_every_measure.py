@@ -17,7 +17,7 @@ MEASURES = dict(
     rate_distortion=(lambda m: evaluation.rate_distortion(m, examples), "encode decode prior"), unit_variances=(lambda m: evaluation.unit_variances(m, examples), "encode"),
     active_units=(lambda m: evaluation.active_units(m, examples), "encode"), reliability=(lambda m: evaluation.reliability(m, examples), "encode decode"),
     interval_coverage=(lambda m: evaluation.interval_coverage(m, examples), "encode decode"),
-    codes=(lambda m: generation.codes(m, x), "encode"), pictures=(lambda m: generation.pictures(m, torch.zeros(2, 4)), "decode"), generate=(lambda m: generation.generate(m, 2), "decode prior"),
+    encode_point=(lambda m: generation.encode_point(m, x), "encode"), decode_mean=(lambda m: generation.decode_mean(m, torch.zeros(2, 4)), "decode"), generate=(lambda m: generation.generate(m, 2), "decode prior"),
     aggregated_posterior=(lambda m: generation.aggregated_posterior(m, x), "encode"), interpolate=(lambda m: generation.interpolate(m, x[:2], x[2:], 3), "encode decode"),
     confidence=(lambda m: generation.confidence(m, x), "features"), quality=(lambda m: generation.quality(m, examples.x, examples.x), "features"),
     classify=(lambda m: classifier.classify(m, x), "features"), agreement=(lambda m: classifier.agreement(m, x, y), "features"),
@@ -25,9 +25,9 @@ MEASURES = dict(
     dataset_codes=(lambda m: vq_vae.dataset_codes(m, examples), "codes"), reconstruction_mse=(lambda m: vq_vae.reconstruction_mse(m, examples), "reconstruct"),
     plot_manifold=(lambda m: plots.plot_manifold(m, 3), "prior decode"), plot_traversal=(lambda m: plots.plot_traversal(m, x, steps=3), "encode decode"),
     latent_explorer=(lambda m: widgets.latent_explorer(m, examples), "prior encode decode"), traversal_explorer=(lambda m: widgets.traversal_explorer(m, examples, 2), "encode decode"))
-MEASURES |= {how: (lambda m, how=how: anomaly_detection.scores[how](m, x), "encode decode" if "reconstruction" in how else "encode decode prior") for how in anomaly_detection.scores}
-MEASURES |= {f"score {how}": (lambda m, how=how: anomaly_detection.score(m, examples, how, samples=2) if "error" not in how else anomaly_detection.score(m, examples, how), MEASURES[how][1])
-             for how in anomaly_detection.scores}
+MEASURES |= {how: (lambda m, how=how: anomaly_detection.score_methods[how](m, x), "encode decode" if "reconstruction" in how else "encode decode prior") for how in anomaly_detection.score_methods}
+MEASURES |= {f"score {how}": (lambda m, how=how: anomaly_detection.anomaly_scores(m, examples, how, samples=2) if "error" not in how else anomaly_detection.anomaly_scores(m, examples, how), MEASURES[how][1])
+             for how in anomaly_detection.score_methods}
 HAS = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "cvae at 7"), "encode decode prior reconstruct") | dict(cvae="", vq_vae="codes reconstruct", classifier="features")
 SAYS = dict(cvae="a CVAE has it for one condition: give `model.at(c)`", vq_vae="VQVAE", classifier="a Classifier has no `")
 

@@ -12,8 +12,9 @@ from vae_course.classifier import Classifier, features
 from vae_course.cvae import mlp_cvae
 from vae_course.data import Examples, from_folder
 from vae_course.elbo import conv_vae, mlp_vae
-from vae_course.generation import (AggregatedPosterior, aggregated_posterior, attribute_direction, codes, fit_mixture, frechet, frechet_distance, generate, inside,
-                                   interpolate, memory_share, mlp_autoencoder, nearest, pictures, precision_recall, quality, radii, share_in_holes, slant, spherical, straight, thickness)
+from vae_course.generation import (AggregatedPosterior, _ball_radii, _count_balls, aggregated_posterior, attribute_direction, decode_mean, encode_point, fit_mixture,
+                                   frechet_distance, frechet_gaussians, generate, hole_mass, interpolate, lerp, memorized_share, mlp_autoencoder, nearest_neighbours,
+                                   precision_recall, quality, slant, slerp, thickness)
 from vae_course.training import fit
 
 
@@ -38,7 +39,7 @@ def test_every_kind_of_model_is_generated_from(build):
     model = build()
     shape = tuple(model.data_shape)
     x = torch.rand(1001, *shape)                                  # one more than a batch
-    z = codes(model, x)
+    z = encode_point(model, x)
     assert z.shape == (1001, 3) and torch.allclose(z[-1:], model.encode(x[-1:]).mean, atol=1e-5)
     for source in (None, fit_mixture(z, components=2), aggregated_posterior(model, x), torch.distributions.MultivariateNormal(torch.zeros(3).double(), torch.eye(3).double())):
         made = generate(model, 7, source)
@@ -49,7 +50,7 @@ def test_temperature_scales_about_the_mean_of_the_prior():
     model = tiny()
     model.prior_net.mu.fill_(2.0)                                 # N(2, exp 2)
     cold = generate(model, 3, temperature=0)
-    assert torch.allclose(cold, pictures(model, torch.full((3, 3), 2.0)))
+    assert torch.allclose(cold, decode_mean(model, torch.full((3, 3), 2.0)))
 
 
 def test_aggregated_posterior_draws_what_its_density_says():
@@ -76,7 +77,7 @@ def test_holes_are_of_the_stated_level_for_any_score():
     usual, drawn = torch.randn(2, 20_000, 4)
     for score in (lambda z: z[:, 0], lambda z: -z.norm(dim=1), lambda z: z.prod(1)):
         for level in (0.01, 0.1):
-            assert abs(share_in_holes(score, usual, drawn, level) - level) < 5 * (2 * level / 20_000) ** 0.5
+            assert abs(hole_mass(score, usual, drawn, level) - level) < 5 * (2 * level / 20_000) ** 0.5
 
 
 @settings(max_examples=40, deadline=None)
@@ -84,22 +85,22 @@ def test_holes_are_of_the_stated_level_for_any_score():
 def test_paths_end_where_they_should_and_turn_steadily(n, D, steps, seed):
     a, b = torch.randn(2, n, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     a, b = a / a.norm(dim=1, keepdim=True), b / b.norm(dim=1, keepdim=True)
-    for path in (straight, spherical):
+    for path in (lerp, slerp):
         way = path(a, b, steps)
         assert way.shape == (steps, n, D) and torch.allclose(way[0], a) and torch.allclose(way[-1], b)
         assert torch.allclose(way.flip(0), path(b, a, steps))
-    way = spherical(a, b, steps)
+    way = slerp(a, b, steps)
     assert torch.allclose(way.norm(dim=-1), torch.ones(steps, n).double())
     turns = (way[1:] * way[:-1]).sum(-1).clamp(-1, 1).acos()
     assert torch.allclose(turns, turns[:1].expand_as(turns), atol=1e-5)
 
 
-def test_spherical_at_its_edges():
+def test_slerp_at_its_edges():
     a = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
-    assert torch.equal(spherical(a, a, 3), straight(a, a, 3))
-    assert spherical(a, 0 * a, 3).isfinite().all()
+    assert torch.equal(slerp(a, a, 3), lerp(a, a, 3))
+    assert slerp(a, 0 * a, 3).isfinite().all()
     with pytest.raises(ValueError, match="opposite"):
-        spherical(a, torch.tensor([[0.0, 1.0], [0.0, -1.0]]), 3)
+        slerp(a, torch.tensor([[0.0, 1.0], [0.0, -1.0]]), 3)
 
 
 def test_directions_of_a_known_cause():
@@ -131,14 +132,14 @@ def test_neighbours_radii_and_shares_are_those_of_scikit_learn(n, m, d, k, seed)
     g = torch.Generator().manual_seed(seed)
     a, b = torch.randn(n, d, generator=g, dtype=torch.float64), torch.randn(m, d, generator=g, dtype=torch.float64)
     theirs, rows = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(b.numpy()).kneighbors(a.numpy())
-    ours, our_rows = nearest(a, b, k, chunk=7)
+    ours, our_rows = nearest_neighbours(a, b, k, chunk=7)
     assert np.allclose(ours, theirs) and (our_rows.numpy() == rows).all()
     radius = {name: NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(p.numpy()).kneighbors(p.numpy())[0][:, -1] for name, p in (("a", a), ("b", b))}
-    assert np.allclose(radii(a, k), radius["a"])
+    assert np.allclose(_ball_radii(a, k), radius["a"])
     between = torch.cdist(a, b).numpy()
     recall, precision = (between <= radius["b"] + 1e-9).any(1).mean(), (between <= radius["a"][:, None] + 1e-9).any(0).mean()
     assert np.allclose(precision_recall(a, b, k), (precision, recall))
-    assert (inside(a, b, radii(b, k), chunk=3).numpy() == (between <= radius["b"] + 1e-9).sum(1)).all()
+    assert (_count_balls(a, b, _ball_radii(b, k), chunk=3).numpy() == (between <= radius["b"] + 1e-9).sum(1)).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -147,12 +148,12 @@ def test_frechet_is_that_of_the_matrix_root_also_where_it_is_singular(d, rank, s
     g = torch.Generator().manual_seed(seed)
     A, B = torch.randn(d, rank, generator=g, dtype=torch.float64), torch.randn(d, d, generator=g, dtype=torch.float64)
     A, B, mu, nu = A @ A.T, B @ B.T, *torch.randn(2, d, generator=g, dtype=torch.float64)
-    ours = frechet(mu, A, nu, B).item()
+    ours = frechet_gaussians(mu, A, nu, B).item()
     product = (A + 1e-10 * torch.eye(d)) @ B
     theirs = ((mu - nu)**2).sum().item() + (A + B).trace().item() - 2 * np.real(np.trace(sqrtm(product.numpy())))
-    assert abs(ours - theirs) < 1e-3 * (1 + abs(theirs)) and abs(ours - frechet(nu, B, mu, A).item()) < 1e-6 * (1 + ours)
+    assert abs(ours - theirs) < 1e-3 * (1 + abs(theirs)) and abs(ours - frechet_gaussians(nu, B, mu, A).item()) < 1e-6 * (1 + ours)
     Q = torch.linalg.qr(torch.randn(d, d, generator=g, dtype=torch.float64)).Q
-    assert abs(ours - frechet(Q @ mu, Q @ A @ Q.T, Q @ nu, Q @ B @ Q.T).item()) < 1e-6 * (1 + ours)
+    assert abs(ours - frechet_gaussians(Q @ mu, Q @ A @ Q.T, Q @ nu, Q @ B @ Q.T).item()) < 1e-6 * (1 + ours)
 
 
 def test_frechet_distance_of_dead_features():
@@ -167,12 +168,12 @@ def test_frechet_distance_of_dead_features():
 def test_memory_of_a_copier_and_of_an_honest_source():
     g = torch.Generator().manual_seed(0)
     seen, unseen, new = (torch.rand(n, 1, 6, 6, generator=g) for n in (500, 500, 2000))
-    assert memory_share(seen[:100] + 0.01, seen, unseen) == 1 and memory_share(unseen[:100] + 0.01, seen, unseen) == -1
+    assert memorized_share(seen[:100] + 0.01, seen, unseen) == 1 and memorized_share(unseen[:100] + 0.01, seen, unseen) == -1
     for n in (500, 100):                                             # of as many unseen, and of fewer
         error = (500 / n / len(new)) ** 0.5
-        assert abs(memory_share(new, seen, unseen[:n])) < 5 * error
-        assert abs(memory_share(torch.cat([new, seen.repeat(4, 1, 1, 1) + 0.01]), seen, unseen[:n]) - 0.5) < 5 * error
-    assert memory_share(seen, seen, seen) == 0                        # ties say nothing
+        assert abs(memorized_share(new, seen, unseen[:n])) < 5 * error
+        assert abs(memorized_share(torch.cat([new, seen.repeat(4, 1, 1, 1) + 0.01]), seen, unseen[:n]) - 0.5) < 5 * error
+    assert memorized_share(seen, seen, seen) == 0                        # ties say nothing
 
 
 def test_an_autoencoder_trains_no_variance():
@@ -195,7 +196,7 @@ def test_five_lines_for_a_folder_of_pictures(tmp_path):
     mine = from_folder(tmp_path, size=12)
     model = mlp_vae(mine.train.data_shape, latent_dim=2, hidden=(20,))
     fit(model, mine.train, epochs=3, batch_size=16, progress=False, device="cpu")
-    made = generate(model, 9, fit_mixture(codes(model, mine.train.floats()), components=2))
+    made = generate(model, 9, fit_mixture(encode_point(model, mine.train.floats()), components=2))
     assert made.shape == (9, 1, 12, 12) and 0 <= made.min() and made.max() <= 1
 
 
@@ -211,7 +212,7 @@ def test_quality_asks_the_classifier_in_evaluation_mode():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: needs a CUDA device")
 def test_on_a_gpu():
     model, x = tiny().cuda(), torch.rand(50, 1, 8, 8).cuda()
-    z = codes(model, x)
+    z = encode_point(model, x)
     for source in (None, fit_mixture(z, components=2), aggregated_posterior(model, x)):
         assert generate(model, 5, source).device.type == "cuda"
     assert interpolate(model, x[:3], x[3:6]).device.type == "cuda" and thickness(x).device == slant(x).device == x.device

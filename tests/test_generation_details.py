@@ -4,8 +4,8 @@ import pytest, torch, torch.nn.functional as F
 import vae_course.generation as room
 from vae_course.classifier import Classifier, features
 from vae_course.elbo import mlp_vae
-from vae_course.generation import *
-from vae_course.generation import straight, spherical, nearest, frechet
+from vae_course.generation import (_count_balls, aggregated_posterior, attribute_direction, decode_mean, fit_mixture, frechet_distance, generate, hole_mass, interpolate, lerp,
+                                   memorized_share, mlp_autoencoder, nearest_neighbours, precision_recall, quality, slant, slerp, thickness)
 def tiny(**config):
     torch.manual_seed(0)
     return mlp_vae(**dict(data_shape=(1, 8, 8), latent_dim=3, hidden=(10,)) | config)
@@ -14,7 +14,7 @@ def tiny(**config):
 def test_temperature_multiplies_standard_deviations():
     model = tiny(); model.prior_net.mu.fill_(2.0)
     torch.manual_seed(0); z = model.prior.sample((3,))
-    assert torch.allclose(generate(model, 3, temperature=2.0, seed=0), pictures(model, 2 + 2.0 * (z - 2)), atol=1e-5)
+    assert torch.allclose(generate(model, 3, temperature=2.0, seed=0), decode_mean(model, 2 + 2.0 * (z - 2)), atol=1e-5)
 
 
 def test_seeds_differ():
@@ -40,7 +40,7 @@ def test_mixture_has_its_seed():
 
 
 def test_a_tie_is_no_hole():
-    assert share_in_holes(lambda z: 0 * z[:, 0], torch.randn(50, 2), torch.randn(50, 2)) == 0
+    assert hole_mass(lambda z: 0 * z[:, 0], torch.randn(50, 2), torch.randn(50, 2)) == 0
 
 
 def test_thickness_does_not_depend_on_the_place():
@@ -71,7 +71,7 @@ def test_way_goes_from_a_to_b():
 
 def test_way_is_spherical_if_not_said():
     model = tiny(); torch.manual_seed(1); a, b = torch.rand(2, 4, 1, 8, 8)
-    assert torch.equal(interpolate(model, a, b), interpolate(model, a, b, path=spherical)) and not torch.equal(interpolate(model, a, b), interpolate(model, a, b, path=straight))
+    assert torch.equal(interpolate(model, a, b), interpolate(model, a, b, path=slerp)) and not torch.equal(interpolate(model, a, b), interpolate(model, a, b, path=lerp))
 
 
 def test_autoencoder_loss_is_a_mean_over_examples():
@@ -81,7 +81,7 @@ def test_autoencoder_loss_is_a_mean_over_examples():
 
 def test_ties_count_at_chance():
     seen = torch.rand(500, 1, 6, 6, generator=torch.Generator().manual_seed(0))
-    assert abs(memory_share(seen[:100], seen, seen[:100])) < 1e-9
+    assert abs(memorized_share(seen[:100], seen, seen[:100])) < 1e-9
 
 
 def test_both_sides_need_points():
@@ -98,7 +98,7 @@ def test_covariance_is_unbiased():
 
 
 def test_the_ball_holds_its_rim():
-    assert inside(torch.tensor([[1.0]]), torch.tensor([[0.0]]), torch.tensor([1.0])) == 1
+    assert _count_balls(torch.tensor([[1.0]]), torch.tensor([[0.0]]), torch.tensor([1.0])) == 1
 
 
 def test_k_is_handed_on():
@@ -108,7 +108,7 @@ def test_k_is_handed_on():
 
 def test_distance_to_itself_is_zero():
     x = 10 + torch.rand(200, 50, generator=torch.Generator().manual_seed(0))
-    assert nearest(x, x)[0].eq(0).all()
+    assert nearest_neighbours(x, x)[0].eq(0).all()
 
 
 def test_one_feature_is_enough():
