@@ -65,10 +65,10 @@ def build(which, seed, chosen, examples):
 
 def evaluate(model, train, test, names, factors, chosen, device):
     "What is read of a trained model, once: scores on all pictures, terms on the held-out ones."
-    from vae_course.beta_vae import kl_by_latent
+    from vae_course.beta_vae import factorvae_score, kl_by_latent, mig
     from vae_course.data import Batches, Examples
     from vae_course.engine import run_evaluation
-    from vae_course.evaluation import factorvae_score, mig, per_example
+    from vae_course.evaluation import per_example
     every = Examples(torch.cat([train.x, test.x]), torch.cat([train.y, test.y]))
     both = per_example(lambda x: torch.stack([(q := model.encode(x)).mean, kl_by_latent(q)], 1), model, every, batch_size=512)
     codes, kl, values = both[:, 0], both[:, 1].mean(0), factors(every.y)

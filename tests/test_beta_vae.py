@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 
 from vae_course import data
-from vae_course.beta_vae import beta_tcvae, beta_vae, cyclical, kl_by_latent, kl_split, price
+from vae_course.beta_vae import beta_tcvae, beta_vae, cyclical, kl_by_latent, kl_decomposition, kl_penalty
 from vae_course.cli import main
 from vae_course.data import DataError, Examples
 from vae_course.elbo import VAE, conv_vae, mlp_vae
@@ -63,19 +63,19 @@ def test_what_is_watched_stays_at_beta_1(name):
     model.beta.fill_(5.0)
     after = model.losses(batch, eps)
     assert isinstance(model, VAE) and after["neg_elbo"] == before["neg_elbo"]
-    taxed = after["kl"] if name == "beta_vae" else after["correlation"]
+    taxed = after["kl"] if name == "beta_vae" else after["total_correlation"]
     assert torch.isclose(after["loss"] - before["loss"], 4 * taxed, rtol=1e-6)
 
 
-def test_price():
+def test_the_penalty_of_the_kl():
     kl = torch.tensor([0.1, 0.4, 3.0])
-    assert torch.isclose(price(kl, torch.tensor(2.0)), torch.tensor(7.0))
-    assert torch.isclose(price(kl, 1.0, free_bits=0.5), torch.tensor(4.0))
+    assert torch.isclose(kl_penalty(kl, torch.tensor(2.0)), torch.tensor(7.0))
+    assert torch.isclose(kl_penalty(kl, 1.0, free_bits=0.5), torch.tensor(4.0))
     for capacity in (0.0, 2.0, 3.5, 9.0):
-        assert torch.isclose(price(kl, 3.0, capacity=capacity), torch.tensor(3 * abs(3.5 - capacity)), atol=1e-5)
+        assert torch.isclose(kl_penalty(kl, 3.0, capacity=capacity), torch.tensor(3 * abs(3.5 - capacity)), atol=1e-5)
 
 
-def test_the_split_adds_up_and_knows_a_gaussian():
+def test_the_decomposition_adds_up_and_knows_a_gaussian():
     "Means spread as N(0, C) and one variance: each part has a closed form; here for three latents, one of them alone."
     torch.manual_seed(0)
     C, s, n = torch.tensor([[1.0, 0.6, 0.0], [0.6, 0.9, 0.0], [0.0, 0.0, 0.5]]), 0.6, 3000
@@ -83,10 +83,10 @@ def test_the_split_adds_up_and_knows_a_gaussian():
     q, prior = diagonal_gaussian(mu, torch.full_like(mu, 2 * np.log(s))), diagonal_gaussian(torch.zeros(3), torch.zeros(3))
     z, S = q.sample(), C + s**2 * torch.eye(3)
     known = torch.stack([0.5 * S.logdet() - 3 * np.log(s), 0.5 * (S.diagonal().log().sum() - S.logdet()), 0.5 * (S.diagonal() - 1 - S.diagonal().log()).sum()])
-    found = torch.stack(kl_split(q, z, prior, n))
+    found = torch.stack(kl_decomposition(q, z, prior, n))
     assert torch.allclose(found, known, atol=0.1) and torch.isclose(found.sum(), (q.log_prob(z) - prior.log_prob(z)).mean(), atol=1e-4)
     alone = diagonal_gaussian(mu[:, 2:], torch.full((n, 1), 2 * np.log(s)))
-    assert abs(kl_split(alone, z[:, 2:], diagonal_gaussian(torch.zeros(1), torch.zeros(1)), n)[1]) < 1e-5      # one latent depends on no other
+    assert abs(kl_decomposition(alone, z[:, 2:], diagonal_gaussian(torch.zeros(1), torch.zeros(1)), n).total_correlation) < 1e-5      # one latent depends on no other
 
 
 def steps(model, switches, moved=None):

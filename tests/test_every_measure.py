@@ -14,7 +14,7 @@ x, y = examples.x[:4], examples.y[:4]
 # name → what is asked of a model, and which capabilities it takes, as `needed` of the engine names them
 MEASURES = dict(
     elbo=(lambda m: evaluation.elbo(m, examples), "encode decode prior"), nll=(lambda m: evaluation.nll(m, examples, 3), "encode decode prior"),
-    rate_distortion=(lambda m: evaluation.rate_distortion(m, examples), "encode decode prior"), unit_variances=(lambda m: evaluation.unit_variances(m, examples), "encode"),
+    rate_distortion=(lambda m: evaluation.rate_distortion(m, examples), "encode decode prior"), posterior_mean_variance=(lambda m: evaluation.posterior_mean_variance(m, examples), "encode"),
     active_units=(lambda m: evaluation.active_units(m, examples), "encode"), reliability=(lambda m: evaluation.reliability(m, examples), "encode decode"),
     interval_coverage=(lambda m: evaluation.interval_coverage(m, examples), "encode decode"),
     codes=(lambda m: generation.codes(m, x), "encode"), pictures=(lambda m: generation.pictures(m, torch.zeros(2, 4)), "decode"), generate=(lambda m: generation.generate(m, 2), "decode prior"),

@@ -88,8 +88,9 @@ def beta_vae(
     likelihood: str = 'bernoulli',             # bernoulli, gaussian (σ = 1) or gaussian_learned (one σ)
 ) -> BetaVAE:
     "A `BetaVAE` of fully connected layers, or of convolutions. Raises `ValueError` for an unknown likelihood."
-    model = BetaVAE(*_networks(data_shape, latent_dim, hidden, widths), StandardNormal(latent_dim),
-                    make_likelihood(likelihood), data_shape, latent_dim, beta, free_bits, capacity)
+    encoder, decoder = _networks(data_shape, latent_dim, hidden, widths)
+    model = BetaVAE(encoder, decoder, StandardNormal(latent_dim), make_likelihood(likelihood),
+                    data_shape, latent_dim, beta, free_bits, capacity)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim, beta=beta, free_bits=free_bits,
                   capacity=capacity, hidden=hidden and list(hidden), widths=list(widths), likelihood=likelihood)
     model.recipe = dict(name='beta_vae', config=config)
@@ -288,8 +289,9 @@ def beta_tcvae(
     likelihood: str = 'bernoulli',             # bernoulli, gaussian (σ = 1) or gaussian_learned (one σ)
 ) -> BetaTCVAE:
     "A `BetaTCVAE` of fully connected layers, or of convolutions. Raises `ValueError` for an unknown likelihood."
-    model = BetaTCVAE(*_networks(data_shape, latent_dim, hidden, widths), StandardNormal(latent_dim),
-                      make_likelihood(likelihood), data_shape, latent_dim, beta, dataset_size, estimator)
+    encoder, decoder = _networks(data_shape, latent_dim, hidden, widths)
+    model = BetaTCVAE(encoder, decoder, StandardNormal(latent_dim), make_likelihood(likelihood),
+                      data_shape, latent_dim, beta, dataset_size, estimator)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim, beta=beta, dataset_size=dataset_size,
                   estimator=estimator, hidden=hidden and list(hidden), widths=list(widths), likelihood=likelihood)
     model.recipe = dict(name='beta_tcvae', config=config)

@@ -99,17 +99,17 @@ def in_parts(
     finally: model.train(was_training)
 
 def classify(
-    model: nn.Module, # a `Classifier`
-    x: Tensor,        # images `(N, *data_shape)`, float32 in [0, 1]
+    model: Classifier, # the judge
+    x: Tensor,         # images `(N, *data_shape)`, float32 in [0, 1]
 ) -> Tensor:
     "The class of each image, `(N,)`."
     require(model, 'classify', 'features')
     return in_parts(lambda part: model(part).argmax(-1), model, x)
 
 def agreement(
-    model: nn.Module,        # a `Classifier`
-    x: Tensor,               # images `(N, *data_shape)`, float32 in [0, 1]
-    y: Tensor | list[int],   # what they should show, `(N,)`
+    model: Classifier,    # the judge
+    x: Tensor,            # images `(N, *data_shape)`, float32 in [0, 1]
+    y: Tensor | list[int], # what they should show, `(N,)`
 ) -> float:
     """The share of images in which the classifier sees what was asked for; on real images, its accuracy.
     Raises `ValueError`."""
@@ -122,8 +122,8 @@ def agreement(
 
 # %% ../nbs/95_classifier.ipynb #e6233121
 def features(
-    model: nn.Module, # a `Classifier`
-    x: Tensor,        # images `(N, *data_shape)`, float32 in [0, 1]
+    model: Classifier, # the judge
+    x: Tensor,         # images `(N, *data_shape)`, float32 in [0, 1]
 ) -> Tensor:
     "`model.features` of all images, `(N, features)`."
     require(model, 'features', 'features')
@@ -138,7 +138,7 @@ def mean_distance(
     return torch.pdist(points.cpu().double()).mean().item()
 
 def variety(
-    model: nn.Module,          # a `Classifier`
+    model: Classifier,         # the judge
     x: Tensor,                 # images `(N, *data_shape)`, float32 in [0, 1]
     y: Tensor | list[int],     # their classes, `(N,)`
     max_per_class: int = 1000, # images of a class at most: the first ones
