@@ -19,10 +19,10 @@ from .reparameterization import draw
 
 # %% ../nbs/06_beta_vae.ipynb #809dd41a
 def kl_penalty(
-    kl: Tensor,                      # mean KL of each latent over the batch, `(D,)`, nats
-    beta: float | Tensor,            # weight
-    free_bits: float = 0.0,          # nats that every latent has for free
-    capacity: float | Tensor = 0.0,  # nats of all latents together that are aimed at
+    kl: Tensor,                     # of each latent, mean over the batch, `(D,)`, nats
+    beta: float | Tensor,           # weight
+    free_bits: float = 0.0,         # nats that every latent has for free
+    capacity: float | Tensor = 0.0, # nats of all latents together that are aimed at
 ) -> Tensor:
     """β |Σ max(KL, free bits) − capacity|, a 0-d tensor: β times the KL when the other two are 0
     (Kingma et al. 2016; Burgess et al. 2018)."""
@@ -37,20 +37,21 @@ def kl_by_latent(
 
 # %% ../nbs/06_beta_vae.ipynb #0026938b
 class BetaVAE(VAE):
-    """A VAE that weighs the KL by β (Higgins et al. 2017), with free bits and a capacity; the prior is N(0, I)."""
+    """A VAE that weighs the KL by β (Higgins et al. 2017), with free bits and a capacity;
+    the prior is N(0, I)."""
     capacity: Tensor
 
     def __init__(
         self,
-        encoder: nn.Module,                             # as of `VAE`
-        decoder: nn.Module,                             # as of `VAE`
-        prior: Callable[[], D.Distribution],            # `StandardNormal(D)`
-        likelihood: Callable[[Tensor], D.Distribution], # as of `VAE`
-        data_shape: Sequence[int] | None = None,        # shape of one example
-        latent_dim: int | None = None,                  # D
-        beta: float = 4.0,                              # weight of the KL
-        free_bits: float = 0.0,                         # nats that every latent has for free
-        capacity: float = 0.0,                          # nats aimed at; a schedule may move it
+        encoder: nn.Module,                      # as of `VAE`
+        decoder: nn.Module,                      # as of `VAE`
+        prior: Callable[[], D.Distribution],     # `StandardNormal(D)`
+        likelihood: nn.Module,                   # as of `VAE`
+        data_shape: Sequence[int] | None = None, # shape of one example
+        latent_dim: int | None = None,           # D
+        beta: float = 4.0,                       # weight of the KL
+        free_bits: float = 0.0,                  # nats that every latent has for free
+        capacity: float = 0.0,                   # nats aimed at; a schedule may move it
     ) -> None:
         super().__init__(encoder, decoder, prior, likelihood, data_shape, latent_dim)
         self.beta.fill_(beta)
@@ -78,16 +79,17 @@ def _networks(data_shape, latent_dim, hidden, widths):
     return conv_networks(data_shape, latent_dim, widths)
 
 def beta_vae(
-    data_shape: Sequence[int] = (1, 32, 32),   # shape of one example: channels, height and width
-    latent_dim: int = 10,                      # number of latents
-    beta: float = 4.0,                         # weight of the KL
-    free_bits: float = 0.0,                    # nats of KL that every latent has for free
-    capacity: float = 0.0,                     # nats of KL aimed at: the penalty is β |KL − capacity|
-    hidden: Sequence[int] | None = (400,),     # widths of fully connected layers; None takes convolutions
-    widths: Sequence[int] = (32, 64),          # channels of the convolutions; not used with `hidden`
-    likelihood: str = 'bernoulli',             # bernoulli, gaussian (σ = 1) or gaussian_learned (one σ)
+    data_shape: Sequence[int] = (1, 32, 32), # of one example: channels, height, width
+    latent_dim: int = 10,                    # number of latents
+    beta: float = 4.0,                       # weight of the KL
+    free_bits: float = 0.0,                  # nats of KL free for every latent
+    capacity: float = 0.0,                   # C, nats of KL aimed at: β |KL − C|
+    hidden: Sequence[int] | None = (400,),   # layer widths; None: convolutions
+    widths: Sequence[int] = (32, 64),        # channels of the convolutions
+    likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
 ) -> BetaVAE:
-    "A `BetaVAE` of fully connected layers, or of convolutions. Raises `ValueError` for an unknown likelihood."
+    """A `BetaVAE` of fully connected layers, or of convolutions (then `widths` are their
+    channels). Raises `ValueError` for an unknown likelihood."""
     encoder, decoder = _networks(data_shape, latent_dim, hidden, widths)
     model = BetaVAE(encoder, decoder, StandardNormal(latent_dim), make_likelihood(likelihood),
                     data_shape, latent_dim, beta, free_bits, capacity)
@@ -150,7 +152,7 @@ def _check_rows(codes, factors):
                          'both need one row for each example')
 
 def mig(
-    codes: Tensor,   # `(N, D)`: one number a latent, such as the mean of q(z|x)
+    codes: Tensor,   # `(N, D)`, such as the means of q(z|x)
     factors: Tensor, # `(N, K)` int64 from 0
     bins: int = 20,  # for each latent; at least as many as a factor has values
 ) -> MIG:
@@ -183,12 +185,12 @@ def _factorvae_votes(
 
 # %% ../nbs/06_beta_vae.ipynb #5f6ee67e
 def factorvae_score(
-    codes: Tensor,              # `(N, D)`: one number a latent, such as the mean of q(z|x)
+    codes: Tensor,              # `(N, D)`, such as the means of q(z|x)
     factors: Tensor,            # `(N, K)` int64 from 0
     train_votes: int = 5000,    # votes to learn from
     test_votes: int = 5000,     # votes to score
     size: int = 64,             # examples in a vote
-    min_variance: float = 0.05, # latents with less variance over all data do not take part
+    min_variance: float = 0.05, # latents with less do not take part
     seed: int = 0,              # of the draws
 ) -> float:
     """Share of votes for the right factor (Kim and Mnih 2018), about 1 / K by luck; 0 where no latent varies.
@@ -198,8 +200,11 @@ def factorvae_score(
     active = codes[:, codes.var(0) > min_variance]
     if active.shape[1] == 0: return 0.0
     active = active / active.std(0)
-    def table(n): return torch.stack([_factorvae_votes(active, f, n // len(factors.T), size, generator) for f in factors.T])
-    learned, new = table(train_votes).argmax(0), table(test_votes)      # for each latent the factor that voted for it most
+    def table(n):
+        each = n // factors.shape[1]
+        return torch.stack([_factorvae_votes(active, f, each, size, generator) for f in factors.T])
+    learned = table(train_votes).argmax(0)      # for each latent the factor that voted for it most
+    new = table(test_votes)
     return (new.gather(0, learned[None]).sum() / new.sum()).item()
 
 # %% ../nbs/06_beta_vae.ipynb #c3254308
@@ -228,7 +233,7 @@ class KLDecomposition(NamedTuple):
     dimension_wise_kl: Tensor # distance of each latent from the prior
 
 def kl_decomposition(
-    q: D.Independent,              # q(z|x) of a batch, a diagonal Gaussian over `(B, D)`
+    q: D.Independent,              # q(z|x), a diagonal Gaussian over `(B, D)`
     z: Tensor,                     # a draw from it, `(B, D)`
     prior: D.Distribution,         # p(z), over `(D,)`, a diagonal Gaussian
     dataset_size: int,             # N, examples in the whole training set
@@ -248,15 +253,15 @@ class BetaTCVAE(BetaVAE):
     "A VAE that weighs the total correlation by β, and the rest of the KL by 1 (Chen et al. 2018)."
     def __init__(
         self,
-        encoder: nn.Module,                             # as of `VAE`
-        decoder: nn.Module,                             # as of `VAE`
-        prior: Callable[[], D.Distribution],            # `StandardNormal(D)`
-        likelihood: Callable[[Tensor], D.Distribution], # as of `VAE`
-        data_shape: Sequence[int] | None = None,        # shape of one example
-        latent_dim: int | None = None,                  # D
-        beta: float = 4.0,                              # weight of the total correlation
-        dataset_size: int = 60_000,                     # examples in the whole training set; `fit` checks it
-        estimator: str = 'stratified',                  # of q(z), or `weighted`
+        encoder: nn.Module,                      # as of `VAE`
+        decoder: nn.Module,                      # as of `VAE`
+        prior: Callable[[], D.Distribution],     # `StandardNormal(D)`
+        likelihood: nn.Module,                   # as of `VAE`
+        data_shape: Sequence[int] | None = None, # shape of one example
+        latent_dim: int | None = None,           # D
+        beta: float = 4.0,                       # weight of the total correlation
+        dataset_size: int = 60_000,              # examples in the training set
+        estimator: str = 'stratified',           # of q(z), or `weighted`
     ) -> None:
         super().__init__(encoder, decoder, prior, likelihood, data_shape, latent_dim, beta)
         self.dataset_size, self.estimator = dataset_size, estimator
@@ -279,16 +284,17 @@ class BetaTCVAE(BetaVAE):
 
 # %% ../nbs/06_beta_vae.ipynb #51d0d9c3
 def beta_tcvae(
-    data_shape: Sequence[int] = (1, 32, 32),   # shape of one example: channels, height and width
-    latent_dim: int = 10,                      # number of latents
-    beta: float = 4.0,                         # weight of the total correlation
-    dataset_size: int = 60_000,                # examples in the whole training set
-    estimator: str = 'stratified',             # of q(z): stratified, or weighted
-    hidden: Sequence[int] | None = (400,),     # widths of fully connected layers; None takes convolutions
-    widths: Sequence[int] = (32, 64),          # channels of the convolutions; not used with `hidden`
-    likelihood: str = 'bernoulli',             # bernoulli, gaussian (σ = 1) or gaussian_learned (one σ)
+    data_shape: Sequence[int] = (1, 32, 32), # of one example: channels, height, width
+    latent_dim: int = 10,                    # number of latents
+    beta: float = 4.0,                       # weight of the total correlation
+    dataset_size: int = 60_000,              # examples in the whole training set
+    estimator: str = 'stratified',           # of q(z): stratified, or weighted
+    hidden: Sequence[int] | None = (400,),   # layer widths; None: convolutions
+    widths: Sequence[int] = (32, 64),        # channels of the convolutions
+    likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
 ) -> BetaTCVAE:
-    "A `BetaTCVAE` of fully connected layers, or of convolutions. Raises `ValueError` for an unknown likelihood."
+    """A `BetaTCVAE` of fully connected layers, or of convolutions (then `widths` are their
+    channels). Raises `ValueError` for an unknown likelihood."""
     encoder, decoder = _networks(data_shape, latent_dim, hidden, widths)
     model = BetaTCVAE(encoder, decoder, StandardNormal(latent_dim), make_likelihood(likelihood),
                       data_shape, latent_dim, beta, dataset_size, estimator)
@@ -301,7 +307,7 @@ def beta_tcvae(
 def cyclical(
     peak: float = 1.0, # highest value
     cycles: int = 4,   # how often
-    rise: float = 0.5, # share of a cycle in which the value rises from 0; for the rest it stays
+    rise: float = 0.5, # share of a cycle spent rising; then the value stays
 ) -> Callable[[float], float]:
     """A schedule that rises from 0 to `peak` in a straight line, stays, and begins anew (Fu et al. 2019);
     it ends at `peak`."""

@@ -16,15 +16,15 @@ from .engine import require
 # %% ../nbs/95_classifier.ipynb #5851657d
 class Classifier(nn.Module):
     "A small convolutional network that tells classes apart. Raises `ValueError`."
-    recipe: dict[str, Any]                # name and settings that build this model again
+    recipe: dict[str, Any] # name and settings that build this model again
 
     def __init__(
         self,
-        data_shape: Sequence[int],         # channels, height and width of an image, each side at least 8
-        classes: int,                      # number of classes
-        widths: Sequence[int] = (16, 32),  # channels of the two convolutions; each halves height and width
-        features: int = 64,                # width of the last hidden layer, which `features` gives
-        dropout: float = 0.2,              # share of the features set to 0 in training
+        data_shape: Sequence[int],        # channels, height and width, at least 8
+        classes: int,                     # number of classes
+        widths: Sequence[int] = (16, 32), # channels of the convolutions
+        features: int = 64,               # width of the last hidden layer
+        dropout: float = 0.2,             # share of the features set to 0 in training
     ) -> None:
         super().__init__()
         if len(data_shape) != 3 or min(data_shape[1:]) < 8:
@@ -107,8 +107,8 @@ def classify(
     return in_parts(lambda part: model(part).argmax(-1), model, x)
 
 def agreement(
-    model: Classifier,    # the judge
-    x: Tensor,            # images `(N, *data_shape)`, float32 in [0, 1]
+    model: Classifier,     # the judge
+    x: Tensor,             # images `(N, *data_shape)`, float32 in [0, 1]
     y: Tensor | list[int], # what they should show, `(N,)`
 ) -> float:
     """The share of images in which the classifier sees what was asked for; on real images, its accuracy.

@@ -37,7 +37,7 @@ class Gaussian(nn.Module):
         self,
         sigma: float = 1.0,    # standard deviation, to begin with or for good
         learned: bool = False, # let training move σ
-        floor: float = 0.01,   # least σ: without it one perfect pixel makes the density infinite
+        floor: float = 0.01,   # least σ: keeps the density of a perfect pixel finite
     ) -> None:
         super().__init__()
         least = floor if learned else 0
@@ -62,7 +62,7 @@ class Gaussian(nn.Module):
 # %% ../nbs/03_elbo.ipynb #075c6041
 def dequantize(
     x: Tensor,                                # images as uint8, 0…255
-    generator: torch.Generator | None = None, # source of the random numbers; None takes the global one
+    generator: torch.Generator | None = None, # None takes the global one
 ) -> Tensor:
     """(x + u) / 256 with u uniform in [0, 1): float32 in [0, 1), whose density bounds the probability of x
     (Theis et al. 2016). Raises `ValueError`."""
@@ -91,18 +91,20 @@ def full_precision(
 
 # %% ../nbs/03_elbo.ipynb #56fe6033
 class VAE(nn.Module):
-    "A variational autoencoder from exchangeable parts (Kingma and Welling 2014)."
+    """A variational autoencoder from exchangeable parts (Kingma and Welling 2014): the
+    encoder maps x `(B, *data_shape)` to mu and logvar, the decoder z `(B, D)` to the
+    parameters of the likelihood, `(B, *data_shape)`; called, the prior gives p(z)."""
     beta: Tensor
-    recipe: dict[str, Any]                             # name and settings that build this model again
+    recipe: dict[str, Any] # name and settings that build this model again
 
     def __init__(
         self,
-        encoder: nn.Module,                            # x `(B, *data_shape)` to mu and logvar, `(B, 2 D)`
-        decoder: nn.Module,                            # z `(B, D)` to the parameters of the likelihood, `(B, *data_shape)`
-        prior: Callable[[], D.Distribution],           # gives p(z) when called; as a rule a module, such as `StandardNormal(D)`
-        likelihood: Callable[[Tensor], D.Distribution], # the decoder's output to p(x|z); as a rule a module, such as `Bernoulli()`
-        data_shape: Sequence[int] | None = None,       # shape of one example; when given, `encode` checks it
-        latent_dim: int | None = None,                 # D, the number of latents; when given, `decode` checks it
+        encoder: nn.Module,                      # x to mu and logvar, `(B, 2 D)`
+        decoder: nn.Module,                      # z to what `likelihood` takes
+        prior: Callable[[], D.Distribution],     # gives p(z): `StandardNormal(D)`
+        likelihood: nn.Module,                   # gives p(x|z): `Bernoulli()`
+        data_shape: Sequence[int] | None = None, # of one example; `encode` checks it
+        latent_dim: int | None = None,           # D; `decode` checks it
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.prior_net, self.likelihood = encoder, decoder, prior, likelihood
@@ -176,7 +178,7 @@ class VAE(nn.Module):
 
 # %% ../nbs/03_elbo.ipynb #0258a088
 def mlp(
-    *sizes: int,                                  # widths, input first
+    *sizes: int,                                   # widths, input first
     activation: Callable[[], nn.Module] = nn.SiLU, # makes the module between two layers
 ) -> nn.Sequential:
     "Linear layers with `activation` between them."
@@ -199,7 +201,7 @@ def make_likelihood(
 def mlp_networks(
     data_shape: Sequence[int], # of one example
     latent_dim: int,           # D
-    hidden: Sequence[int],     # widths of the encoder's layers; the decoder mirrors them
+    hidden: Sequence[int],     # widths of the encoder's layers, mirrored in the decoder
     dropout: float = 0.0,      # share of the encoder's inputs set to 0 in training
 ) -> tuple[nn.Module, nn.Module]:
     "Encoder and decoder of a `VAE`, of fully connected layers."
@@ -209,13 +211,15 @@ def mlp_networks(
     return encoder, decoder
 
 def mlp_vae(
-    data_shape: Sequence[int] = (1, 28, 28), # shape of one example: channels, height and width of an image
+    data_shape: Sequence[int] = (1, 28, 28), # of one example: channels, height, width
     latent_dim: int = 20,                    # number of latents
-    hidden: Sequence[int] = (400,),          # widths of the encoder's layers; the decoder mirrors them
-    likelihood: str = 'bernoulli',           # of the pixels: bernoulli, gaussian (σ = 1) or gaussian_learned (one σ, learned)
-    dropout: float = 0.0,                    # share of the encoder's inputs set to 0 in training
+    hidden: Sequence[int] = (400,),          # widths of the encoder's layers
+    likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
+    dropout: float = 0.0,                    # share of the inputs set to 0 in training
 ) -> VAE:
-    "A VAE of fully connected layers. Raises `ValueError` for an unknown likelihood."
+    """A VAE of fully connected layers, the decoder's in the opposite order of the encoder's;
+    `gaussian` has σ = 1, `gaussian_learned` one σ that is learned. Raises `ValueError`
+    for an unknown likelihood."""
     encoder, decoder = mlp_networks(data_shape, latent_dim, hidden, dropout)
     model = VAE(encoder, decoder, StandardNormal(latent_dim), make_likelihood(likelihood), data_shape, latent_dim)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim, hidden=list(hidden), likelihood=likelihood,
@@ -244,7 +248,7 @@ class Crop(nn.Module):
 def conv_networks(
     data_shape: Sequence[int], # channels, height and width of an image, of any size
     latent_dim: int,           # D
-    widths: Sequence[int],     # channels of the layers; each layer halves height and width, rounded up
+    widths: Sequence[int],     # channels of the layers; each halves height and width
 ) -> tuple[nn.Module, nn.Module]:
     """Encoder and decoder of a `VAE`, of convolutions; the decoder mirrors the encoder and crops what is too much.
     Raises `ValueError`."""
@@ -265,13 +269,14 @@ def conv_networks(
 
 # %% ../nbs/03_elbo.ipynb #925c924b
 def conv_vae(
-    data_shape: Sequence[int] = (1, 28, 28), # channels, height and width of an image, of any size
+    data_shape: Sequence[int] = (1, 28, 28), # of one example: channels, height, width
     latent_dim: int = 20,                    # number of latents
-    widths: Sequence[int] = (16, 32),        # channels of the layers; each layer halves height and width, rounded up
-    likelihood: str = 'bernoulli',           # of the pixels: bernoulli, gaussian (σ = 1) or gaussian_learned (one σ, learned)
+    widths: Sequence[int] = (16, 32),        # channels; each layer halves the image
+    likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
 ) -> VAE:
-    """A VAE of convolutions for images of any size. Raises `ValueError` for an unknown likelihood or another shape
-    than (channels, height, width)."""
+    """A VAE of convolutions for images of any size; each layer halves height and width,
+    rounded up. Raises `ValueError` for an unknown likelihood or for another shape than
+    (channels, height, width)."""
     encoder, decoder = conv_networks(data_shape, latent_dim, widths)
     model = VAE(encoder, decoder, StandardNormal(latent_dim), make_likelihood(likelihood), data_shape, latent_dim)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim, widths=list(widths), likelihood=likelihood)

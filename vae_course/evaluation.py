@@ -34,7 +34,7 @@ def importance_weighted(
 def ppca_vae(
     ppca: PPCA,         # with orthogonal columns, as `PPCA.fit` gives
     widen: float = 1.0, # standard deviation of q(z|x), in those of the true posterior
-    shift: float = 0.0, # mean of q(z|x) less the true one, in those of the true posterior
+    shift: float = 0.0, # of its mean from the true one, in the same unit
 ) -> VAE:
     """`ppca` as a float64 `VAE` with known log p(x); KL(q ‖ p(z|x)) is
     (widen² − 1 − 2 log widen + shift²) / 2 for each latent. Raises `ValueError`."""
@@ -80,7 +80,8 @@ def per_example(
     the model's weights are and in their type."""
     weights = next(model.parameters(), torch.zeros(()))
     with evaluating(model, seed):
-        return torch.cat([f(x.to(weights.device, weights.dtype)).cpu().double() for x, _ in Batches(examples, batch_size)])
+        return torch.cat([f(x.to(weights.device, weights.dtype)).cpu().double()
+                          for x, _ in Batches(examples, batch_size)])
 
 # %% ../nbs/05_evaluation.ipynb #a70e4c12
 def _sample_chunks(
@@ -246,7 +247,7 @@ class RateDistortion:
 # %% ../nbs/05_evaluation.ipynb #cba05b6b
 def rate_distortion(
     model: VAE,            # any model with `encode`, `decode` and `prior`
-    examples: Examples,    # grey pixels are allowed; a Bernoulli distortion is then a cross-entropy
+    examples: Examples,    # unseen in training; grey pixels are allowed
     samples: int = 1,      # draws for each example
     chunk: int = 20,       # draws decoded at a time
     batch_size: int = 100, # examples at a time
@@ -288,9 +289,9 @@ def active_units(
 
 # %% ../nbs/05_evaluation.ipynb #662e4c82
 def bits_per_dim(
-    nats: float,                # −log p(x) or −ELBO of an example, in nats
-    dims: int,                  # numbers in an example: 784 for MNIST
-    levels: int | None = None,  # for a density: grey levels that were shrunk to [0, 1], such as 256
+    nats: float,               # −log p(x) or −ELBO of an example, in nats
+    dims: int,                 # numbers in an example: 784 for MNIST
+    levels: int | None = None, # for a density: grey levels, such as 256
 ) -> float:
     """Nats per example as bits per dimension; a density over [0, 1] is put back on the scale of its grey levels
     (Theis et al. 2016)."""
@@ -366,11 +367,11 @@ def reliability(
 
 # %% ../nbs/05_evaluation.ipynb #b00a5ac0
 def interval_coverage(
-    model: VAE,            # with a continuous likelihood, such as Gaussian
-    examples: Examples,    # unseen in training
+    model: VAE,                                 # with a continuous likelihood
+    examples: Examples,                         # unseen in training
     levels: Sequence[float] = (0.5, 0.8, 0.95), # of the central intervals
-    batch_size: int = 100, # examples at a time
-    seed: int = 0,         # of the draws, one code for each example
+    batch_size: int = 100,                      # examples at a time
+    seed: int = 0,                              # of the draws, one for each example
 ) -> dict[float, Estimate]:
     """The share of pixels inside the central intervals of p(x|z) for z ~ q(z|x): `{level: Estimate}`;
     a calibrated model has share = level. Raises `ValueError`, `DataError`."""

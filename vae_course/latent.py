@@ -55,7 +55,7 @@ def kl_to_standard_normal(
 
 # %% ../nbs/01_latent.ipynb #b8c14f9e
 def kl_gaussians(
-    q: Distribution, # a diagonal Gaussian over `(..., D)`, as `diagonal_gaussian` gives it
+    q: Distribution, # a diagonal Gaussian, as `diagonal_gaussian` gives it
     p: Distribution, # another
 ) -> Tensor:
     "KL(q ‖ p) in nats for two diagonal Gaussians, `(...)`: summed over their dimensions."
@@ -131,7 +131,7 @@ class PPCA:
     def sample(
         self,
         n: int,                                   # number of draws
-        generator: torch.Generator | None = None, # source of the random numbers; None takes the global one
+        generator: torch.Generator | None = None, # None takes the global one
     ) -> Tensor:
         "`n` draws of x, `(n, data_dim)`."
         def noise(size): return torch.randn(n, size, dtype=self.W.dtype, generator=generator)

@@ -15,9 +15,9 @@ from .latent import diagonal_gaussian
 
 # %% ../nbs/02_reparameterization.ipynb #7c9d64a7
 def reparameterize(
-    mu: Tensor,                 # mean, `(..., D)`
-    logvar: Tensor,             # log of the variance, `(..., D)`
-    eps: Tensor | None = None,  # noise from N(0, I), `(..., D)`; drawn when not given
+    mu: Tensor,                # mean, `(..., D)`
+    logvar: Tensor,            # log of the variance, `(..., D)`
+    eps: Tensor | None = None, # noise from N(0, I), `(..., D)`; drawn when not given
 ) -> Tensor:
     """z = mu + exp(logvar / 2) · eps: a draw that mu and logvar have a gradient through
     (Kingma and Welling 2014, section 2.4)."""
@@ -27,7 +27,7 @@ def reparameterize(
 # %% ../nbs/02_reparameterization.ipynb #e0f18a41
 def draw(
     q: Distribution,           # a distribution with `rsample`
-    eps: Tensor | None = None, # noise from N(0, I), broadcastable to q's shape; needs a diagonal Gaussian q
+    eps: Tensor | None = None, # N(0, I) noise that broadcasts to q's shape
 ) -> Tensor:
     """A draw from `q` with a gradient; with the same `eps`, the same draw.
     Raises `TypeError` for `eps` with another q than a diagonal Gaussian."""
@@ -43,7 +43,7 @@ def score_function_gradient(
     mu: Tensor,                    # mean of the Gaussian, `(D,)`
     logvar: Tensor,                # log of its variance, `(D,)`
     samples: int = 1000,           # draws
-    baseline: float = 0.0,         # a constant taken off f: it changes the noise, not the average
+    baseline: float = 0.0,         # taken off f: changes the noise, not the mean
 ) -> Tensor:
     """Terms of ∇ E[f(z)] for z ~ N(mu, exp logvar), `(samples, 2, D)`: row 0 for mu, row 1 for logvar;
     their mean is the estimate (Williams 1992)."""
