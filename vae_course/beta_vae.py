@@ -147,6 +147,7 @@ class MIG:
 
 # %% ../nbs/06_beta_vae.ipynb #647c56ce
 def _check_rows(codes, factors):
+    "Raise `ValueError` unless both have one row for each example."
     if factors.dim() != 2 or codes.dim() != 2 or len(codes) != len(factors):
         raise ValueError(f'got codes of shape {tuple(codes.shape)} and factors of shape {tuple(factors.shape)}: '
                          'both need one row for each example')
