@@ -19,8 +19,8 @@ models = {"VAE": dict(name="beta_vae", beta=1.0), "β-VAE": dict(name="beta_vae"
 stems = {"VAE": "vae", "β-VAE": "beta_vae", "β-TCVAE": "beta_tcvae", "capacity": "capacity"}
 
 # Widths and rates were chosen by −ELBO of the VAE alone: on the held-out tenth of all upright sprites (four tries), and for dSprites on held-out training pictures (two tries of 15 epochs with 256-256, whose
-# rate the narrower and shorter run keeps). β = 4 is that of Higgins et al. (2017) for dSprites, and the same for β-TCVAE, so that only what is priced differs. The capacity (Burgess et al. 2018) ends at
-# 1.09 times the nats that name a picture; it was picked among four ways of moving the price by the mutual information of one model of the ellipses, of a seed that is not among the five. That the
+# rate the narrower and shorter run keeps). β = 4 is that of Higgins et al. (2017) for dSprites, and the same for β-TCVAE, so that only what β weighs differs. The capacity (Burgess et al. 2018) ends at
+# 1.09 times the nats that name a picture; it was picked among four ways of moving the weight by the mutual information of one model of the ellipses, of a seed that is not among the five. That the
 # small world is one of ellipses was decided after a look at the mutual information of models of all upright sprites, which are mostly alike across and down. Nothing was chosen by a score on dSprites.
 worlds = dict(
     ellipses=dict(world="ellipses", epochs=90, batch_size=64, lr=7e-3, latent_dim=6, hidden=(128,), capacity=8.0, bins=20),
@@ -65,10 +65,10 @@ def build(which, seed, chosen, examples):
 
 def evaluate(model, train, test, names, factors, chosen, device):
     "What is read of a trained model, once: scores on all pictures, terms on the held-out ones."
-    from vae_course.beta_vae import kl_by_latent
+    from vae_course.beta_vae import factorvae_score, kl_by_latent, mig
     from vae_course.data import Batches, Examples
     from vae_course.step import evaluate
-    from vae_course.evaluation import factorvae_score, mig, per_example
+    from vae_course.evaluation import per_example
     every = Examples(torch.cat([train.x, test.x]), torch.cat([train.y, test.y]))
     both = per_example(lambda x: torch.stack([(q := model.encode(x)).mean, kl_by_latent(q)], 1), model, every, batch_size=512)
     codes, kl, values = both[:, 0], both[:, 1].mean(0), factors(every.y)

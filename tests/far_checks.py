@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from vae_course import anomaly_detection, classifier, cli, cvae, data, elbo, engine, evaluation, generation, gpu, latent, plots, reparameterization, training, vq_vae, widgets
+from vae_course import anomaly_detection, beta_vae, classifier, cli, cvae, data, elbo, engine, evaluation, generation, gpu, latent, plots, reparameterization, training, vq_vae, widgets
 from vae_course.data import Batches, Examples
 
 here = Path(__file__).resolve().parent
@@ -83,13 +83,13 @@ MEASURES = dict(
                     elbo=lambda m, to: [evaluation.elbo(m["vae"], some(to)).mean, evaluation.elbo(m["vae"], some(to)).values],
                     nll=lambda m, to: [evaluation.nll(m["vae"], some(to), 5).mean, evaluation.nll(m["vae"], some(to), 5).effective],
                     rate_distortion=lambda m, to: [evaluation.rate_distortion(m["vae"], some(to)).neg_elbo.values],
-                    unit_variances=lambda m, to: evaluation.unit_variances(m["vae"], some(to)), active_units=lambda m, to: evaluation.active_units(m["vae"], some(to)),
-                    Reliability=lambda m, to: [evaluation.Reliability().add(to(x), to(x)).error, evaluation.Reliability().add(to(x), to(x)).promised],
+                    posterior_mean_variance=lambda m, to: evaluation.posterior_mean_variance(m["vae"], some(to)), active_units=lambda m, to: evaluation.active_units(m["vae"], some(to)),
+                    Reliability=lambda m, to: [evaluation.Reliability().add(to(x), to(x)).error, evaluation.Reliability().add(to(x), to(x)).predicted],
                     reliability=lambda m, to: [evaluation.reliability(m["vae"], some(to)).error, evaluation.reliability(m["vae"], some(to)).observed],
-                    interval_coverage=lambda m, to: [e.values for e in evaluation.interval_coverage(m["gaussian"], some(to)).values()],
-                    into_bins=lambda m, to: evaluation.into_bins(to(points)), mutual_information=lambda m, to: evaluation.mutual_information(to(factors[:, 0]), to(factors[:, 1])),
-                    mig=lambda m, to: [evaluation.mig(to(points), to(factors)).mean, evaluation.mig(to(points), to(factors)).table],
-                    factorvae_score=lambda m, to: evaluation.factorvae_score(to(points), to(factors), 50, 50)),
+                    interval_coverage=lambda m, to: [e.values for e in evaluation.interval_coverage(m["gaussian"], some(to)).values()]),
+    beta_vae=dict(mutual_information=lambda m, to: beta_vae.mutual_information(to(factors[:, 0]), to(factors[:, 1])),
+                  mig=lambda m, to: [beta_vae.mig(to(points), to(factors)).mean, beta_vae.mig(to(points), to(factors)).table],
+                  factorvae_score=lambda m, to: beta_vae.factorvae_score(to(points), to(factors), 50, 50)),
     generation=dict(aggregated_posterior=lambda m, to: [generation.aggregated_posterior(m["vae"], to(x)).log_prob(to(torch.zeros(3, 4))), generation.aggregated_posterior(m["vae"], to(x)).sample((3,))],
                     AggregatedPosterior=lambda m, to: generation.AggregatedPosterior(to(points), to(points.abs())).log_prob(to(more)),
                     confidence=lambda m, to: generation.confidence(m["classifier"], to(x)), fit_mixture=lambda m, to: generation.fit_mixture(to(points), 2).sample((3,)),
@@ -123,7 +123,7 @@ MEASURES = dict(
                plot_traversal=lambda m, to: bool(plots.plot_traversal(m["vae"], to(x[:4]), steps=3)), active_dims=lambda m, to: list(map(float, plots.active_dims(m["vae"].encode(to(x)), 2)))),
     widgets=dict(latent_explorer=lambda m, to: moves(widgets.latent_explorer(m["flat"], some(to))), traversal_explorer=lambda m, to: moves(widgets.traversal_explorer(m["vae"], some(to), 2))))
 NO_MEASURE = dict(      # public functions of the rooms above that are no measures: what they give is a tensor where their inputs are, or no tensor
-    evaluation="importance_weighted ppca_vae evaluating draws base check_pixels log_weights effective_samples RateDistortion bits_per_dim MIG votes",
+    evaluation="importance_weighted ppca_vae evaluating base_distribution check_pixels log_weights effective_samples RateDistortion bits_per_dim",
     generation="encode_point decode_mean generate attribute_direction lerp slerp interpolate Autoencoder mlp_autoencoder Quality", classifier="Classifier in_parts classify features",
     anomaly_detection="score_methods precision_from_rates AnomalyDetector read_image_folder")
 

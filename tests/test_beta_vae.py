@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np, pytest, torch
 
 from vae_course import data
-from vae_course.beta_vae import beta_tcvae, beta_vae, cyclical, kl_by_latent, kl_split, price
+from vae_course.beta_vae import BetaTCVAE, BetaVAE, _discretize, beta_tcvae, beta_vae, cyclical, factorvae_score, kl_by_latent, kl_decomposition, kl_penalty, mig
 from vae_course.cli import main
 from vae_course.data import DataError, Examples
-from vae_course.elbo import VAE, conv_vae, mlp_vae
+from vae_course.elbo import VAE, Bernoulli, conv_vae, mlp_networks, mlp_vae
 from vae_course.acceleration import AcceleratedStep
 from vae_course.step import make_optimizers, StepConfig
-from vae_course.latent import diagonal_gaussian
+from vae_course.latent import StandardNormal, diagonal_gaussian
 from vae_course.training import fit, linear, load_model, save_model
 
 root = Path(__file__).resolve().parent.parent
@@ -49,10 +49,11 @@ def test_at_beta_1_loss_and_gradient_are_those_of_a_vae(name, hidden, seed):
     same.load_state_dict(plain.state_dict())
     batch, eps = (shapes(16, seed), None), torch.randn(16, D)
     a, b = plain.losses(batch, eps), same.losses(batch, eps)
+    assert a.keys() <= b.keys()
     for term in a:
         assert torch.isclose(a[term], b[term], rtol=1e-5), term
     a["loss"].backward(), b["loss"].backward()
-    for p, q in zip(plain.parameters(), same.parameters()):
+    for p, q in zip(plain.parameters(), same.parameters(), strict=True):
         assert torch.allclose(p.grad, q.grad, rtol=1e-3, atol=1e-5)
 
 
@@ -64,19 +65,19 @@ def test_what_is_watched_stays_at_beta_1(name):
     model.beta.fill_(5.0)
     after = model.losses(batch, eps)
     assert isinstance(model, VAE) and after["neg_elbo"] == before["neg_elbo"]
-    taxed = after["kl"] if name == "beta_vae" else after["correlation"]
+    taxed = after["kl"] if name == "beta_vae" else after["total_correlation"]
     assert torch.isclose(after["loss"] - before["loss"], 4 * taxed, rtol=1e-6)
 
 
-def test_price():
+def test_the_penalty_of_the_kl():
     kl = torch.tensor([0.1, 0.4, 3.0])
-    assert torch.isclose(price(kl, torch.tensor(2.0)), torch.tensor(7.0))
-    assert torch.isclose(price(kl, 1.0, free_bits=0.5), torch.tensor(4.0))
+    assert torch.isclose(kl_penalty(kl, torch.tensor(2.0)), torch.tensor(7.0))
+    assert torch.isclose(kl_penalty(kl, 1.0, free_bits=0.5), torch.tensor(4.0))
     for capacity in (0.0, 2.0, 3.5, 9.0):
-        assert torch.isclose(price(kl, 3.0, capacity=capacity), torch.tensor(3 * abs(3.5 - capacity)), atol=1e-5)
+        assert torch.isclose(kl_penalty(kl, 3.0, capacity=capacity), torch.tensor(3 * abs(3.5 - capacity)), atol=1e-5)
 
 
-def test_the_split_adds_up_and_knows_a_gaussian():
+def test_the_decomposition_adds_up_and_knows_a_gaussian():
     "Means spread as N(0, C) and one variance: each part has a closed form; here for three latents, one of them alone."
     torch.manual_seed(0)
     C, s, n = torch.tensor([[1.0, 0.6, 0.0], [0.6, 0.9, 0.0], [0.0, 0.0, 0.5]]), 0.6, 3000
@@ -84,10 +85,68 @@ def test_the_split_adds_up_and_knows_a_gaussian():
     q, prior = diagonal_gaussian(mu, torch.full_like(mu, 2 * np.log(s))), diagonal_gaussian(torch.zeros(3), torch.zeros(3))
     z, S = q.sample(), C + s**2 * torch.eye(3)
     known = torch.stack([0.5 * S.logdet() - 3 * np.log(s), 0.5 * (S.diagonal().log().sum() - S.logdet()), 0.5 * (S.diagonal() - 1 - S.diagonal().log()).sum()])
-    found = torch.stack(kl_split(q, z, prior, n))
+    found = torch.stack(kl_decomposition(q, z, prior, n))
     assert torch.allclose(found, known, atol=0.1) and torch.isclose(found.sum(), (q.log_prob(z) - prior.log_prob(z)).mean(), atol=1e-4)
     alone = diagonal_gaussian(mu[:, 2:], torch.full((n, 1), 2 * np.log(s)))
-    assert abs(kl_split(alone, z[:, 2:], diagonal_gaussian(torch.zeros(1), torch.zeros(1)), n)[1]) < 1e-5      # one latent depends on no other
+    assert abs(kl_decomposition(alone, z[:, 2:], diagonal_gaussian(torch.zeros(1), torch.zeros(1)), n).total_correlation) < 1e-5      # one latent depends on no other
+
+
+def test_the_three_parts_are_logged_under_the_names_of_the_decomposition():
+    torch.manual_seed(0)
+    model, batch, eps = BUILD["beta_tcvae"](), (shapes(16), None), torch.randn(16, D)
+    terms = model.losses(batch, eps)
+    q = model.encode(batch[0])
+    parts = kl_decomposition(q, q.mean + q.stddev * eps, model.prior, N)._asdict()
+    assert list(parts) == ["index_code_mi", "total_correlation", "dimension_wise_kl"]
+    for name, part in parts.items():
+        assert torch.isclose(terms[name], part, atol=1e-5), name
+
+
+@pytest.mark.parametrize("kind, settings", [(BetaVAE, dict(free_bits=0.2, capacity=1.0)), (BetaTCVAE, dict(dataset_size=N, estimator="weighted"))])
+def test_a_model_can_be_made_from_its_parts(kind, settings):
+    "By the constructor alone: what `beta_vae` and `beta_tcvae` build is no other."
+    def parts(): return *mlp_networks(SHAPE, D, (16,)), StandardNormal(D), Bernoulli(), SHAPE, D
+    torch.manual_seed(3)
+    ours = kind(*parts(), beta=2.0, **settings)
+    torch.manual_seed(3)
+    theirs = (beta_vae if kind is BetaVAE else beta_tcvae)(SHAPE, D, beta=2.0, hidden=(16,), **settings)
+    batch, eps = (shapes(16), None), torch.randn(16, D)
+    a, b = ours.losses(batch, eps), theirs.losses(batch, eps)
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    assert ours.data_shape == SHAPE and ours.latent_dim == D
+
+
+def scores(codes, factors):
+    return mig(codes, factors).mean, factorvae_score(codes, factors, 600, 600)
+
+
+def test_disentanglement_scores_know_a_perfect_code_and_one_that_knows_nothing():
+    torch.manual_seed(0)
+    factors = torch.cartesian_prod(torch.arange(4), torch.arange(5)).repeat(60, 1)
+    perfect = torch.cat([factors.double(), 0.01 * torch.randn(1200, 1).double()], 1)
+    assert scores(perfect, factors) == (pytest.approx(1, abs=0.05), 1.0)
+    assert scores(-perfect[:, [2, 1, 0]], factors) == (pytest.approx(1, abs=0.05), 1.0)         # order and sign do not count
+    gap, share = scores(perfect[torch.randperm(1200)], factors)
+    assert gap < 0.05 and abs(share - 1 / 2) < 5 * (1 / 4 / 600)**0.5
+    assert scores(torch.zeros(1200, 3), factors) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("score", [mig, factorvae_score])
+@pytest.mark.parametrize("codes, factors", [(torch.rand(5, 2), torch.zeros(4, 1).long()), (torch.rand(5), torch.zeros(5, 1).long()), (torch.rand(5, 2), torch.zeros(5).long())],
+                         ids=["rows missing", "codes in one row", "factors in one row"])
+def test_scores_refuse_codes_and_factors_that_do_not_belong_together(score, codes, factors):
+    with pytest.raises(ValueError, match="both need one row for each example"):
+        score(codes, factors)
+
+
+def test_codes_of_a_diverged_model_are_refused():
+    with pytest.raises(ValueError, match="diverged"):
+        mig(torch.tensor([[0.0], [float("inf")]]), torch.tensor([[0], [1]]))
+
+
+def test_bins_are_of_equal_width_and_the_largest_value_is_in_the_last():
+    codes = torch.tensor([[0.0, 3.0], [0.24, 3.0], [0.26, 3.0], [1.0, 3.0]])
+    assert _discretize(codes, bins=4).tolist() == [[0, 0], [0, 0], [1, 0], [3, 0]]
 
 
 def steps(model, switches, moved=None):
@@ -115,6 +174,12 @@ def fresh(name, **kw):
 def test_bfloat16_is_the_same_within_tolerance(name):
     plain, half = (steps(fresh(name, beta=3.0), s) for s in (StepConfig(), StepConfig(precision="bf16")))
     assert torch.allclose(plain, half, rtol=0.03) and not torch.equal(plain, half)
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_a_compiled_step_is_the_same_step(name):
+    plain, program = (steps(fresh(name, beta=3.0), s) for s in (StepConfig(), StepConfig(compile=True)))
+    assert torch.allclose(plain, program, rtol=1e-3)
 
 
 def test_a_compiled_step_sees_what_a_schedule_moves():

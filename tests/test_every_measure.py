@@ -1,4 +1,6 @@
 "Every registered model with every measure and picture of a model: it works, or one clear error says what the model lacks."
+import re
+
 import pytest, torch
 
 from test_models import SMALL
@@ -14,7 +16,7 @@ x, y = examples.x[:4], examples.y[:4]
 # name → what is asked of a model, and which capabilities it takes, as `needed` of the engine names them
 MEASURES = dict(
     elbo=(lambda m: evaluation.elbo(m, examples), "encode decode prior"), nll=(lambda m: evaluation.nll(m, examples, 3), "encode decode prior"),
-    rate_distortion=(lambda m: evaluation.rate_distortion(m, examples), "encode decode prior"), unit_variances=(lambda m: evaluation.unit_variances(m, examples), "encode"),
+    rate_distortion=(lambda m: evaluation.rate_distortion(m, examples), "encode decode prior"), posterior_mean_variance=(lambda m: evaluation.posterior_mean_variance(m, examples), "encode"),
     active_units=(lambda m: evaluation.active_units(m, examples), "encode"), reliability=(lambda m: evaluation.reliability(m, examples), "encode decode"),
     interval_coverage=(lambda m: evaluation.interval_coverage(m, examples), "encode decode"),
     encode_point=(lambda m: generation.encode_point(m, x), "encode"), decode_mean=(lambda m: generation.decode_mean(m, torch.zeros(2, 4)), "decode"), generate=(lambda m: generation.generate(m, 2), "decode prior"),
@@ -29,7 +31,11 @@ MEASURES |= {how: (lambda m, how=how: anomaly_detection.score_methods[how](m, x)
 MEASURES |= {f"score {how}": (lambda m, how=how: anomaly_detection.anomaly_scores(m, examples, how, samples=2) if "error" not in how else anomaly_detection.anomaly_scores(m, examples, how), MEASURES[how][1])
              for how in anomaly_detection.score_methods}
 HAS = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "cvae at 7"), "encode decode prior reconstruct") | dict(cvae="", vq_vae="codes reconstruct", classifier="features")
-SAYS = dict(cvae="a CVAE has it for one condition: give `model.at(c)`", vq_vae="VQVAE", classifier="a Classifier has no `")
+# what the message says of a model that has something of that name, but not in its usual sense; of any other it says that it has none
+SAYS = {("cvae", n): "a CVAE has it for one condition: give `model.at(c)`" for n in ("encode", "decode", "prior", "reconstruct")}
+SAYS |= {("vq_vae", "encode"): "a VQVAE has none: it gives whole numbers, `model.codes(x)`", ("vq_vae", "decode"): "a VQVAE decodes entries of its codebook: see `model.reconstruct(x)`",
+         ("vq_vae", "prior"): "that of a VQVAE is over lists of whole numbers: see `model.sample(n)`"}
+REFUSES = ("interval_coverage", "quality", "plot_manifold", "latent_explorer")      # also a model that has all it takes: for its likelihood, its size, or the number of images
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +57,32 @@ def test_a_measure_works_or_says_what_the_model_lacks(name, measure, models):
     if missing:
         with pytest.raises(Unsupported) as e:
             ask(models[name])
-        words = str(e.value)
-        assert words.startswith(f"`{measure.removeprefix('score ')}` needs ") and (SAYS.get(name, "a ") in words or missing == ["features"] or missing == ["codes"])
+        says = SAYS.get((name, missing[0]), f"a {type(models[name]).__name__} has no `{missing[0]}`")
+        assert re.match(rf"`{re.escape(measure.removeprefix('score '))}` needs .*, and {re.escape(says)}", str(e.value))
         return
     try:
-        ask(models[name])
-    except ValueError as e:                                          # what is wrong is not the model's kind but its likelihood, its size, or the number of pictures
-        assert str(e).startswith("got ") and measure in ("interval_coverage", "quality", "plot_manifold", "latent_explorer"), e
+        assert ask(models[name]) is not None
+    except ValueError as e:
+        assert str(e).startswith("got ") and measure in REFUSES, e
+
+
+def with_two_latents(likelihood="bernoulli"):
+    torch.manual_seed(0)
+    return build("vae", hidden=[32], latent_dim=2, likelihood=likelihood).eval()
+
+
+def enough_for_quality(model):
+    many = (torch.rand(200, 1, 28, 28, generator=torch.Generator().manual_seed(1)) < 0.2).float()
+    return generation.quality(model, many[:100], many[100:])
+
+
+@pytest.mark.parametrize("measure", REFUSES)
+def test_what_refuses_some_models_measures_others(measure, models):
+    ask = MEASURES[measure][0]
+    if measure == "quality":
+        assert enough_for_quality(models["classifier"]) is not None
+    else:
+        assert ask(with_two_latents("gaussian" if measure == "interval_coverage" else "bernoulli")) is not None
 
 
 def test_completing_says_that_a_model_takes_no_condition(models):

@@ -32,7 +32,7 @@ PLANTED = [
     (5, "the mean outside the logarithm", "05_evaluation", "return torch.logsumexp(log_w, dim) - math.log(samples)", "return log_w.mean(dim)", "05_evaluation"),
     (5, "logsumexp without log K", "05_evaluation", "torch.logsumexp(log_w, dim) - math.log(samples)", "torch.logsumexp(log_w, dim)", "05_evaluation"),
     (5, "K clipped to the batch size", "05_evaluation", "for first in range(0, samples, chunk): yield", "samples = min(samples, q.batch_shape[0])\n    for first in range(0, samples, chunk): yield", "05_evaluation"),
-    (6, "view where a transpose is meant", "05_evaluation", "latents, causes = into_bins(codes, bins).T", "latents, causes = into_bins(codes, bins).view(codes.shape[1], -1)", "05_evaluation"),
+    (6, "view where a transpose is meant", "06_beta_vae", "latents, causes = _discretize(codes, bins).T", "latents, causes = _discretize(codes, bins).view(codes.shape[1], -1)", "06_beta_vae"),
     (7, "logvar unbounded", "02_reparameterization", "return limit * torch.tanh(raw / limit)", "return raw", "02_reparameterization"),
     (7, "the encoder's logvar passed on unbounded", "03_elbo", "diagonal_gaussian(mu, bound_logvar(logvar))", "diagonal_gaussian(mu, logvar)", "03_elbo"),
     (8, "probabilities passed as logits", "03_elbo", "D.Bernoulli(logits=out", "D.Bernoulli(logits=torch.sigmoid(out)", "03_elbo"),

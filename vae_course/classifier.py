@@ -6,101 +6,150 @@
 __all__ = ['Classifier', 'in_parts', 'classify', 'agreement', 'features', 'mean_distance', 'variety']
 
 # %% ../nbs/95_classifier.ipynb #03f751d3
+from collections.abc import Callable, Sequence
+from typing import Any
 import torch, torch.nn.functional as F
-from torch import nn
-from .data import DataError
+from torch import Tensor, nn
+from .data import DataError, Examples
 from .devices import device_of
 from .checks import require
 from .step import Trainable
 
 # %% ../nbs/95_classifier.ipynb #5851657d
 class Classifier(Trainable):
-    "A small convolutional network that tells classes apart."
-    def __init__(self, data_shape, # channels, height and width of a picture, each side at least 8
-                 classes,          # how many
-                 widths=(16, 32),  # channels of the two convolutions; each halves height and width
-                 features=64,      # width of the last layer but one
-                 dropout=0.2):     # share of the features set to 0 in training
+    "A small convolutional network that tells classes apart. Raises `ValueError`."
+    recipe: dict[str, Any] # name and settings that build this model again
+
+    def __init__(
+        self,
+        data_shape: Sequence[int],        # channels, height and width, at least 8
+        classes: int,                     # number of classes
+        widths: Sequence[int] = (16, 32), # channels of the convolutions
+        features: int = 64,               # width of the last hidden layer
+        dropout: float = 0.2,             # share of the features set to 0 in training
+    ) -> None:
         super().__init__()
-        if len(data_shape) != 3 or min(data_shape[1:]) < 8: raise ValueError(f'got data_shape={tuple(data_shape)}: the classifier needs (channels, height, width), with sides of at least 8')
+        if len(data_shape) != 3 or min(data_shape[1:]) < 8:
+            raise ValueError(f'got data_shape={tuple(data_shape)}: the classifier needs (channels, height, width), '
+                             'with sides of at least 8')
         (channels, height, width), (a, b) = data_shape, widths
         self.data_shape, self.classes = tuple(data_shape), classes
-        self.body = nn.Sequential(nn.Conv2d(channels, a, 5, stride=2, padding=2), nn.ReLU(), nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU(),
-                                  nn.Flatten(), nn.Linear(b * -(-height // 4) * -(-width // 4), features), nn.ReLU())
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, a, 5, stride=2, padding=2), nn.ReLU(),
+            nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Flatten(), nn.Linear(b * -(-height // 4) * -(-width // 4), features), nn.ReLU())
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, classes))
-        config = dict(data_shape=list(data_shape), classes=classes, widths=list(widths), features=features, dropout=dropout)
+        config = dict(data_shape=list(data_shape), classes=classes, widths=list(widths), features=features,
+                      dropout=dropout)
         self.config = dict(name='classifier', **config)
 
     @property
-    def device(self): return self.head[-1].weight.device
+    def device(self) -> torch.device:
+        "Where the model is."
+        return next(self.parameters()).device
 
-    def features(self, x): # `(B, *data_shape)`, float32 in [0, 1]
-        "What the last layer but one makes of the pictures, `(B, features)`, none below 0. Raises `ValueError`."
+    def features(
+        self,
+        x: Tensor, # `(B, *data_shape)`, float32 in [0, 1]
+    ) -> Tensor:
+        "Activations of the last hidden layer, `(B, features)`, none below 0. Raises `ValueError`."
         if not x.is_floating_point() or x.shape[1:] != self.data_shape:
-            raise ValueError(f'got {x.dtype} of shape {tuple(x.shape)}: this classifier needs float32 in [0, 1], (B, {", ".join(map(str, self.data_shape))})')
+            raise ValueError(f'got {x.dtype} of shape {tuple(x.shape)}: this classifier needs float32 in [0, 1], '
+                             f'(B, {", ".join(map(str, self.data_shape))})')
         return self.body(x.to(self.device) - 0.5).float()
 
-    def forward(self, x): # `(B, *data_shape)`
+    def forward(
+        self,
+        x: Tensor, # `(B, *data_shape)`
+    ) -> Tensor:
         "Logits of the classes, `(B, classes)`."
         return self.head(self.features(x)).float()
 
-    def losses(self, batch, # `(x, y)`
-               eps=None):   # not used: nothing is drawn
-        "`loss`, the cross-entropy in nats per example, and `error`, the share of wrong answers."
+    def losses(
+        self,
+        batch: tuple[Tensor, Tensor], # `(x, y)`
+        eps: Tensor | None = None,    # not used: nothing is drawn
+    ) -> dict[str, Tensor]:
+        "`loss`, the cross-entropy in nats per example, and `error`, the share of wrong answers (0-d tensors)."
         x, y = (part.to(self.device) for part in batch)
         logits = self(x)
         return dict(loss=F.cross_entropy(logits, y), error=(logits.argmax(-1) != y).float().mean())
 
-    def check_examples(self, examples, # `Examples`
-                       name='train'):  # how the reader calls them
-        "Raise `DataError` for a label that is none of the classes: once per data set, at the door."
+    def check_examples(
+        self,
+        examples: Examples,  # images and their labels
+        name: str = 'train', # what to call them in the message
+    ) -> None:
+        "Raise `DataError` for a label that is none of the classes; asked once per data set, before training."
         low, high = (v.item() for v in examples.y.aminmax())
-        if low < 0 or high >= self.classes: raise DataError(f'{name} has labels from {low} to {high}, and this classifier knows 0 to {self.classes - 1}: leave the others out, or build it with more classes')
+        if low < 0 or high >= self.classes:
+            raise DataError(f'{name} has labels from {low} to {high}, and this classifier knows 0 to '
+                            f'{self.classes - 1}: leave the others out, or build it with more classes')
 
 # %% ../nbs/95_classifier.ipynb #7cca93b2
 @torch.no_grad()
-def in_parts(f, # of pictures `(B, *data_shape)`, gives `(B, …)`
-             model, x, # the module that `f` asks, and pictures `(N, *data_shape)`
-             batch_size=1000):
-    "f of all the pictures, a batch at a time, in evaluation mode; the model's mode is put back."
+def in_parts(
+    f: Callable[[Tensor], Tensor], # of images `(B, *data_shape)`, gives `(B, …)`
+    model: nn.Module,              # the module that `f` calls
+    x: Tensor,                     # images `(N, *data_shape)`
+    batch_size: int = 1000,        # images at a time
+) -> Tensor:
+    "f of all the images, a batch at a time, in evaluation mode; the model's mode is put back."
     was_training, device = model.training, device_of(model)
     model.eval()
     try: return torch.cat([f(part.to(device)) for part in x.split(batch_size)])
     finally: model.train(was_training)
 
-def classify(model, x): # a `Classifier`, and pictures `(N, *data_shape)`
-    "The class of each picture, `(N,)`."
+def classify(
+    model: Classifier, # the judge
+    x: Tensor,         # images `(N, *data_shape)`, float32 in [0, 1]
+) -> Tensor:
+    "The class of each image, `(N,)`."
     require(model, 'classify', 'features')
     return in_parts(lambda part: model(part).argmax(-1), model, x)
 
-def agreement(model, x, # a `Classifier`, and pictures `(N, *data_shape)`, float32 in [0, 1]
-              y):       # what they should show, `(N,)`
-    "The share of pictures in which the classifier sees what was asked for. On real pictures, its accuracy."
+def agreement(
+    model: Classifier,     # the judge
+    x: Tensor,             # images `(N, *data_shape)`, float32 in [0, 1]
+    y: Tensor | list[int], # what they should show, `(N,)`
+) -> float:
+    """The share of images in which the classifier sees what was asked for; on real images, its accuracy.
+    Raises `ValueError`."""
     require(model, 'agreement', 'features')
     y = torch.as_tensor(y)
-    if y.shape != (len(x),): raise ValueError(f'got {len(x)} pictures and labels of shape {tuple(y.shape)}: give one label for each')
+    if y.shape != (len(x),):
+        raise ValueError(f'got {len(x)} images and labels of shape {tuple(y.shape)}: give one label for each')
     found = classify(model, x)
     return (found == y.to(found.device)).float().mean().item()
 
 # %% ../nbs/95_classifier.ipynb #e6233121
-def features(model, x): # a `Classifier`, and pictures `(N, *data_shape)`
-    "`model.features` of all pictures, `(N, features)`."
+def features(
+    model: Classifier, # the judge
+    x: Tensor,         # images `(N, *data_shape)`, float32 in [0, 1]
+) -> Tensor:
+    "`model.features` of all images, `(N, features)`."
     require(model, 'features', 'features')
     return in_parts(model.features, model, x)
 
-def mean_distance(points): # `(N, d)`
+def mean_distance(
+    points: Tensor, # `(N, d)`
+) -> float:
     "Mean Euclidean distance of two different points. Raises `ValueError` for fewer than two."
     n = len(points)
     if n < 2: raise ValueError(f'got {n} point{"s" * (n != 1)}: a distance needs two')
     return torch.pdist(points.cpu().double()).mean().item()
 
-def variety(model, x,   # a `Classifier`, and pictures `(N, *data_shape)`
-            y,          # their classes, `(N,)`
-            most=1000): # pictures of a class at most: the first ones
-    "Mean distance of the features of two different pictures of one class, averaged over the classes that have two. Raises `ValueError`."
+def variety(
+    model: Classifier,         # the judge
+    x: Tensor,                 # images `(N, *data_shape)`, float32 in [0, 1]
+    y: Tensor | list[int],     # their classes, `(N,)`
+    max_per_class: int = 1000, # images of a class at most: the first ones
+) -> float:
+    """Mean distance of the features of two different images of one class, averaged over the classes that have two.
+    Raises `ValueError`."""
     require(model, 'variety', 'features')
     points, y = features(model, x), torch.as_tensor(y)
-    groups = [points[(y == k).to(points.device)][:most] for k in y.unique().tolist()]
+    groups = [points[(y == k).to(points.device)][:max_per_class] for k in y.unique().tolist()]
     groups = [g for g in groups if len(g) > 1]
-    if not groups: raise ValueError('no class has two pictures: their distance cannot be measured')
+    if not groups: raise ValueError('no class has two images: their distance cannot be measured')
     return sum(map(mean_distance, groups)) / len(groups)

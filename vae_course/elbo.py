@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['likelihoods', 'Bernoulli', 'Gaussian', 'dequantize', 'kl_divergence', 'full_precision', 'VAE', 'mlp',
-           'likelihood_named', 'mlp_vae', 'Crop', 'conv_vae']
+           'make_likelihood', 'mlp_networks', 'mlp_vae', 'Crop', 'conv_networks', 'conv_vae']
 
 # %% ../nbs/03_elbo.ipynb #bf57d800
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 import torch, torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 import torch.distributions as D
 from .data import on_device
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
@@ -18,16 +20,26 @@ from .step import Trainable
 
 # %% ../nbs/03_elbo.ipynb #1e08e218
 class Bernoulli(nn.Module):
-    "p(x|z) for pixels of 0 and 1, one logit each. On grey pixels its −log_prob is the cross-entropy, which is no −log p(x)."
-    def forward(self, out): # logits `(..., *data_shape)`
+    """p(x|z) for pixels of 0 and 1, one logit each. On grey pixels its −log_prob is the cross-entropy,
+    which is no −log p(x)."""
+    def forward(
+        self,
+        out: Tensor, # logits `(..., *data_shape)`
+    ) -> D.Distribution:
         return D.Bernoulli(logits=out, validate_args=False)
 
 # %% ../nbs/03_elbo.ipynb #89aacdc5
 class Gaussian(nn.Module):
-    "p(x|z) = N(decoder(z), σ²) for every pixel: σ fixed, or shared by all pixels and learned, then never below `floor` (Rybkin et al. 2021)."
-    def __init__(self, sigma=1.0,     # standard deviation, to begin with or for good
-                 learned=False,       # let training move σ
-                 floor=0.01):         # least σ: without it one perfect pixel makes the density infinite
+    """p(x|z) = N(decoder(z), σ²) for every pixel: σ fixed, or shared by all pixels and learned,
+    then never below `floor` (Rybkin et al. 2021). Raises `ValueError`."""
+    raw: Tensor
+
+    def __init__(
+        self,
+        sigma: float = 1.0,    # standard deviation, to begin with or for good
+        learned: bool = False, # let training move σ
+        floor: float = 0.01,   # least σ: keeps the density of a perfect pixel finite
+    ) -> None:
         super().__init__()
         least = floor if learned else 0
         if not sigma > least: raise ValueError(f'got sigma={sigma}: it must be more than {least}')
@@ -38,138 +50,236 @@ class Gaussian(nn.Module):
         else: self.register_buffer('raw', raw)
 
     @property
-    def sigma(self): return self.floor + F.softplus(self.raw) if self.learned else self.raw
-    def forward(self, out): return D.Normal(out, self.sigma, validate_args=False)
+    def sigma(self) -> Tensor:
+        "σ, a 0-d tensor."
+        return self.floor + F.softplus(self.raw) if self.learned else self.raw
+
+    def forward(
+        self,
+        out: Tensor, # means `(..., *data_shape)`
+    ) -> D.Distribution:
+        return D.Normal(out, self.sigma, validate_args=False)
 
 # %% ../nbs/03_elbo.ipynb #075c6041
-def dequantize(x,              # pictures as uint8, 0…255
-               generator=None): # source of the random numbers
-    "(x + u) / 256 with u uniform in [0, 1): float32 in [0, 1), whose density bounds the probability of x (Theis et al. 2016). Raises `ValueError`."
-    if x.dtype != torch.uint8: raise ValueError(f'got pictures as {x.dtype}: give the stored values 0…255 as uint8, as `Examples.x` holds them')
+def dequantize(
+    x: Tensor,                                # images as uint8, 0…255
+    generator: torch.Generator | None = None, # None takes the global one
+) -> Tensor:
+    """(x + u) / 256 with u uniform in [0, 1): float32 in [0, 1), whose density bounds the probability of x
+    (Theis et al. 2016). Raises `ValueError`."""
+    if x.dtype != torch.uint8:
+        raise ValueError(f'got images as {x.dtype}: give the stored values 0…255 as uint8, as `Examples.x` holds them')
     u = torch.rand(x.shape, device=x.device, generator=on_device(generator, x.device)).clamp(max=1 - 2**-15)
     return (x.float() + u) / 256
 
 # %% ../nbs/03_elbo.ipynb #6f601934
-def kl_divergence(q, # q(z|x)
-                  p, # p(z)
-                  z): # a draw from q
-    "KL(q ‖ p) per example in nats: closed form for two diagonal Gaussians, else log q(z) − log p(z) at the draw."
+def kl_divergence(
+    q: D.Distribution, # q(z|x), over `(B, D)`
+    p: D.Distribution, # p(z)
+    z: Tensor,         # a draw from q, `(B, D)`
+) -> Tensor:
+    """KL(q ‖ p) per example in nats, `(B,)`: in closed form for two diagonal Gaussians,
+    else log q(z) − log p(z) at the draw."""
     gaussians = all(isinstance(d, D.Independent) and isinstance(d.base_dist, D.Normal) for d in (q, p))
     return kl_gaussians(q, p) if gaussians else q.log_prob(z) - p.log_prob(z)
 
 # %% ../nbs/03_elbo.ipynb #ee806377
-def full_precision(out): # what a network gave
+def full_precision(
+    out: Tensor, # what a network gave
+) -> Tensor:
     "`out` in float32 when it is in half precision (bfloat16 or float16), else as it is."
     return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
 
 # %% ../nbs/03_elbo.ipynb #56fe6033
 class VAE(Trainable):
-    "A variational autoencoder from exchangeable parts (Kingma and Welling 2014)."
-    def __init__(self, encoder,       # a module: x `(B, *data_shape)` to mu and logvar, `(B, 2 D)`
-                 decoder,             # a module: z `(B, D)` to the likelihood's numbers, `(B, *data_shape)`
-                 prior,               # to be called, a module as a rule: gives p(z)
-                 likelihood,          # a module: the decoder's numbers to p(x|z)
-                 data_shape=None,     # of one example; when given, `encode` checks it
-                 latent_dim=None):    # D; when given, `decode` checks it
+    """A variational autoencoder from exchangeable parts (Kingma and Welling 2014): the
+    encoder maps x `(B, *data_shape)` to mu and logvar, the decoder z `(B, D)` to the
+    parameters of the likelihood, `(B, *data_shape)`; called, the prior gives p(z)."""
+    beta: Tensor
+    recipe: dict[str, Any] # name and settings that build this model again
+
+    def __init__(
+        self,
+        encoder: nn.Module,                      # x to mu and logvar, `(B, 2 D)`
+        decoder: nn.Module,                      # z to what `likelihood` takes
+        prior: Callable[[], D.Distribution],     # gives p(z): `StandardNormal(D)`
+        likelihood: nn.Module,                   # gives p(x|z): `Bernoulli()`
+        data_shape: Sequence[int] | None = None, # of one example; `encode` checks it
+        latent_dim: int | None = None,           # D; `decode` checks it
+    ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.prior_net, self.likelihood = encoder, decoder, prior, likelihood
         self.data_shape, self.latent_dim = data_shape and tuple(data_shape), latent_dim
         self.register_buffer('beta', torch.tensor(1.0), persistent=False)   # weight of the KL, moved by a schedule
 
     @property
-    def device(self): return self.beta.device
-    @property
-    def prior(self): return self.prior_net()
+    def device(self) -> torch.device:
+        "Where the model is."
+        return self.beta.device
 
-    def encode(self, x): # `(B, *data_shape)`, float
+    @property
+    def prior(self) -> D.Distribution:
+        "p(z), over `(D,)`."
+        return self.prior_net()
+
+    def encode(
+        self,
+        x: Tensor, # `(B, *data_shape)`, float
+    ) -> D.Independent:
         "q(z|x), over `(B, D)`. Raises `ValueError` for another shape or for whole numbers."
-        if not x.is_floating_point(): raise ValueError(f'got pictures as {x.dtype}: give float32 in [0, 1], as `as_floats(x)` does')
+        if not x.is_floating_point():
+            raise ValueError(f'got images as {x.dtype}: give float32 in [0, 1], as `as_floats(x)` does')
         if self.data_shape and x.shape[1:] != self.data_shape:
-            raise ValueError(f'got x of shape {tuple(x.shape)}: this model needs (B, {", ".join(map(str, self.data_shape))}), B examples of shape {self.data_shape}')
+            raise ValueError(f'got x of shape {tuple(x.shape)}: this model needs '
+                             f'(B, {", ".join(map(str, self.data_shape))}), B examples of shape {self.data_shape}')
         mu, logvar = full_precision(self.encoder(x.to(self.device))).chunk(2, -1)
         return diagonal_gaussian(mu, bound_logvar(logvar))
 
-    def decode(self, z): # `(..., D)`
+    def decode(
+        self,
+        z: Tensor, # `(..., D)`
+    ) -> D.Independent:
         "p(x|z), over `(..., *data_shape)`. Raises `ValueError` when z has another width."
         if self.latent_dim and z.shape[-1] != self.latent_dim:
-            raise ValueError(f'got z of shape {tuple(z.shape)}: the last dimension must be {self.latent_dim}, the width of this latent space')
+            raise ValueError(f'got z of shape {tuple(z.shape)}: the last dimension must be {self.latent_dim}, '
+                             'the width of this latent space')
         out = full_precision(self.decoder(z.to(self.device).reshape(-1, z.shape[-1])))
         out = out.reshape(*z.shape[:-1], *out.shape[1:])
         return D.Independent(self.likelihood(out), out.dim() - z.dim() + 1, validate_args=False)
 
-    def losses(self, batch,       # `(x, y)`
-               eps=None):         # the noise, `(B, D)`; drawn when not given
+    def losses(
+        self,
+        batch: tuple[Tensor, Tensor | None], # `(x, y)`; y is not used
+        eps: Tensor | None = None,           # the noise, `(B, D)`; drawn when not given
+    ) -> dict[str, Tensor]:
         "The terms to minimise and to log, each in nats per example (0-d tensors)."
         x = batch[0].to(self.device)
         q = self.encode(x)
         z = draw(q, eps)
         reconstruction = -self.decode(z).log_prob(x).mean()
         kl = kl_divergence(q, self.prior, z).mean()
-        return dict(loss=reconstruction + self.beta * kl, reconstruction=reconstruction, kl=kl, neg_elbo=reconstruction + kl)
+        return dict(loss=reconstruction + self.beta * kl, reconstruction=reconstruction, kl=kl,
+                    neg_elbo=reconstruction + kl)
 
     @torch.no_grad()
-    def sample(self, n):  # how many
+    def sample(
+        self,
+        n: int, # how many
+    ) -> Tensor:
         "`n` new examples: the mean of p(x|z) for z from the prior, `(n, *data_shape)`."
         return self.decode(self.prior.sample((n,))).mean
 
     @torch.no_grad()
-    def reconstruct(self, x): # `(B, *data_shape)`
+    def reconstruct(
+        self,
+        x: Tensor, # `(B, *data_shape)`
+    ) -> Tensor:
         "The mean of p(x|z) at the mean of q(z|x), `(B, *data_shape)`."
         return self.decode(self.encode(x).mean).mean
 
 # %% ../nbs/03_elbo.ipynb #0258a088
-def mlp(*sizes, activation=nn.SiLU): # widths, input first
+def mlp(
+    *sizes: int,                                   # widths, input first
+    activation: Callable[[], nn.Module] = nn.SiLU, # makes the module between two layers
+) -> nn.Sequential:
     "Linear layers with `activation` between them."
-    layers = []
+    layers: list[nn.Module] = []
     for a, b in zip(sizes, sizes[1:]): layers += [nn.Linear(a, b), activation()]
     return nn.Sequential(*layers[:-1])
 
 # %% ../nbs/03_elbo.ipynb #8ed7fe39
-likelihoods = dict(bernoulli=Bernoulli, gaussian=Gaussian, gaussian_learned=lambda: Gaussian(sigma=0.3, learned=True))
+likelihoods: dict[str, Callable[[], nn.Module]] = dict(
+    bernoulli=Bernoulli, gaussian=Gaussian, gaussian_learned=lambda: Gaussian(sigma=0.3, learned=True))
 
-def likelihood_named(name): # a key of `likelihoods`
+def make_likelihood(
+    name: str, # a key of `likelihoods`
+) -> nn.Module:
     "A new likelihood called `name`. Raises `ValueError` that lists the names."
     if name not in likelihoods: raise ValueError(f'no likelihood called {name!r}: there are {", ".join(likelihoods)}')
     return likelihoods[name]()
 
 # %% ../nbs/03_elbo.ipynb #1bc815cd
-def mlp_vae(data_shape=(1, 28, 28), # of one example
-            latent_dim=20,          # D
-            hidden=(400,),          # widths of the encoder's layers; the decoder mirrors them
-            likelihood='bernoulli', # a key of `likelihoods`
-            dropout=0.0):           # share of the encoder's inputs set to 0 in training
-    "A VAE of fully connected layers."
+def mlp_networks(
+    data_shape: Sequence[int], # of one example
+    latent_dim: int,           # D
+    hidden: Sequence[int],     # widths of the encoder's layers, mirrored in the decoder
+    dropout: float = 0.0,      # share of the encoder's inputs set to 0 in training
+) -> tuple[nn.Module, nn.Module]:
+    "Encoder and decoder of a `VAE`, of fully connected layers."
     d = math.prod(data_shape)
     encoder = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), mlp(d, *hidden, 2*latent_dim))
     decoder = nn.Sequential(mlp(latent_dim, *reversed(hidden), d), nn.Unflatten(-1, tuple(map(int, data_shape))))
-    model = VAE(encoder, decoder, StandardNormal(latent_dim), likelihood_named(likelihood), data_shape, latent_dim)
-    config = dict(data_shape=list(data_shape), latent_dim=latent_dim, hidden=list(hidden), likelihood=likelihood, dropout=dropout)
+    return encoder, decoder
+
+def mlp_vae(
+    data_shape: Sequence[int] = (1, 28, 28), # of one example: channels, height, width
+    latent_dim: int = 20,                    # number of latents
+    hidden: Sequence[int] = (400,),          # widths of the encoder's layers
+    likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
+    dropout: float = 0.0,                    # share of the inputs set to 0 in training
+) -> VAE:
+    """A VAE of fully connected layers, the decoder's in the opposite order of the encoder's;
+    `gaussian` has σ = 1, `gaussian_learned` one σ that is learned. Raises `ValueError`
+    for an unknown likelihood."""
+    encoder, decoder = mlp_networks(data_shape, latent_dim, hidden, dropout)
+    model = VAE(encoder, decoder, StandardNormal(latent_dim), make_likelihood(likelihood), data_shape, latent_dim)
+    config = dict(data_shape=list(data_shape), latent_dim=latent_dim, hidden=list(hidden), likelihood=likelihood,
+                  dropout=dropout)
     model.config = dict(name='vae', **config)
     return model
 
 # %% ../nbs/03_elbo.ipynb #d0b45f99
 class Crop(nn.Module):
-    "The first `height` rows and `width` columns of each picture."
-    def __init__(self, height, width):
+    "The first `height` rows and `width` columns of each image."
+    def __init__(
+        self,
+        height: int, # rows that are kept
+        width: int,  # columns that are kept
+    ) -> None:
         super().__init__()
         self.height, self.width = height, width
-    def forward(self, x): return x[..., :self.height, :self.width]
+
+    def forward(
+        self,
+        x: Tensor, # `(..., H, W)`
+    ) -> Tensor:
+        return x[..., :self.height, :self.width]
 
 # %% ../nbs/03_elbo.ipynb #0e26c358
-def conv_vae(data_shape=(1, 28, 28),  # channels, height and width of a picture, of any size
-             latent_dim=20,           # D
-             widths=(16, 32),         # channels of the layers; each layer halves height and width, rounded up
-             likelihood='bernoulli'): # a key of `likelihoods`
-    "A VAE of convolutions for pictures; the decoder mirrors the encoder and crops what is too much. Raises `ValueError`."
-    if len(data_shape) != 3: raise ValueError(f'got data_shape={tuple(data_shape)}: convolutions need (channels, height, width)')
+def conv_networks(
+    data_shape: Sequence[int], # channels, height and width of an image, of any size
+    latent_dim: int,           # D
+    widths: Sequence[int],     # channels of the layers; each halves height and width
+) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder of a `VAE`, of convolutions; the decoder mirrors the encoder and crops what is too much.
+    Raises `ValueError`."""
+    if len(data_shape) != 3:
+        raise ValueError(f'got data_shape={tuple(data_shape)}: convolutions need (channels, height, width)')
     channels, height, width = data_shape
-    down, up, c, h, w = [], [], channels, height, width
+    down: list[nn.Module] = []
+    up: list[nn.Module] = []
+    c, h, w = channels, height, width
     for n in widths:
         down += [nn.Conv2d(c, n, 3, stride=2, padding=1), nn.SiLU()]
         up = [nn.ConvTranspose2d(n, c, 4, stride=2, padding=1), nn.SiLU()] + up
         c, h, w = n, -(-h // 2), -(-w // 2)
     encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(c*h*w, 2*latent_dim))
-    decoder = nn.Sequential(nn.Linear(latent_dim, c*h*w), nn.SiLU(), nn.Unflatten(-1, (int(c), h, w)), *up[:-1], Crop(height, width))
-    model = VAE(encoder, decoder, StandardNormal(latent_dim), likelihood_named(likelihood), data_shape, latent_dim)
-    model.config = dict(name='conv_vae', **dict(data_shape=list(data_shape), latent_dim=latent_dim, widths=list(widths), likelihood=likelihood))
+    decoder = nn.Sequential(nn.Linear(latent_dim, c*h*w), nn.SiLU(), nn.Unflatten(-1, (int(c), h, w)), *up[:-1],
+                            Crop(height, width))
+    return encoder, decoder
+
+# %% ../nbs/03_elbo.ipynb #925c924b
+def conv_vae(
+    data_shape: Sequence[int] = (1, 28, 28), # of one example: channels, height, width
+    latent_dim: int = 20,                    # number of latents
+    widths: Sequence[int] = (16, 32),        # channels; each layer halves the image
+    likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
+) -> VAE:
+    """A VAE of convolutions for images of any size; each layer halves height and width,
+    rounded up. Raises `ValueError` for an unknown likelihood or for another shape than
+    (channels, height, width)."""
+    encoder, decoder = conv_networks(data_shape, latent_dim, widths)
+    model = VAE(encoder, decoder, StandardNormal(latent_dim), make_likelihood(likelihood), data_shape, latent_dim)
+    config = dict(data_shape=list(data_shape), latent_dim=latent_dim, widths=list(widths), likelihood=likelihood)
+    model.config = dict(name='conv_vae', **config)
     return model

@@ -8,83 +8,131 @@ __all__ = ['diagonal_gaussian', 'StandardNormal', 'kl_monte_carlo', 'kl_to_stand
 # %% ../nbs/01_latent.ipynb #e0754886
 import math
 import numpy as np, torch
-from torch import nn
-from torch.distributions import Independent, MultivariateNormal, Normal
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 # %% ../nbs/01_latent.ipynb #a541d2db
-def diagonal_gaussian(mu,     # mean, `(..., D)`
-                      logvar): # log of the variance, `(..., D)`
+def diagonal_gaussian(
+    mu: Tensor,     # mean, `(..., D)`
+    logvar: Tensor, # log of the variance, `(..., D)`
+) -> Independent:
     "N(mu, diag exp(logvar)) over the last dimension: `log_prob` of `(..., D)` is `(...)`, in nats."
     return Independent(Normal(mu, torch.exp(0.5 * logvar), validate_args=False), 1, validate_args=False)
 
 # %% ../nbs/01_latent.ipynb #ace80a3c
 class StandardNormal(nn.Module):
     "The prior N(0, I) over `(D,)`; calling it gives the distribution, on the module's device."
-    def __init__(self, latent_dim): # D
+    mu: Tensor
+
+    def __init__(
+        self,
+        latent_dim: int, # D
+    ) -> None:
         super().__init__()
         self.register_buffer('mu', torch.zeros(latent_dim), persistent=False)
 
-    def forward(self): return diagonal_gaussian(self.mu, self.mu)
+    def forward(self) -> Independent: return diagonal_gaussian(self.mu, self.mu)
 
 # %% ../nbs/01_latent.ipynb #419835fa
-def kl_monte_carlo(q, p,      # distributions over the same space
-                   samples=1000): # draws from q
+def kl_monte_carlo(
+    q: Distribution,     # the one that is drawn from
+    p: Distribution,     # over the same space
+    samples: int = 1000, # draws from q
+) -> tuple[Tensor, Tensor]:
     "KL(q ‖ p) in nats by averaging log q(z) − log p(z) over draws from q: `(estimate, standard error)`."
     z = q.sample((samples,))
     terms = q.log_prob(z) - p.log_prob(z)
     return terms.mean(0), terms.std(0) / samples**0.5
 
 # %% ../nbs/01_latent.ipynb #2f701dad
-def kl_to_standard_normal(mu, logvar): # both `(..., D)`
-    "KL(N(mu, exp logvar) ‖ N(0, I)) in nats, `(...)`: summed over the D dimensions (Kingma and Welling 2014, appendix B)."
+def kl_to_standard_normal(
+    mu: Tensor,     # mean, `(..., D)`
+    logvar: Tensor, # log of the variance, `(..., D)`
+) -> Tensor:
+    """KL(N(mu, exp logvar) ‖ N(0, I)) in nats, `(...)`: summed over the D dimensions
+    (Kingma and Welling 2014, appendix B)."""
     return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)
 
 # %% ../nbs/01_latent.ipynb #b8c14f9e
-def kl_gaussians(q, p): # two diagonal Gaussians, as `diagonal_gaussian` gives them
-    "KL(q ‖ p) in nats for two diagonal Gaussians, summed over their dimensions."
+def kl_gaussians(
+    q: Distribution, # a diagonal Gaussian, as `diagonal_gaussian` gives it
+    p: Distribution, # another
+) -> Tensor:
+    "KL(q ‖ p) in nats for two diagonal Gaussians, `(...)`: summed over their dimensions."
     ratio = (q.stddev / p.stddev)**2
     return 0.5 * (ratio + ((q.mean - p.mean) / p.stddev)**2 - 1 - ratio.log()).sum(-1)
 
 # %% ../nbs/01_latent.ipynb #b64f91aa
 class PPCA:
-    "Probabilistic PCA: z ~ N(0, I), x = W z + mean + σ ε. Its posterior and log p(x) are exact (Tipping and Bishop 1999). Computes in float64, on the CPU."
-    def __init__(self, W,      # loadings, `(data_dim, latent_dim)`
-                 mean,         # of the data, `(data_dim,)`
-                 sigma):       # standard deviation of the noise
+    """Probabilistic PCA: z ~ N(0, I), x = W z + mean + σ ε. Its posterior and log p(x) are exact
+    (Tipping and Bishop 1999). Computes in float64, on the CPU."""
+    def __init__(
+        self,
+        W: Tensor,             # loadings, `(data_dim, latent_dim)`
+        mean: Tensor,          # of the data, `(data_dim,)`
+        sigma: float | Tensor, # standard deviation of the noise
+    ) -> None:
         self.W, self.mean, self.sigma = W.cpu().double(), mean.cpu().double(), float(sigma)
-        if self.sigma <= 0: raise ValueError(f'got sigma={self.sigma}: it must be positive, or log p(x) is not finite; use fewer latent dimensions')
+        if self.sigma <= 0:
+            raise ValueError(f'got sigma={self.sigma}: it must be positive, or log p(x) is not finite; '
+                             'use fewer latent dimensions')
 
     @classmethod
-    def fit(cls, x,           # `(N, data_dim)`
-            latent_dim):      # columns of W, at least 1 and less than `data_dim`
-        "The maximum-likelihood fit, in closed form (Tipping and Bishop 1999, equations 7 and 8). Raises `ValueError`."
-        if x.dim() != 2: raise ValueError(f'got data of shape {tuple(x.shape)}: it must be (N, data_dim); use x.flatten(1)')
-        if not 0 < latent_dim < x.shape[1]: raise ValueError(f'got latent_dim={latent_dim} for data of {x.shape[1]} dimensions: it must be from 1 to {x.shape[1] - 1}')
+    def fit(
+        cls,
+        x: Tensor,       # `(N, data_dim)`
+        latent_dim: int, # columns of W, at least 1 and less than `data_dim`
+    ) -> 'PPCA':
+        """The maximum-likelihood fit, in closed form (Tipping and Bishop 1999, equations 7 and 8).
+        Raises `ValueError`."""
+        if x.dim() != 2:
+            raise ValueError(f'got data of shape {tuple(x.shape)}: it must be (N, data_dim); use x.flatten(1)')
+        if not 0 < latent_dim < x.shape[1]:
+            raise ValueError(f'got latent_dim={latent_dim} for data of {x.shape[1]} dimensions: '
+                             f'it must be from 1 to {x.shape[1] - 1}')
         x = x.cpu().double()
         mean = x.mean(0)
         variances, directions = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
         variances, directions = variances.flip(0), directions.flip(1)
         noise = variances[latent_dim:].mean()
-        return cls(directions[:, :latent_dim] * (variances[:latent_dim] - noise).clamp(min=0).sqrt(), mean, noise.clamp(min=0).sqrt())
+        W = directions[:, :latent_dim] * (variances[:latent_dim] - noise).clamp(min=0).sqrt()
+        return cls(W, mean, noise.clamp(min=0).sqrt())
 
     @property
-    def prior(self): return MultivariateNormal(torch.zeros_like(self.W[0]), torch.eye(self.W.shape[1], dtype=self.W.dtype))
+    def prior(self) -> MultivariateNormal:
+        "N(0, I), over `(latent_dim,)`."
+        return MultivariateNormal(torch.zeros_like(self.W[0]), self._identity())
 
-    def likelihood(self, z): # codes `(..., latent_dim)`
+    def _identity(self): return torch.eye(self.W.shape[1], dtype=self.W.dtype)
+
+    def likelihood(
+        self,
+        z: Tensor, # codes `(..., latent_dim)`
+    ) -> Independent:
         "p(x|z), over `(..., data_dim)`."
         return Independent(Normal(z.cpu().double() @ self.W.T + self.mean, self.sigma), 1)
 
-    def posterior(self, x): # data `(..., data_dim)`
+    def posterior(
+        self,
+        x: Tensor, # data `(..., data_dim)`
+    ) -> MultivariateNormal:
         "The exact p(z|x), over `(..., latent_dim)` (equation 6)."
-        M = self.W.T @ self.W + self.sigma**2 * torch.eye(self.W.shape[1], dtype=self.W.dtype)
-        return MultivariateNormal((x.cpu().double() - self.mean) @ self.W @ torch.linalg.inv(M), self.sigma**2 * torch.linalg.inv(M))
+        M_inverse = torch.linalg.inv(self.W.T @ self.W + self.sigma**2 * self._identity())
+        return MultivariateNormal((x.cpu().double() - self.mean) @ self.W @ M_inverse, self.sigma**2 * M_inverse)
 
-    def log_prob(self, x): # data `(..., data_dim)`
+    def log_prob(
+        self,
+        x: Tensor, # data `(..., data_dim)`
+    ) -> Tensor:
         "The exact log p(x) in nats, `(...)`."
         C = self.W @ self.W.T + self.sigma**2 * torch.eye(len(self.mean), dtype=self.W.dtype)
         return MultivariateNormal(self.mean, C).log_prob(x.cpu().double())
 
-    def sample(self, n, generator=None): # number of draws
+    def sample(
+        self,
+        n: int,                                   # number of draws
+        generator: torch.Generator | None = None, # None takes the global one
+    ) -> Tensor:
         "`n` draws of x, `(n, data_dim)`."
-        z = torch.randn(n, self.W.shape[1], dtype=self.W.dtype, generator=generator)
-        return z @ self.W.T + self.mean + self.sigma * torch.randn(n, len(self.mean), dtype=self.W.dtype, generator=generator)
+        def noise(size): return torch.randn(n, size, dtype=self.W.dtype, generator=generator)
+        return noise(self.W.shape[1]) @ self.W.T + self.mean + self.sigma * noise(len(self.mean))

@@ -7,64 +7,92 @@ __all__ = ['reparameterize', 'draw', 'score_function_gradient', 'pathwise_gradie
            'gumbel_softmax']
 
 # %% ../nbs/02_reparameterization.ipynb #90d38385
+from collections.abc import Callable
 import torch, torch.nn.functional as F
-from torch.distributions import Normal
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
 from .latent import diagonal_gaussian
 
 # %% ../nbs/02_reparameterization.ipynb #7c9d64a7
-def reparameterize(mu,        # mean, `(..., D)`
-                   logvar,    # log of the variance, `(..., D)`
-                   eps=None): # noise from N(0, I), `(..., D)`; drawn when not given
-    "z = mu + exp(logvar / 2) · eps: a draw that mu and logvar have a gradient through (Kingma and Welling 2014, section 2.4)."
+def reparameterize(
+    mu: Tensor,                # mean, `(..., D)`
+    logvar: Tensor,            # log of the variance, `(..., D)`
+    eps: Tensor | None = None, # noise from N(0, I), `(..., D)`; drawn when not given
+) -> Tensor:
+    """z = mu + exp(logvar / 2) · eps: a draw that mu and logvar have a gradient through
+    (Kingma and Welling 2014, section 2.4)."""
     if eps is None: eps = torch.randn_like(mu)
     return mu + torch.exp(0.5 * logvar) * eps
 
 # %% ../nbs/02_reparameterization.ipynb #e0f18a41
-def draw(q,          # a distribution with `rsample`
-         eps=None):  # noise from N(0, I), broadcastable to q's shape; needs a diagonal Gaussian q
-    "A draw from `q` with a gradient; with the same `eps`, the same draw. Raises `TypeError` for `eps` with another q than a diagonal Gaussian."
+def draw(
+    q: Distribution,           # a distribution with `rsample`
+    eps: Tensor | None = None, # N(0, I) noise that broadcasts to q's shape
+) -> Tensor:
+    """A draw from `q` with a gradient; with the same `eps`, the same draw.
+    Raises `TypeError` for `eps` with another q than a diagonal Gaussian."""
     if eps is None: return q.rsample()
-    if not isinstance(getattr(q, 'base_dist', q), Normal): raise TypeError(f'got eps for a {type(q).__name__}: μ + σ ε is a draw from a diagonal Gaussian only; leave eps out')
+    if not isinstance(q.base_dist if isinstance(q, Independent) else q, Normal):
+        raise TypeError(f'got eps for a {type(q).__name__}: μ + σ ε is a draw from a diagonal Gaussian only; '
+                        'leave eps out')
     return q.mean + q.stddev * eps.to(q.mean.device)
 
 # %% ../nbs/02_reparameterization.ipynb #f2346221
-def score_function_gradient(f,             # `(samples, D)` to `(samples,)`; needs no gradient
-                            mu, logvar,    # of the Gaussian, `(D,)`
-                            samples=1000,  # draws
-                            baseline=0.0): # a constant taken off f: it changes the noise, not the average
-    "Terms of ∇ E[f(z)] for z ~ N(mu, exp logvar), `(samples, 2, D)`: row 0 for mu, row 1 for logvar; their mean is the estimate (Williams 1992)."
+def score_function_gradient(
+    f: Callable[[Tensor], Tensor], # `(samples, D)` to `(samples,)`; needs no gradient
+    mu: Tensor,                    # mean of the Gaussian, `(D,)`
+    logvar: Tensor,                # log of its variance, `(D,)`
+    samples: int = 1000,           # draws
+    baseline: float = 0.0,         # taken off f: changes the noise, not the mean
+) -> Tensor:
+    """Terms of ∇ E[f(z)] for z ~ N(mu, exp logvar), `(samples, 2, D)`: row 0 for mu, row 1 for logvar;
+    their mean is the estimate (Williams 1992)."""
     sigma, eps = torch.exp(0.5 * logvar), torch.randn(samples, *mu.shape, device=mu.device)
     score = torch.stack([eps / sigma, 0.5 * (eps**2 - 1)], 1)
     return (f(mu + sigma * eps) - baseline)[:, None, None] * score
 
 # %% ../nbs/02_reparameterization.ipynb #ded9dd93
-def pathwise_gradient(f,            # `(samples, D)` to `(samples,)`, differentiable
-                      mu, logvar,   # of the Gaussian, `(D,)`
-                      samples=1000): # draws
-    "Terms of ∇ E[f(z)] for z ~ N(mu, exp logvar), `(samples, 2, D)`: row 0 for mu, row 1 for logvar; their mean is the estimate (Kingma and Welling 2014)."
+def pathwise_gradient(
+    f: Callable[[Tensor], Tensor], # `(samples, D)` to `(samples,)`, differentiable
+    mu: Tensor,                    # mean of the Gaussian, `(D,)`
+    logvar: Tensor,                # log of its variance, `(D,)`
+    samples: int = 1000,           # draws
+) -> Tensor:
+    """Terms of ∇ E[f(z)] for z ~ N(mu, exp logvar), `(samples, 2, D)`: row 0 for mu, row 1 for logvar;
+    their mean is the estimate (Kingma and Welling 2014)."""
     eps = torch.randn(samples, *mu.shape, device=mu.device)
     z = reparameterize(mu, logvar, eps).detach().requires_grad_()
     slope, = torch.autograd.grad(f(z).sum(), z)
     return torch.stack([slope, slope * 0.5 * torch.exp(0.5 * logvar) * eps], 1)
 
 # %% ../nbs/02_reparameterization.ipynb #91853730
-def bound_logvar(raw,         # what a network gives, any real number
-                 limit=10.0): # |logvar| is at most this
-    "A log-variance within ±limit, equal to `raw` near 0, so that exp of it and its gradient stay finite. Smooth: unlike a clamp it has a gradient beyond the limit, which fades."
+def bound_logvar(
+    raw: Tensor,         # what a network gives, any real number
+    limit: float = 10.0, # |logvar| is at most this
+) -> Tensor:
+    """A log-variance within ±limit, equal to `raw` near 0, so that exp of it and its gradient stay finite.
+    Smooth: unlike a clamp it has a gradient beyond the limit, which fades."""
     return limit * torch.tanh(raw / limit)
 
 # %% ../nbs/02_reparameterization.ipynb #a2507c83
-def straight_through(hard,  # value to go forward with, no gradient
-                     soft): # same shape: where the gradient goes
-    "`hard` in the forward pass, the gradient of `soft` in the backward pass (Bengio, Léonard and Courville 2013)."
+def straight_through(
+    hard: Tensor, # value to go forward with, no gradient
+    soft: Tensor, # same shape: where the gradient goes
+) -> Tensor:
+    """`hard` in the forward pass, the gradient of `soft` in the backward pass
+    (Bengio, Léonard and Courville 2013)."""
     return hard.detach() + (soft - soft.detach())
 
 # %% ../nbs/02_reparameterization.ipynb #8fe55031
-def gumbel_softmax(logits,          # `(..., K)`
-                   temperature=1.0, # low is nearly one-hot, high is soft
-                   hard=False,      # one-hot forward, the soft code's gradient backward
-                   noise=None):     # Gumbel noise, `(..., K)`; drawn when not given
-    "A relaxed one-hot draw from softmax(logits), `(..., K)`, with a gradient (Jang, Gu and Poole 2017; Maddison, Mnih and Teh 2017)."
+def gumbel_softmax(
+    logits: Tensor,              # `(..., K)`
+    temperature: float = 1.0,    # low is nearly one-hot, high is soft
+    hard: bool = False,          # one-hot forward, the soft code's gradient backward
+    noise: Tensor | None = None, # Gumbel noise, `(..., K)`; drawn when not given
+) -> Tensor:
+    """A relaxed one-hot draw from softmax(logits), `(..., K)`, with a gradient
+    (Jang, Gu and Poole 2017; Maddison, Mnih and Teh 2017)."""
     if noise is None: noise = -torch.empty_like(logits).exponential_().log()
     soft = ((logits + noise) / temperature).softmax(-1)
-    return straight_through(F.one_hot(soft.argmax(-1), logits.shape[-1]).to(soft.dtype), soft) if hard else soft
+    if not hard: return soft
+    return straight_through(F.one_hot(soft.argmax(-1), logits.shape[-1]).to(soft.dtype), soft)
