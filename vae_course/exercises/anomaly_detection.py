@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 import torch
 from .verdicts import (
-    WrongAnswer, as_number, as_tensor, exercise, matches, name_mistake)
+    WrongAnswer, exercise, matches, name_mistake, to_number, to_tensor)
 
 # %% ../../nbs/99j_exercises_anomaly_detection.ipynb #ee805a14
 @exercise
@@ -25,7 +25,7 @@ def check_auroc(
     more = (anomalous[:, None] > normal).double().mean()
     same = (anomalous[:, None] == normal).double().mean()
     right = more + same / 2
-    got = as_tensor(f(normal, anomalous)).double()
+    got = to_tensor(f(normal, anomalous)).double()
     if got.numel() != 1:
         raise WrongAnswer(
             'one number was asked for, the mean over all '
@@ -64,7 +64,7 @@ def check_threshold(
     for n, rate in ((199, 0.05), (19, 0.05), (250, 0.1), (120, 0.01)):
         scores = torch.randn(n, generator=g, dtype=torch.float64)
         ordered, above = scores.sort().values, math.floor((n + 1) * rate + 1e-9)
-        got = as_tensor(f(scores, rate)).double()
+        got = to_tensor(f(scores, rate)).double()
         if got.numel() != 1:
             raise WrongAnswer(
                 f'one number was asked for: yours has the shape {tuple(got.shape)}')
@@ -112,7 +112,7 @@ def check_signs(
     answer = f(scores, 2.0)
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise WrongAnswer('give two things: the decision and the verdict')
-    decision, verdict = (as_tensor(v) for v in answer)
+    decision, verdict = (to_tensor(v) for v in answer)
     if matches(decision, scores - 2) or matches(decision, 2 + scores):
         raise WrongAnswer(
             'the sign of the decision is flipped: '
@@ -154,7 +154,7 @@ def check_precision(
         true_alarms, false_alarms = p * d, (1 - p) * a
         alarms = true_alarms + false_alarms
         right = true_alarms / alarms
-        got = as_number(f(d, a, p), 'the precision')
+        got = to_number(f(d, a, p), 'the precision')
         near = partial(math.isclose, got, rel_tol=1e-6)
         if near(right): continue
         name_mistake(near, [

@@ -9,7 +9,7 @@ __all__ = ['check_beta_loss', 'check_free_bits', 'check_sawtooth', 'check_gap']
 from collections.abc import Callable
 import torch
 from .verdicts import (
-    WrongAnswer, as_number, as_tensor, exercise, name_mistake)
+    WrongAnswer, exercise, name_mistake, to_number, to_tensor)
 
 # %% ../../nbs/99f_exercises_beta_vae.ipynb #f3a158b9
 @exercise
@@ -24,7 +24,7 @@ def check_beta_loss(
     got = f(rec, kl, beta)
     if isinstance(got, torch.Tensor) and got.shape == (8,):
         raise WrongAnswer('you gave a loss for each example: average over the batch')
-    got = as_number(got, 'the loss')
+    got = to_number(got, 'the loss')
     def near(value):
         return abs(got - value) < 1e-6
     name_mistake(near, [
@@ -45,7 +45,7 @@ def check_beta_loss(
         raise WrongAnswer(
             f'the loss is {R + beta*K:.4f} nats here, and your function gives '
             f'{got:.4f}')
-    if not abs(as_number(f(rec, kl, 0.5), 'the loss') - (R + 0.5*K)) <= 1e-6:
+    if not abs(to_number(f(rec, kl, 0.5), 'the loss') - (R + 0.5*K)) <= 1e-6:
         raise WrongAnswer('you use a β of your own: take the one that is given')
 
 # %% ../../nbs/99f_exercises_beta_vae.ipynb #cd5d3175
@@ -68,10 +68,10 @@ def check_free_bits(
     "Lesson 06, exercise 2: the KL that is charged with free bits, nats per example."
     # the means are 0.4, 0.1 and 2.0
     kl = torch.tensor([[0.0, 0.2, 3.0], [0.8, 0.0, 1.0]], dtype=torch.float64)
-    if abs(as_tensor(f(kl, 4.0)).sum().item() - 4) < 1e-6:
+    if abs(to_tensor(f(kl, 4.0)).sum().item() - 4) < 1e-6:
         raise WrongAnswer(
             'you gave the free nats to all latents together: each has its own')
-    got = as_number(f(kl, 0.3), 'the charged KL')
+    got = to_number(f(kl, 0.3), 'the charged KL')
     def near(value):
         return abs(got - value) < 1e-6
     if near(2.7):
@@ -105,7 +105,7 @@ def check_sawtooth(
 ) -> None:
     "Lesson 06, exercise 3: a saw-tooth of β."
     points = [(t, cycles) for cycles in (4, 3) for t in (0.0, 0.05, 0.3, 0.6, 0.9)]
-    found = [as_number(f(t, cycles), 'β') for t, cycles in points]
+    found = [to_number(f(t, cycles), 'β') for t, cycles in points]
     def near(schedule):
         return all(abs(v - schedule(t, n)) < 1e-6 for v, (t, n) in zip(found, points))
     name_mistake(near, [
@@ -146,7 +146,7 @@ def check_gap(
             'latents, down the column')
     if isinstance(got, torch.Tensor) and got.numel() == 2:
         raise WrongAnswer('you gave a gap for each factor: the score is their mean')
-    got = as_number(got, 'the score')
+    got = to_number(got, 'the score')
     def near(value):
         return abs(got - value) < 1e-6
     name_mistake(near, [

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 import torch.distributions as D
 from .verdicts import (
-    WrongAnswer, as_tensor, exercise, matches, name_mistake)
+    WrongAnswer, exercise, matches, name_mistake, to_tensor)
 
 # %% ../../nbs/99g_exercises_cvae.ipynb #3295257e
 @exercise
@@ -21,7 +21,7 @@ def check_one_hot(
 ) -> None:
     "Lesson 07, exercise 1: labels as rows, and an error for those out of range."
     y = torch.tensor([2, 0, 3, 3])
-    got = as_tensor(f(y, 4))
+    got = to_tensor(f(y, 4))
     right = F.one_hot(y, 4)
     if got.shape == (4, 3) or got.shape == (4, 5):
         raise WrongAnswer(
@@ -41,7 +41,7 @@ def check_one_hot(
     if got.dtype != torch.float32:
         raise WrongAnswer(f'the rows are {got.dtype}: a network needs float32')
     zeros = torch.tensor([0, 0])
-    if matches(as_tensor(f(zeros, 3)), F.one_hot(zeros, 1)):
+    if matches(to_tensor(f(zeros, 3)), F.one_hot(zeros, 1)):
         raise WrongAnswer(
             'the width is that of `classes`, not of '
             'the largest label that happens to be there')
@@ -73,7 +73,7 @@ def check_unseen_loss(
     seen[:, 14:, :14] = 1
     n, hidden = len(x), int((1 - seen).sum())
     each = F.binary_cross_entropy_with_logits(logits, x, reduction='none')
-    got = as_tensor(f(x, logits.requires_grad_(), seen))
+    got = to_tensor(f(x, logits.requires_grad_(), seen))
     per_example = (each * (1 - seen)).flatten(1).sum(1)
     right = per_example.mean()
     if matches(got, right): return
@@ -117,7 +117,7 @@ def check_conditional_bound(
         return D.Normal(m, (v / 2).exp())
     kl = D.kl_divergence
     q, p = normal(mu, logvar), normal(prior_mu, prior_logvar)
-    got = as_tensor(f(reconstruction, mu, logvar, prior_mu, prior_logvar))
+    got = to_tensor(f(reconstruction, mu, logvar, prior_mu, prior_logvar))
     right = (reconstruction + kl(q, p).sum(-1)).mean()
     if matches(got, right): return
     name_mistake(partial(matches, got), [
@@ -161,7 +161,7 @@ def check_class_probabilities(
     large = 150 + 20 * torch.rand(5, 3, generator=g)
     share = torch.tensor([.5, .3, .2])
     right = (share.log() - small).softmax(-1)
-    got = as_tensor(f(small, share))
+    got = to_tensor(f(small, share))
     if got.shape == right.shape and matches(got, (share.log() + small).softmax(-1)):
         raise WrongAnswer(
             'the sign is wrong: a class with a high −ELBO explains the image badly')
@@ -182,7 +182,7 @@ def check_class_probabilities(
             f'the first row is {[round(v, 3) for v in right[0].tolist()]}, and '
             f'you gave {[round(v, 3) for v in got.flatten()[:3].tolist()]} '
             f'(shape {tuple(got.shape)})')
-    got, right = as_tensor(f(large, share)), (share.log() - large).softmax(-1)
+    got, right = to_tensor(f(large, share)), (share.log() - large).softmax(-1)
     if not got.isfinite().all() or not matches(got, right):
         raise WrongAnswer(
             'with −ELBO of 150 nats exp gives 0 for every class, and '

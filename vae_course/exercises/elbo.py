@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 import torch.distributions as D
 from .verdicts import (
-    WrongAnswer, as_number, as_tensor, exercise, matches, name_mistake, require_answer)
+    WrongAnswer, exercise, matches, name_mistake, require_answer, to_number, to_tensor)
 
 # %% ../../nbs/99c_exercises_elbo.ipynb #ba77712d
 @exercise
@@ -30,7 +30,7 @@ def check_gaussian_nll(
     each = -D.Normal(mean, sigma).log_prob(x)
     right = each.sum(-1)
     normalizer = d * 0.5 * math.log(2 * math.pi * sigma**2)
-    got = as_tensor(f(x, mean, sigma))
+    got = to_tensor(f(x, mean, sigma))
     if matches(got, right): return
     name_mistake(partial(matches, got), [
         (right - normalizer,
@@ -72,7 +72,7 @@ def check_elbo_terms(
     require_answer(answer)
     if not isinstance(answer, (tuple, list)) or len(answer) != 2:
         raise WrongAnswer('return two terms, (reconstruction, kl), and not their sum')
-    r, kl = map(as_tensor, answer)
+    r, kl = map(to_tensor, answer)
     logits, mu, logvar = logits.detach(), mu.detach(), logvar.detach()
     right_r = bce(logits, x, reduction='sum') / n
     right_kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum() / n
@@ -121,14 +121,14 @@ def check_effective_beta(
 ) -> None:
     "Lesson 03, exercise 3: the weight that the KL has in a loss of sums or means."
     reductions = list(product(('sum', 'mean'), repeat=2))
-    found = {as_number(f(784, 20, r, k), 'the weight') for r, k in reductions}
+    found = {to_number(f(784, 20, r, k), 'the weight') for r, k in reductions}
     if len(found) == 1:
         raise WrongAnswer(
             f'you gave {found.pop():.4g} in every case: it depends on which term was '
             'averaged, and over how many')
     sizes = ((784, 20), (3072, 128))
     for (pixels, latents), (reconstruction, kl) in product(sizes, reductions):
-        got = as_number(f(pixels, latents, reconstruction, kl), 'the weight')
+        got = to_number(f(pixels, latents, reconstruction, kl), 'the weight')
         near = partial(math.isclose, got, rel_tol=1e-6)
         a = 1 / pixels if reconstruction == 'mean' else 1
         b = 1 / latents if kl == 'mean' else 1

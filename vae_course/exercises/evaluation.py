@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 import torch
-from .verdicts import WrongAnswer, as_number, exercise, name_mistake
+from .verdicts import WrongAnswer, exercise, name_mistake, to_number
 
 # %% ../../nbs/99e_exercises_evaluation.ipynb #6d439a08
 @exercise
@@ -21,7 +21,7 @@ def check_bits_per_dimension(
     def near(a, b):
         return abs(a - b) < 1e-6 * max(1, abs(b))
     bits, nats, dims = 0.75, 0.75 * 50 * math.log(2), 50
-    got = as_number(f(nats, dims), 'the answer')
+    got = to_number(f(nats, dims), 'the answer')
     name_mistake(partial(near, got), [
         (bits * math.log(2),
          'you divided by the dimensions only: the answer '
@@ -41,7 +41,7 @@ def check_bits_per_dimension(
             f'{nats:.4f} nats over {dims} dimensions are {bits} '
             f'bits each, and your function gives {got:.4f}')
     for levels in (256, 32):
-        got = as_number(f(-nats, dims, levels), 'the answer')
+        got = to_number(f(-nats, dims, levels), 'the answer')
         right = math.log2(levels) - bits
         name_mistake(partial(near, got), [
             (-bits,
@@ -77,7 +77,7 @@ def check_active_units(
         raise WrongAnswer(
             f'you gave {got.numel()} values: the answer is one number, how many units '
             'are active')
-    got = as_number(got, 'the count')
+    got = to_number(got, 'the count')
     name_mistake(lambda count: got == count, [
         (400,
          'you took the variance over the units, and so counted images: it is over the '
@@ -95,9 +95,9 @@ def check_active_units(
     if got != 3:
         raise WrongAnswer(
             f'3 of these 6 units are active, and your function gives {got:g}')
-    if as_number(f(mu, 0.5), 'the count') != 2:
+    if to_number(f(mu, 0.5), 'the count') != 2:
         raise WrongAnswer('you use a threshold of your own: take the one that is given')
-    if as_number(f(mu[:, :1] * 0 + 1), 'the count') != 0:
+    if to_number(f(mu[:, :1] * 0 + 1), 'the count') != 0:
         raise WrongAnswer('a unit that never varies was counted: its variance is 0')
 
 # %% ../../nbs/99e_exercises_evaluation.ipynb #d083a1c3

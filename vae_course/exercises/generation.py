@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 import torch
 from .verdicts import (
-    WrongAnswer, as_number, as_tensor, exercise, name_mistake)
+    WrongAnswer, exercise, name_mistake, to_number, to_tensor)
 
 # %% ../../nbs/99i_exercises_generation.ipynb #d0b656b5
 @exercise
@@ -114,7 +114,7 @@ def check_frechet_diagonal(
     mean_a, mean_b = torch.randn(2, 5, generator=g, dtype=torch.float64)
     var_a, var_b = torch.rand(2, 5, generator=g, dtype=torch.float64) * 3 + 0.1
     means, sds = ((mean_a - mean_b)**2).sum(), ((var_a.sqrt() - var_b.sqrt())**2).sum()
-    got = as_tensor(f(mean_a, var_a, mean_b, var_b)).double()
+    got = to_tensor(f(mean_a, var_a, mean_b, var_b)).double()
     if got.dim():
         raise WrongAnswer(
             f'you gave a value for each of {got.numel()} '
@@ -165,7 +165,7 @@ def check_coverage(
         if isinstance(got, torch.Tensor) and got.numel() > 1:
             raise WrongAnswer(
                 'you gave a value for each point: give the share of them')
-        got = as_number(got, 'the share')
+        got = to_number(got, 'the share')
         def near(value):
             return abs(got - value) <= 1e-6
         inside = cross <= radius(real, k)[:, None]
@@ -191,5 +191,5 @@ def check_coverage(
         raise WrongAnswer(
             f'with k = {k} the coverage is {share(inside.any(1)):.4f}, and your '
             f'function gives {got:.4f}')
-    if not abs(as_number(f(real, real), 'the share') - 1) <= 1e-6:
+    if not abs(to_number(f(real, real), 'the share') - 1) <= 1e-6:
         raise WrongAnswer('a set must cover itself')

@@ -8,7 +8,7 @@ __all__ = ['check_intensity', 'check_timed', 'check_shard_weights', 'check_scale
 # %% ../../nbs/99q_exercises_gpu.ipynb #2e48713e
 from collections.abc import Callable
 from .verdicts import (
-    WrongAnswer, as_number, exercise, name_mistake, require_answer)
+    WrongAnswer, exercise, name_mistake, require_answer, to_number)
 
 # %% ../../nbs/99q_exercises_gpu.ipynb #a3e9868f
 @exercise
@@ -19,7 +19,7 @@ def check_intensity(
     for B, n, m, size in ((128, 784, 400, 4), (1, 100, 30, 4), (64, 20, 400, 8)):
         flops, x, W, y = 2 * B * n * m, B * n, n * m, B * m
         right = flops / (size * (x + W + y))
-        got = as_number(f(B, n, m, size), 'the intensity')
+        got = to_number(f(B, n, m, size), 'the intensity')
         def near(value):
             return abs(got - value) < 1e-6 * value
         if near(right): continue
@@ -72,7 +72,7 @@ def check_timed(
     for calls in (10, 4):
         device = _FakeDevice()
         got = f(device.action, device.wait, device.clock, calls)
-        got, right = as_number(got, 'the time of a call'), 3 + 1 / calls
+        got, right = to_number(got, 'the time of a call'), 3 + 1 / calls
         def near(value):
             return abs(got - value) < 1e-6 * value
         if near(right) or near(3 + 1 / (device.calls - 1)) and device.calls > calls:
@@ -117,7 +117,7 @@ def check_shard_weights(
             raise WrongAnswer(
                 'give a list of numbers, one for each '
                 f'process: this is a {type(got).__name__}')
-        got = [as_number(v, 'each of them') for v in got]
+        got = [to_number(v, 'each of them') for v in got]
         if len(got) != len(sizes):
             raise WrongAnswer(
                 f'you gave {len(got)} numbers for '
@@ -152,7 +152,7 @@ def check_scaled_rate(
     for lr, n, warm in ((.1, 8, 100), (.003, 3, 7), (.5, 1, 10)):
         for step in (0, 1, warm // 2, warm, warm + 1, 10 * warm):
             right = lr * (1 + (n - 1) * min(1, step / warm))
-            got = as_number(f(step, lr, n, warm), 'the rate')
+            got = to_number(f(step, lr, n, warm), 'the rate')
             def near(value):
                 return abs(got - value) < 1e-9 + 1e-6 * abs(value)
             asked = f'step={step}, lr={lr}, processes={n}, warm={warm}: '
@@ -187,7 +187,7 @@ def check_waits_from(
     for T, G, latency in ((10, .1, .01), (2.1e-5, 1.04e-4, 5e-6), (1, .1, .01)):
         right = least(lambda n: 2 * (n - 1) * (latency + G / n) > T / n)
         got = f(T * 1e12, G * 1e9 / 4, 1e12, 1e9, latency)
-        got = as_number(got, 'the number of GPUs')
+        got = to_number(got, 'the number of GPUs')
         if got == right: continue
         if got == right - 1:
             raise WrongAnswer(

@@ -14,7 +14,7 @@ from torch.distributions import (
     Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal,
     kl_divergence)
 from .verdicts import (
-    WrongAnswer, as_number, as_tensor, exercise, matches, name_mistake)
+    WrongAnswer, exercise, matches, name_mistake, to_number, to_tensor)
 
 # %% ../../nbs/99a_exercises_latent.ipynb #824c036c
 @exercise
@@ -28,7 +28,7 @@ def check_kl_to_wide_prior(
     def kl_to(width):
         return kl_divergence(q, Normal(torch.zeros_like(mu), width))
     each = kl_to(s)
-    got = as_tensor(f(mu, logvar, s))
+    got = to_tensor(f(mu, logvar, s))
     right = each.sum(-1)
     if matches(got, right): return
     if matches(got, right.mean()) or matches(got, right.sum()):
@@ -78,7 +78,7 @@ def check_posterior_1d(
         got = f(x, w, sigma)
         if not isinstance(got, (tuple, list)) or len(got) != 2:
             raise WrongAnswer('return two values: the mean and the standard deviation')
-        mean, std = (as_number(v, 'each of them') for v in got)
+        mean, std = (to_number(v, 'each of them') for v in got)
         M = w**2 + sigma**2
         def near(a, b):
             return abs(a - b) < 1e-4
@@ -126,7 +126,7 @@ def check_kl_estimate(
         got = f(q, p, n)
         if not isinstance(got, (tuple, list)) or len(got) != 2:
             raise WrongAnswer('return two values: the estimate and its standard error')
-        estimate, error = (as_number(v, 'each of them') for v in got)
+        estimate, error = (to_number(v, 'each of them') for v in got)
         slack = 6 * spread / n**0.5
         def near(a, b):
             return abs(a - b) < max(slack, 0.05 * abs(b))
@@ -192,7 +192,7 @@ def check_log_evidence(
         x = torch.randn(3, size, dtype=torch.double, generator=g)
         right = model.log_prob(x)
         torch.manual_seed(0)
-        got = as_tensor(f(model, x, n))
+        got = to_tensor(f(model, x, n))
         if got.shape != right.shape:
             raise WrongAnswer(
                 'return one number for each x, shape '

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 import torch
 from .verdicts import (
-    WrongAnswer, as_tensor, exercise, matches, name_mistake)
+    WrongAnswer, exercise, matches, name_mistake, to_tensor)
 
 # %% ../../nbs/99b_exercises_reparameterization.ipynb #e9bf356f
 @exercise
@@ -21,8 +21,8 @@ def check_draw_exponential(
     u = torch.rand(200, generator=torch.Generator().manual_seed(0)).clamp(0.01, 0.99)
     rate = torch.linspace(0.3, 4, 200).requires_grad_()
     z = f(rate, u)
-    got = as_tensor(z)
-    if not matches(got, as_tensor(f(rate, u))):
+    got = to_tensor(z)
+    if not matches(got, to_tensor(f(rate, u))):
         raise WrongAnswer(
             'the same u gives another draw: compute z from u, and draw nothing inside')
     def near(value):
@@ -71,7 +71,7 @@ def check_draw_correlated(
         raise WrongAnswer(
             'L @ eps has no matching shapes: the draws '
             'are rows, and for rows L ε becomes eps @ L.T') from e
-    got, right = as_tensor(z), (mu + eps @ L.T).detach()
+    got, right = to_tensor(z), (mu + eps @ L.T).detach()
     def near(value):
         return matches(got, value.detach())
     name_mistake(near, [
@@ -103,7 +103,7 @@ def check_leave_one_out(
     "Lesson 02, exercise 3: the score function with a leave-one-out baseline."
     g = torch.Generator().manual_seed(0)
     values, score = 5 + torch.randn(6, generator=g), torch.randn(6, 4, generator=g)
-    got = as_tensor(f(values, score))
+    got = to_tensor(f(values, score))
     others = (values.sum() - values) / 5
     right = (values - others)[:, None] * score
     if matches(got, right): return
@@ -132,7 +132,7 @@ def check_round_through(
     "Lesson 02, exercise 4: rounding with a straight-through gradient."
     x = torch.tensor([[-1.7, 0.2, 0.9], [2.4, -0.1, 3.3]], requires_grad=True)
     out = f(x)
-    got = as_tensor(out)
+    got = to_tensor(out)
     name_mistake(partial(matches, got), [
         (x.detach(), 'your output is not rounded: the hard value must go forward'),
         ((x + x.round()).detach(),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 from .verdicts import (
-    WrongAnswer, as_number, as_tensor, exercise, name_mistake, require_answer)
+    WrongAnswer, exercise, name_mistake, require_answer, to_number, to_tensor)
 
 # %% ../../nbs/99d_exercises_training.ipynb #c8c4fbdf
 @exercise
@@ -28,7 +28,7 @@ def check_cyclical(
         for part in range(cycles):
             for share in (.01, .1, .4, .6, .99):
                 t, right = (part + share) / cycles, min(1.0, share / rise)
-                got = as_number(schedule(t), 'β')
+                got = to_number(schedule(t), 'β')
                 if abs(got - right) < 1e-6: continue
                 if got > 1:
                     raise WrongAnswer(
@@ -48,7 +48,7 @@ def check_cyclical(
                 raise WrongAnswer(
                     f'with cycles={cycles} and rise={rise}, at '
                     f't={t:.3f} β is {right:.3f}, and yours is {got:.3f}')
-        end = as_number(schedule(1.0), 'β')
+        end = to_number(schedule(1.0), 'β')
         if not abs(end - 1) <= 1e-6:
             raise WrongAnswer(
                 f'at t = 1, where the last part ends, β is 1, and yours is {end:.3f}: '
@@ -65,7 +65,7 @@ def check_mean_over_examples(
         means = torch.rand(len(sizes), generator=g) * 100
         right = (means * sizes).sum() / sizes.sum()
         answer = f(means, sizes)
-        got = as_tensor(answer)
+        got = to_tensor(answer)
         def near(value):
             return got.dim() == 0 and math.isclose(got, value, rel_tol=1e-4)
         if near(right): continue
@@ -112,7 +112,7 @@ def check_should_stop(
         ([3.], 1, False, 'one epoch alone is the best so far'),
     ]
     def answer(losses, patience):
-        return bool(as_number(f(list(losses), patience), 'the answer, True or False,'))
+        return bool(to_number(f(list(losses), patience), 'the answer, True or False,'))
     for losses, patience, right, why in cases:
         if answer(losses, patience) != right:
             raise WrongAnswer(f'{why} (losses {losses}, patience {patience})')
@@ -171,7 +171,7 @@ def check_careful_step(
         raise WrongAnswer(
             'the loss that you return still holds its graph, and '
             'with it the memory of the whole step: `detach` it')
-    if not abs(as_number(loss, 'the loss') - 17 * 0.9**2) <= 1e-3:
+    if not abs(to_number(loss, 'the loss') - 17 * 0.9**2) <= 1e-3:
         raise WrongAnswer('return the loss as it was before the step')
     clipped = steps(1, 0.5)[1][0] / 0.1
     if torch.allclose(clipped, whole):

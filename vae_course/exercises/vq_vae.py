@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 import torch
-from .verdicts import WrongAnswer, as_number, exercise, name_mistake
+from .verdicts import WrongAnswer, exercise, name_mistake, to_number
 
 # %% ../../nbs/99h_exercises_vq_vae.ipynb #da2e073c
 @exercise
@@ -127,7 +127,7 @@ def check_perplexity(
 ) -> None:
     "Lesson 08, exercise 3: how many equally frequent codes would be as varied."
     def number(*a):
-        return as_number(f(*a), 'the perplexity')
+        return to_number(f(*a), 'the perplexity')
     codes = torch.tensor([[0, 0, 0, 1], [0, 2, 1, 0]])           # 5, 2 and 1 of 8
     share = torch.tensor([5., 2., 1.]) / 8
     entropy = -(share * share.log()).sum().item()
