@@ -121,6 +121,13 @@ def test_colour_images_and_columns():
     assert ax.images[0].get_array().shape == (3 * 4 + 2 * 2, 3 * 5 + 2 * 2, 3)
 
 
+@pytest.mark.parametrize("n, columns, shape", [(1, 1, (4, 5)), (1, 9, (4, 5)), (3, 9, (4, 3 * 5 + 2 * 2)), (5, 4, (2 * 4 + 2, 4 * 5 + 3 * 2))])
+def test_a_grid_has_no_empty_columns(n, columns, shape):
+    x = torch.rand(n, 4, 5, generator=torch.Generator().manual_seed(0))
+    grid = show_images(x, columns=columns).axes[0].images[0].get_array()
+    assert grid.shape == shape and np.allclose(grid[:4, :5], x[0])
+
+
 def test_pixels_of_a_grid_stay_sharp():
     x = (torch.arange(28 * 28).view(1, 1, 28, 28) % 2).float()
     png = np.asarray(Image.open(io.BytesIO(show_images(x.expand(4, -1, -1, -1)).png())).convert("L"))

@@ -38,7 +38,8 @@ class AltFigure(Figure):
         alt: str = '', # what the figure shows, in words
         **kwargs: Any, # of `Figure`
     ) -> None:
-        super().__init__(*args, **{'dpi': dpi, 'facecolor': paper} | kwargs)
+        settings: dict[str, Any] = dict(dpi=dpi, facecolor=paper) | kwargs
+        super().__init__(*args, **settings)
         self.alt = alt
 
     def png(self) -> bytes:
@@ -262,7 +263,7 @@ def _draw_classes(ax, mu, y, names, medians, limit):
         ax.legend(loc='center left', bbox_to_anchor=(1, .5), frameon=False,
                   labelcolor=ink)
 
-# %% ../nbs/91_plots.ipynb #9e1ee4e3
+# %% ../nbs/91_plots.ipynb #16f7b408
 def plot_latent_map(
     mu: Tensor | np.ndarray, # `(N, 2)`: the means of q(z|x)
     y: Tensor | np.ndarray | None = None, # `(N,)` labels, −1 for none
@@ -285,9 +286,8 @@ def plot_latent_map(
     y, names = _map_labels(y, len(mu), classes)
     medians = {k: mu[y == k].median(0).values.tolist() for k in names}
     words = [f'; {names[k]} around ({a:.1f}, {b:.1f})' for k, (a, b) in medians.items()]
-    words = ''.join(words)
-    words = f'Map of {len(mu):,} examples in the plane of z[0] and z[1]{words}.'
-    shown, ax = _axes(ax, (6, 5.4), alt or words)
+    where = f'{len(mu):,} examples in the plane of z[0] and z[1]{"".join(words)}'
+    shown, ax = _axes(ax, (6, 5.4), alt or f'Map of {where}.')
     turn = np.linspace(0, 2 * np.pi, 200)
     for radius in (1, 2):
         ax.plot(radius * np.cos(turn), radius * np.sin(turn), color=ink, lw=1, ls='--',
@@ -309,7 +309,7 @@ def _evaluating(model: nn.Module) -> Iterator[torch.device]:
 
 # %% ../nbs/91_plots.ipynb #fcfcd8cc
 def plot_manifold(
-    model: nn.Module, # a VAE with two latents
+    model: Any, # a VAE with two latents
     n: int = 15, # images a side
     ax: Axes | None = None, # axes to draw on
     alt: str | None = None, # what the images show, in words
@@ -352,9 +352,9 @@ def kl_per_latent(
     "The KL of each latent from N(0, 1), averaged over the batch: `(D,)`, in nats."
     return .5 * (q.mean**2 + q.variance - 1 - q.variance.log()).mean(0)
 
-# %% ../nbs/91_plots.ipynb #f39d0421
+# %% ../nbs/91_plots.ipynb #8bda765c
 def plot_traversal(
-    model: nn.Module, # a VAE
+    model: Any, # a VAE
     x: Tensor, # `(B, *data_shape)`: the first is traversed, all choose the latents
     dims: Sequence[int] | None = None, # to move; None: the 8 with the largest KL
     span: float = 3., # from −span to span
@@ -385,6 +385,8 @@ def plot_traversal(
                       column_titles=_decimals(values), foot='value of the latent')
 
 # %% ../nbs/91_plots.ipynb #98403c09
+_TERM_NAMES = dict(neg_elbo='−ELBO', reconstruction='reconstruction', kl='KL')
+
 def _history_terms(rows, terms):
     "The names of the terms to draw: those asked for, or −ELBO and its two parts."
     if not rows: raise ValueError('got a history without epochs: train first')
@@ -397,9 +399,7 @@ def _history_terms(rows, terms):
                 f'no term {k!r} in this history: there are {", ".join(found)}')
     return terms
 
-_TERM_NAMES = dict(neg_elbo='−ELBO', reconstruction='reconstruction', kl='KL')
-
-# %% ../nbs/91_plots.ipynb #17339901
+# %% ../nbs/91_plots.ipynb #d1728199
 def plot_history(
     history: Any, # a `History`, or a list of dicts with `epoch`
     terms: Sequence[str] | None = None, # None draws −ELBO, reconstruction and KL
@@ -423,7 +423,7 @@ def plot_history(
             ax.plot(*zip(*points), style, color=colour, marker=markers[i % 10], ms=5,
                     markevery=max(1, len(points) // 12), label=labels[k] + kind)
     ax.set(xlabel='epoch', ylabel='nats per example')
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params('x', integer=True)
     ax.grid(color=faint, alpha=.25)
     ax.legend(frameon=False, labelcolor=ink)
     return shown

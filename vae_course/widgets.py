@@ -14,7 +14,6 @@ import numpy as np, torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import nn
 from torch.distributions import Normal, kl_divergence
 from traitlets import Unicode
 from .data import Examples
@@ -264,7 +263,7 @@ class _LatentFigure:
 
 # %% ../nbs/92_widgets.ipynb #ca157ed0
 def latent_explorer(
-    model: nn.Module, # has `prior`, `encode` and `decode`, and two latents
+    model: Any, # has `prior`, `encode` and `decode`, and two latents
     examples: Examples | None = None, # their codes make a map
     classes: Sequence[str] | None = None, # name of each label
     limit: float = 3.0, # how far the sliders go
@@ -314,7 +313,7 @@ class _TraversalFigure:
 
 # %% ../nbs/92_widgets.ipynb #5f6b19d2
 def traversal_explorer(
-    model: nn.Module, # has `encode` and `decode`, with q(z|x) a diagonal Gaussian
+    model: Any, # has `encode` and `decode`, with q(z|x) a diagonal Gaussian
     examples: Examples, # they choose the latents; the first of them is moved
     latents: int = 8, # sliders at most
     limit: float = 3.0, # how far they go
