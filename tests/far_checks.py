@@ -120,7 +120,7 @@ MEASURES = dict(
     reparameterization=dict({name: lambda m, to, f=getattr(reparameterization, name): f(lambda z: z.sum(1), to(low[:3]), to(high[:3]), 5).cpu() for name in ("score_function_gradient", "pathwise_gradient")}),
     plots=dict(show_images=lambda m, to: bool(plots.show_images(to(x[:4]), titles=to(y[:4]))), show_reconstructions=lambda m, to: bool(plots.show_reconstructions(to(x[:4]), x[:4])),
                plot_latent_map=lambda m, to: bool(plots.plot_latent_map(to(points[:, :2]), to(factors[:, 0]))), plot_manifold=lambda m, to: bool(plots.plot_manifold(m["flat"], 3)),
-               plot_traversal=lambda m, to: bool(plots.plot_traversal(m["vae"], to(x[:4]), steps=3)), active_dims=lambda m, to: list(map(float, plots.active_dims(m["vae"].encode(to(x)), 2)))),
+               plot_traversal=lambda m, to: bool(plots.plot_traversal(m["vae"], to(x[:4]), steps=3)), kl_per_latent=lambda m, to: list(map(float, plots.kl_per_latent(m["vae"].encode(to(x)))))),
     widgets=dict(latent_explorer=lambda m, to: moves(widgets.latent_explorer(m["flat"], some(to))), traversal_explorer=lambda m, to: moves(widgets.traversal_explorer(m["vae"], some(to), 2))))
 NO_MEASURE = dict(      # public functions of the rooms above that are no measures: what they give is a tensor where their inputs are, or no tensor
     evaluation="importance_weighted ppca_vae evaluating base_distribution check_pixels log_weights effective_samples RateDistortion bits_per_dim",

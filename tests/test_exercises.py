@@ -2,7 +2,7 @@
 
 Blank, check and solution are read from the notebook itself: what the reader sees is what is proved. What was collected is compared with what is
 there, counted another way, so that an exercise that is written differently is missed by none of them."""
-import ast, re, runpy
+import ast, importlib, re, runpy, subprocess, sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,14 +11,15 @@ import nbformat
 import pytest
 import torch
 
-import vae_course.exercises
-from vae_course.exercises import WrongAnswer
+from vae_course.exercises.verdicts import WrongAnswer
 
 here = Path(__file__).parent
 folder = here.parent / "nbs"
 modules = folder.parent / "vae_course"
 heading = re.compile(r"^ {0,3}#{1,6}\s+Exercise\s+(\d+)\b.*$", re.M)
-checks = sorted(name for name in vae_course.exercises.__all__ if name.startswith("check_"))
+rooms = sorted(p.stem for p in (modules / "exercises").glob("[a-z]*.py") if p.stem != "verdicts")
+places = [(name, room) for room in rooms for name in importlib.import_module(f"vae_course.exercises.{room}").__all__]
+checks = sorted(name for name, _ in places)
 
 
 def imports(nb):
@@ -31,7 +32,7 @@ def imports(nb):
         return bool(body) and all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in body)
 
     code = [c.source for c in nb.cells if c.cell_type == "code"]
-    room = [re.search(r"^#\|\s*default_exp\s+(\w+)", source, re.M) for source in code]
+    room = [re.search(r"^#\|\s*default_exp\s+([\w.]+)", source, re.M) for source in code]
     return "\n".join([s for s in code if only_imports(s)] + [f"from vae_course.{r[1]} import *" for r in room if r])
 
 
@@ -111,6 +112,48 @@ def test_every_exercise_that_is_there_was_collected(path):
     assert calls == [called(check) for _, _, _, check, _, _ in mine], "a check is called outside of an exercise, or an exercise calls none"
 
 
+def lesson_room(path):
+    "The module that a lesson exports to."
+    code = "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code")
+    return re.search(r"^#\|\s*default_exp\s+([\w.]+)", code, re.M)[1]
+
+
+def test_a_check_is_defined_once():
+    assert len(checks) == len(set(checks)) >= 45 and all(name.startswith("check_") for name in checks)
+
+
+def test_each_lesson_has_a_module_of_checks():
+    assert sorted(map(lesson_room, lessons)) == rooms
+
+
+@pytest.mark.parametrize("path", lessons, ids=lambda p: p.stem)
+def test_a_lesson_finds_its_own_checks(path):
+    "Its exercises, in their order, are those of its module; it imports them from there, and no others."
+    mine = [called(check) for lesson, _, _, check, _, _ in every if lesson == path.stem]
+    room = f"vae_course.exercises.{lesson_room(path)}"
+    module = importlib.import_module(room)
+    assert mine == module.__all__
+    for number, check in enumerate(mine, 1):
+        assert getattr(module, check).__doc__.startswith(f"Lesson {path.stem[:2]}, exercise {number}: ")
+    imported = [(node.module, name.name) for node in ast.parse(imports(nbformat.read(path, 4))).body
+                if isinstance(node, ast.ImportFrom) and "vae_course.exercises" in node.module for name in node.names]
+    assert sorted(imported) == sorted((room, check) for check in mine)
+
+
+@pytest.mark.parametrize("room", rooms)
+def test_a_module_of_checks_imports_no_other(room):
+    code = f"import sys, vae_course.exercises.{room}; print(*sorted(m for m in sys.modules if m.startswith('vae_course')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
+    assert done.stdout.split() == sorted(["vae_course", "vae_course.exercises", f"vae_course.exercises.{room}", "vae_course.exercises.verdicts"]), done.stderr
+
+
+@pytest.mark.parametrize("path", sorted(folder.glob("99*.ipynb")), ids=lambda p: p.stem)
+def test_checks_can_be_read(path):
+    "No line of a check is wider than 88 columns, and a module of them has at most 250."
+    lines = [line for c in nbformat.read(path, 4).cells if re.match(r"#\|\s*exports?\b", c.source) for line in c.source.splitlines()]
+    assert [line for line in lines if len(line) > 88] == [] and 50 < len(lines) <= 250
+
+
 def test_every_check_belongs_to_one_exercise():
     used = Counter(called(check) for _, _, _, check, _, _ in every)
     assert used == Counter(checks)
@@ -137,7 +180,7 @@ def test_a_heading_is_found_wherever_it_stands(cell, tmp_path):
     assert found == [("check_f(f)", "def f(): return 1\n"), ("check_g(g)", "def f(): return 2\n")]
 
 
-@pytest.mark.parametrize("path", sorted(modules.glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(modules.rglob("*.py")), ids=lambda p: p.relative_to(modules).as_posix())
 def test_no_module_defines_a_name_twice(path):
     assert not defined_twice(path.read_text(encoding="utf-8"))
 
@@ -175,8 +218,17 @@ def test_wrong_answers_are_named(lesson, title, blank, check, solution, names):
     assert len(set(messages)) >= 2, f"{called(check)} gives every wrong answer the same message"
 
 
+answers = []          # what `spoiled` has given since it was cleared: proof that the check saw a spoiled answer
+
+
+def of_an_exception(wrong):
+    "Whether a `WrongAnswer` tells of an exception in the learner's function, and not of what it returned."
+    return wrong.__cause__ is not None
+
+
 def spoiled(answer, spoil):
     "An answer with every number in it spoiled, whatever it is made of."
+    answers.append(answer)
     if isinstance(answer, (tuple, list)):
         return type(answer)(spoiled(v, spoil) for v in answer)
     if hasattr(answer, "log_prob"):
@@ -191,15 +243,21 @@ def spoiled(answer, spoil):
 def test_spoiled_numbers_are_wrong(lesson, title, blank, check, solution, names, spoil):
     function = re.search(called(check) + r"\((\w+)\)", check)[1]
     answer = f"{solution}\nright = {function}\n\ndef {function}(*args, **kwargs): return spoiled(right(*args, **kwargs), {spoil})\n"
-    with pytest.raises(WrongAnswer):
+    answers.clear()
+    with pytest.raises(WrongAnswer) as caught:
         verdict(names + "\nfrom test_exercises import spoiled", answer, check)
+    assert answers and not of_an_exception(caught.value)
 
 
 @pytest.mark.parametrize("answer", [None, print, "x", 0.123, torch.full((3, 2), 0.7)], ids=["None", "function", "text", "number", "table"])
-@pytest.mark.parametrize("name", checks)
-def test_an_answer_of_another_kind_is_a_wrong_answer(name, answer):
+@pytest.mark.parametrize("name, room", places, ids=lambda v: v)
+def test_an_answer_of_another_kind_is_a_wrong_answer(name, room, answer):
+    calls = []
+
     def learner(*args, **kwargs):
+        calls.append(args)
         return answer
 
-    with pytest.raises(WrongAnswer):
-        getattr(vae_course.exercises, name)(learner)
+    with pytest.raises(WrongAnswer) as caught:
+        getattr(importlib.import_module(f"vae_course.exercises.{room}"), name)(learner)
+    assert calls and not of_an_exception(caught.value)

@@ -68,7 +68,8 @@ def plant(folder, room, old, new):
     assert len(exported) == 1, f"{room}: {old!r} stands in {len(exported)} exported cells; bring the planted error in step with the source"
     exported[0].source = exported[0].source.replace(old, new, 1)
     nbformat.write(nb, path)
-    module = folder / "vae_course" / f"{room[3:]}.py"
+    name, = re.findall(r"^#\|\s*default_exp\s+([\w.]+)", "\n".join(c.source for c in nb.cells if c.cell_type == "code"), re.M)
+    module = folder / "vae_course" / f"{name.replace('.', '/')}.py"
     text = module.read_text(encoding="utf-8")
     assert text.count(old) >= 1, f"{module.name} lacks {old!r}"
     module.write_text(text.replace(old, new, 1), encoding="utf-8")

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from vae_course import plots
-from vae_course.plots import (Picture, mosaic, plot_history, plot_latent_map, plot_manifold, plot_traversal, show_images,
+from vae_course.plots import (AltFigure, _grid, plot_history, plot_latent_map, plot_manifold, plot_traversal, show_images,
                               show_reconstructions, subplots)
 
 
 class Plain(torch.nn.Module):
-    "A model with pictures of one grey: the decoder paints how large its first latent is, from −3 (black) to 3 (white)."
+    "A model with images of one grey: the decoder paints how large its first latent is, from −3 (black) to 3 (white)."
     def __init__(self, latents, channels=1):
         super().__init__()
         self.seat, self.latents, self.channels = torch.nn.Dropout(), latents, channels
@@ -45,20 +45,20 @@ every = pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
 # What every plot does
 
 @every
-def test_gives_a_picture_with_words(draw):
-    picture = draw()
-    assert isinstance(picture, Picture) and len(picture.axes) == 1 and len(picture.alt) > 20
+def test_gives_a_figure_with_words(draw):
+    figure = draw()
+    assert isinstance(figure, AltFigure) and len(figure.axes) == 1 and len(figure.alt) > 20
     assert draw(alt="my own words").alt == "my own words"
-    shown = picture._repr_html_()
+    shown = figure._repr_html_()
     alt = re.fullmatch(r'<img alt="([^"]+)" src="data:image/png;base64,([^"]+)" style="[^"]+">', shown)
-    assert alt and len(picture.png()) < 100_000
+    assert alt and len(figure.png()) < 100_000
 
 
 @every
 def test_draws_on_given_axes(draw):
-    picture, (left, right) = subplots(1, 2, alt="Two.")
+    figure, (left, right) = subplots(1, 2, alt="Two.")
     assert draw(ax=left, alt="Left.") is left and draw(ax=right, alt="Right.") is right
-    assert picture.alt == "Two. Left. Right." and all(ax.has_data() for ax in (left, right))
+    assert figure.alt == "Two. Left. Right." and all(ax.has_data() for ax in (left, right))
     from matplotlib.figure import Figure
     ax = Figure().subplots()
     assert draw(ax=ax) is ax                                         # also those of a plain figure
@@ -66,30 +66,30 @@ def test_draws_on_given_axes(draw):
 
 @every
 def test_same_on_a_white_and_on_a_dark_page(draw):
-    picture = Image.open(io.BytesIO(draw().png())).convert("RGBA")
-    pages = [Image.alpha_composite(Image.new("RGBA", picture.size, page), picture) for page in ("#ffffff", "#222222")]
+    figure = Image.open(io.BytesIO(draw().png())).convert("RGBA")
+    pages = [Image.alpha_composite(Image.new("RGBA", figure.size, page), figure) for page in ("#ffffff", "#222222")]
     assert np.array_equal(*map(np.asarray, pages))
-    assert np.asarray(picture)[0, 0].tolist() == [255, 255, 255, 255]
+    assert np.asarray(figure)[0, 0].tolist() == [255, 255, 255, 255]
 
 
 @every
-def test_words_lie_inside_the_picture(draw):
-    picture = draw()
+def test_words_lie_inside_the_figure(draw):
+    figure = draw()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    FigureCanvasAgg(picture).draw()
-    ax, = picture.axes
+    FigureCanvasAgg(figure).draw()
+    ax, = figure.axes
     words = [t for t in ax.texts if t.get_text()] + ([ax.xaxis.label, ax.yaxis.label] if ax.axison else [])
     assert words
     for t in words:
         box = t.get_window_extent()
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= picture.bbox.x1 and box.y1 <= picture.bbox.y1, (t.get_text(), box)
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, (t.get_text(), box)
 
 
 # What each plot draws
 
-def test_mosaic_is_row_by_row():
-    x = np.arange(1, 6).reshape(5, 1, 1, 1) / 10 * np.ones((1, 2, 3, 1))
-    grid = mosaic(x.astype(np.float32), columns=3, gap=1)[..., 0]
+def test_a_grid_is_laid_out_row_by_row():
+    x = torch.arange(1, 6).view(5, 1, 1, 1) / 10 * torch.ones(1, 1, 2, 3)
+    grid, = _grid(x, columns=3, gap=1)
     assert grid.shape == (5, 11) and np.allclose(grid[[0, 0, 0, 3, 3, 3], [0, 4, 8, 0, 4, 8]], [.1, .2, .3, .4, .5, 1]) and np.allclose(grid[2], 1)
 
 
@@ -121,6 +121,13 @@ def test_colour_images_and_columns():
     assert ax.images[0].get_array().shape == (3 * 4 + 2 * 2, 3 * 5 + 2 * 2, 3)
 
 
+@pytest.mark.parametrize("n, columns, shape", [(1, 1, (4, 5)), (1, 9, (4, 5)), (3, 9, (4, 3 * 5 + 2 * 2)), (5, 4, (2 * 4 + 2, 4 * 5 + 3 * 2))])
+def test_a_grid_has_no_empty_columns(n, columns, shape):
+    x = torch.rand(n, 4, 5, generator=torch.Generator().manual_seed(0))
+    grid = show_images(x, columns=columns).axes[0].images[0].get_array()
+    assert grid.shape == shape and np.allclose(grid[:4, :5], x[0])
+
+
 def test_pixels_of_a_grid_stay_sharp():
     x = (torch.arange(28 * 28).view(1, 1, 28, 28) % 2).float()
     png = np.asarray(Image.open(io.BytesIO(show_images(x.expand(4, -1, -1, -1)).png())).convert("L"))
@@ -129,7 +136,7 @@ def test_pixels_of_a_grid_stay_sharp():
 
 def test_reconstructions():
     x = torch.rand(6, 1, 4, 4)
-    ax, = show_reconstructions(x, [1 - x, x], rows_titles=("a", "b", "c")).axes
+    ax, = show_reconstructions(x, [1 - x, x], row_titles=("a", "b", "c")).axes
     grid = ax.images[0].get_array()
     assert grid.shape == (3 * 4 + 4, 6 * 4 + 10) and np.allclose(grid[:4, :4] + grid[6:10, :4], 1) and np.allclose(grid[:4], grid[12:])
     assert [t.get_text() for t in ax.texts if t.get_text()] == ["a", "b", "c"]
@@ -179,11 +186,11 @@ def test_history():
 
 
 @pytest.mark.parametrize("draw, message", [
-    (lambda: show_images(torch.rand(4)), r"pictures of shape \(4,\)"), (lambda: show_images(torch.rand(3, 784)), r"\(3, 784\)"), (lambda: show_images(torch.rand(0, 1, 4, 4)), "N, H and W at least 1"), (lambda: show_images(torch.rand(2, 1, 0, 4)), "N, H and W at least 1"),
+    (lambda: show_images(torch.rand(4)), r"images of shape \(4,\)"), (lambda: show_images(torch.rand(3, 784)), r"\(3, 784\)"), (lambda: show_images(torch.rand(0, 1, 4, 4)), "N, H and W at least 1"), (lambda: show_images(torch.rand(2, 1, 0, 4)), "N, H and W at least 1"),
     (lambda: show_images(torch.rand(2, 4, 4, 3)), r"\(2, 4, 4, 3\)"), (lambda: show_images(torch.rand(401, 4, 4)), "show 400 at most"), (lambda: show_images(torch.full((1, 4, 4), 200.)), "from 200 to 200"),
-    (lambda: show_images(torch.full((1, 4, 4), np.nan)), "NaN"), (lambda: show_images(torch.rand(2, 4, 4), titles="a"), "2 pictures and 1 titles"),
+    (lambda: show_images(torch.full((1, 4, 4), np.nan)), "NaN"), (lambda: show_images(torch.rand(2, 4, 4), titles="a"), "2 images and 1 titles"),
     (lambda: show_reconstructions(torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 5)), "must be alike"), (lambda: show_reconstructions(torch.rand(41, 4, 4), torch.rand(41, 4, 4)), "40 at most"),
-    (lambda: show_reconstructions(torch.rand(2, 4, 4), torch.rand(2, 4, 4), rows_titles=("a",)), "2 rows and 1 titles"),
+    (lambda: show_reconstructions(torch.rand(2, 4, 4), torch.rand(2, 4, 4), row_titles=("a",)), "2 rows and 1 titles"),
     (lambda: plot_latent_map(torch.rand(5, 3)), "a map needs"), (lambda: plot_latent_map(CODES, LABELS[:3]), "one label for each"), (lambda: plot_latent_map(CODES * np.inf), "infinite"),
     (lambda: plot_latent_map(CODES, LABELS, classes=["a"]), "label 2 and 1 classes"), (lambda: plot_manifold(Plain(3)), "3 latents: a manifold needs 2"),
     (lambda: plot_traversal(Plain(3), torch.zeros(1, 1, 4, 4), dims=[3]), "some of 0…2"), (lambda: plot_traversal(Plain(3), torch.zeros(1, 1, 4, 4), dims=[]), "some of"),
@@ -230,9 +237,9 @@ def test_notebook_stores_one_image_with_words():
     from nbclient import NotebookClient
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in (
         "import matplotlib.pyplot as plt\nimport torch\nfrom vae_course.plots import show_images",     # pyplot's own display is on, and must not draw it twice
-        "show_images(torch.zeros(2, 1, 4, 4), alt='two <black> pictures')")])
+        "show_images(torch.zeros(2, 1, 4, 4), alt='two <black> images')")])
     NotebookClient(nb, timeout=240, kernel_name="python3").execute()
     out, = nb.cells[1].outputs
-    assert set(out.data) == {"text/html", "text/plain"} and out.data["text/plain"] == "<Picture: two <black> pictures>"
+    assert set(out.data) == {"text/html", "text/plain"} and out.data["text/plain"] == "<AltFigure: two <black> images>"
     alt, code = re.search(r'alt="(.*?)" src="data:image/png;base64,(.*?)"', out.data["text/html"]).groups()
-    assert alt == "two &lt;black&gt; pictures" and Image.open(io.BytesIO(base64.b64decode(code))).size[0] > 50
+    assert alt == "two &lt;black&gt; images" and Image.open(io.BytesIO(base64.b64decode(code))).size[0] > 50

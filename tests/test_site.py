@@ -13,7 +13,7 @@ needs_browser = pytest.mark.skipif(chromium is None, reason="no Chromium on this
 config = yaml.safe_load((root / "_quarto.yml").read_text(encoding="utf-8"))
 parts = config["website"]["sidebar"]["contents"]
 lessons = [name for part in parts for name in part["contents"]]     # notebooks, in the order of the sidebar
-pages = [re.sub(r"^\d+_", "", name).replace(".ipynb", ".html") for name in lessons]
+pages = [re.sub(r"^\d+[a-z]?_", "", name).replace(".ipynb", ".html") for name in lessons]
 
 
 def test_configuration():

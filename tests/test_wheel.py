@@ -36,10 +36,10 @@ def installed(wheel, tmp_path_factory):
 
 def test_the_wheel_has_every_lesson_and_module(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for lesson in (root / "nbs").glob("*.ipynb"):
-        assert f"vae_course/notebooks/{lesson.name}" in names
-    for module in (root / "vae_course").glob("*.py"):
-        assert f"vae_course/{module.name}" in names
+    lessons = {f"vae_course/notebooks/{p.name}" for p in (root / "nbs").glob("*.ipynb")}
+    modules = {p.relative_to(root).as_posix() for p in (root / "vae_course").rglob("*.py")}
+    assert "vae_course/notebooks/03_elbo.ipynb" in lessons and {"vae_course/elbo.py", "vae_course/exercises/elbo.py"} <= modules
+    assert lessons | modules <= set(names)
 
 
 def test_the_installed_package_is_the_wheel_and_trains(installed, tmp_path):
@@ -71,7 +71,9 @@ def test_notebooks_are_copied_and_changed_ones_are_kept(installed, tmp_path):
 
 def test_core_rooms_need_neither_workshop_tools_nor_a_network(tmp_path):
     "The core imports where ipywidgets, nbdev, fastcore and mlxtend are absent, and opens no socket."
-    rooms = sorted(p.stem for p in (root / "vae_course").glob("[a-z]*.py") if p.stem != "widgets")
+    modules = [p.relative_to(root / "vae_course").with_suffix("") for p in (root / "vae_course").rglob("[a-z]*.py")]
+    rooms = sorted(".".join(m.parts) for m in modules if m.name != "widgets")
+    assert {"elbo", "exercises.elbo"} <= set(rooms)
     code = f"""
 import sys, socket, importlib
 class Absent:

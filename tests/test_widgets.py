@@ -1,10 +1,11 @@
-"The explorers without a browser: a control moves the picture and the numbers, and the numbers are right."
+"The explorers without a browser: a control moves the figure and the numbers, and the numbers are right."
 import io
 import math
 import re
 
 import pytest
 import torch
+from matplotlib.image import AxesImage
 from PIL import Image
 
 from vae_course.data import Examples
@@ -20,10 +21,10 @@ def numbers(text):
 
 
 def pixels(explorer):
-    "The picture that is shown, decoded: proof that it is a whole PNG of one size."
-    picture = Image.open(io.BytesIO(explorer.image.value))
-    picture.load()
-    return picture.size, picture.tobytes()
+    "The image that is shown, decoded: proof that it is a whole PNG of one size."
+    image = Image.open(io.BytesIO(explorer.image.value))
+    image.load()
+    return image.size, image.tobytes()
 
 
 def explorers():
@@ -34,23 +35,25 @@ def explorers():
 
 
 @pytest.mark.parametrize("explorer", explorers(), ids=lambda e: e.name)
-def test_every_control_moves_the_picture_and_the_text(explorer):
+def test_every_control_moves_the_figure_and_the_text(explorer):
     start = explorer.sliders[next(iter(explorer.sliders))].value, pixels(explorer), explorer.text.value
     for name, slider in explorer.sliders.items():
         size, before = pixels(explorer)
         text, value = explorer.text.value, slider.value
         slider.value = slider.max
-        assert pixels(explorer) != (size, before), f"{name} moved and the picture stood still"
+        assert pixels(explorer) != (size, before), f"{name} moved and the figure stood still"
         assert pixels(explorer)[0] == size
         assert explorer.text.value != text
         slider.value = value
-        assert pixels(explorer) == (size, before), f"{name} came back and left a trace in the picture"
+        assert pixels(explorer) == (size, before), f"{name} came back and left a trace in the figure"
     assert (explorer.sliders[next(iter(explorer.sliders))].value, pixels(explorer), explorer.text.value) == start
 
 
 @pytest.mark.parametrize("explorer", explorers(), ids=lambda e: e.name)
 def test_every_control_has_a_label_and_a_number_box(explorer):
-    for slider, row in zip(explorer.sliders.values(), explorer.children):
+    rows = explorer.children[:-2]                       # below them the text and the image
+    assert explorer.children[-2:] == (explorer.text, explorer.image) and rows
+    for slider, row in zip(explorer.sliders.values(), rows, strict=True):
         box, shown = row.children
         assert shown is slider and slider.continuous_update and box.description
         box.value = slider.min
@@ -86,7 +89,7 @@ def test_the_latent_explorer_shows_what_the_model_decodes_and_leaves_the_model_a
     model = mlp_vae(latent_dim=2, hidden=(16,)).train()
     explorer = latent_explorer(model)
     explorer.sliders["a"].value, explorer.sliders["b"].value = 1.0, -2.0
-    image = next(a for a in explorer.stage.moving if hasattr(a, "get_array") and hasattr(a, "set_clim") and a.get_array().shape[-2:] == (28, 28))
+    image, = (a for a in explorer.blitter.animated if isinstance(a, AxesImage))
     with torch.no_grad():
         expected = model.decode(torch.tensor([[1.0, -2.0]])).mean[0, 0]
     assert torch.allclose(torch.as_tensor(image.get_array().data), expected, rtol=1e-4, atol=1e-5)
@@ -117,7 +120,7 @@ def test_a_model_with_other_than_two_latents_is_refused():
 
 
 @pytest.mark.parametrize("explorer", explorers(), ids=lambda e: e.name)
-def test_a_still_picture_with_words_stands_beside_the_widget(explorer):
+def test_a_still_image_with_words_stands_beside_the_widget(explorer):
     bundle = explorer._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert re.search(r'<img alt="[^"]{40,}" src="data:image/png;base64,[A-Za-z0-9+/=]{1000,}"', bundle["text/html"])

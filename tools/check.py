@@ -56,8 +56,8 @@ def check_export():
             done = subprocess.run([bin_dir / command], cwd=copy, encoding="utf-8", capture_output=True)
             if done.returncode:
                 return record("sync", command, done.stdout + done.stderr)
-        for folder, pattern, cure in (("vae_course", "*.py", "run `nbdev_export`"), ("nbs", "*.ipynb", "run `nbdev_clean`")):
-            names = {p.name for base in (root, copy) for p in (base / folder).glob(pattern)}
+        for folder, pattern, cure in (("vae_course", "**/*.py", "run `nbdev_export`"), ("nbs", "*.ipynb", "run `nbdev_clean`")):
+            names = {p.relative_to(base / folder).as_posix() for base in (root, copy) for p in (base / folder).glob(pattern)}
             differing = sorted(n for n in names if not (root / folder / n).exists() or not (copy / folder / n).exists()
                                or (root / folder / n).read_bytes() != (copy / folder / n).read_bytes())
             record("sync", folder, f"not in step: {', '.join(differing)}; {cure} and commit" if differing else "")

@@ -75,7 +75,7 @@ def chosen(every, names):
 
 def key(setting, path, folder=root):
     "A hash of the setting, of the versions, and of the code that a unit can reach: for a test also the notebooks, the tools and all tests."
-    code = sorted((folder / "vae_course").glob("*.py"))
+    code = sorted((folder / "vae_course").rglob("*.py"))
     if path.suffix == ".py":
         code += sorted(p for name in ("tests", "tools", "bench") for p in (folder / name).rglob("*.py"))
     elif setting == "pretended":

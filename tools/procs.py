@@ -100,7 +100,7 @@ class page(Processor):
     def begin(self):
         nb, path = self.nb, Path(self.nb.path_)
         nb.metadata.pop("widgets", None)        # the state of widgets is for a kernel, and breaks nbdev's writer
-        number = re.match(r"(\d+)_", path.name)
+        number = re.match(r"(\d+[a-z]?)_", path.name)
         if number:
             nb.frontmatter_["title"] = f"{number[1]} · {nb.frontmatter_['title']}"
         nb.cells[0].source = _dict2fm(nb.frontmatter_)

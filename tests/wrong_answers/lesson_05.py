@@ -31,7 +31,7 @@ def count_active(mu, threshold=0.01):
     ("check_active_units", """
 def count_active(mu, threshold=0.01):
     return int(((mu**2).mean(0) > threshold).sum())
-""", "says the same of every picture"),
+""", "says the same of every image"),
     ("check_active_units", """
 def count_active(mu, threshold=0.01):
     return int((mu.var(0) > 0.01).sum())

@@ -3,7 +3,7 @@ WRONG = [
     ("check_beta_loss", """
 def beta_loss(reconstruction, kl, beta):
     return (beta * reconstruction + kl.sum(1)).mean()
-""", "weighed the reconstruction"),
+""", "weighted the reconstruction"),
     ("check_beta_loss", """
 def beta_loss(reconstruction, kl, beta):
     return reconstruction.mean() + beta * kl.mean()

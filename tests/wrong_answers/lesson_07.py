@@ -22,7 +22,7 @@ def one_hot(y, classes):
     ("check_unseen_loss", """
 def unseen_loss(x, logits, seen):
     return F.binary_cross_entropy_with_logits(logits, x, reduction='sum') / len(x)
-""", "no merit to predict"),
+""", "no merit in predicting"),
     ("check_unseen_loss", """
 def unseen_loss(x, logits, seen):
     each = F.binary_cross_entropy_with_logits(logits, x, reduction='none')
