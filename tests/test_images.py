@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from vae_course.anomaly_detection import pictures_in
+from vae_course.anomaly_detection import read_image_folder
 from vae_course.cli import likelihood_for, main, parser, picture_from
 from vae_course.data import DataError, Stream, as_floats, from_arrays, from_folder, in_order, load, read_image, read_pictures
 
@@ -151,7 +151,7 @@ def test_all_ways_in_read_the_same(kinds, tmp_path):
                 read = read_pictures(alone, (8, 10), channels, resize)[0][0]
                 assert torch.equal(folder, wanted) and torch.equal(read, wanted), name
             wanted = read_image(path, channels, (8, 10))
-            assert torch.equal(pictures_in(alone, (8, 10), channels)[0][0], wanted), name
+            assert torch.equal(read_image_folder(alone, (8, 10), channels)[0][0], wanted), name
             assert torch.equal(picture_from(path, (channels, 8, 10)), as_floats(wanted)), name
         with Image.open(path) as picture:
             if name in ("deep2.png", "deep3.png", "deep4.png"): continue              # Pillow has dropped their lower 8 bits before we see them
@@ -196,7 +196,7 @@ def test_every_shape_can_be_brought_to_every_size(shape, resize):
 @pytest.mark.parametrize("size", [0, -1, (0, 5), (5, 0), (5, 5, 5), "32", 2.5, (4, 2.5), True, ()])
 def test_sizes_below_one_and_other_sizes_are_refused(size, tmp_path):
     paint(tmp_path / "a.png"), paint(tmp_path / "b.png")
-    for take in (from_folder, lambda path, size: read_image(path / "a.png", size=size), pictures_in):
+    for take in (from_folder, lambda path, size: read_image(path / "a.png", size=size), read_image_folder):
         with pytest.raises(DataError, match="each at least 1"): take(tmp_path, size=size)
 
 
@@ -252,7 +252,7 @@ def test_a_folder_of_16_bits_is_trained_on_by_the_command(tmp_path, monkeypatch,
 def test_a_picture_that_cannot_be_read_is_named(tmp_path, name, make):
     paint(tmp_path / "good.png")
     make(tmp_path / name)
-    for take in (from_folder, pictures_in, lambda path: read_image(path / name)):
+    for take in (from_folder, read_image_folder, lambda path: read_image(path / name)):
         with pytest.raises(DataError, match=f"{name} is no picture that can be read") as e: take(tmp_path)
         assert "\n" not in str(e.value)
 
@@ -349,7 +349,7 @@ def test_one_line_says_what_was_left_out_and_why(tmp_path, capsys):
         frames = [Image.fromarray(RANDOM.integers(0, 256, (6, 8), dtype=np.uint8)) for _ in range(more + 1)]
         frames[0].save(tmp_path / "ok" / name, save_all=True, append_images=frames[1:])
     os.symlink(tmp_path / "gone.png", tmp_path / "ok" / "broken.png")
-    for take in (lambda: from_folder(tmp_path, channels=1), lambda: pictures_in(tmp_path), lambda: read_pictures(tmp_path, None, 1)):
+    for take in (lambda: from_folder(tmp_path, channels=1), lambda: read_image_folder(tmp_path), lambda: read_pictures(tmp_path, None, 1)):
         take()
         said = capsys.readouterr().out
         assert said.startswith(f"{tmp_path.name}: 6 pictures of 2 classes (left out: ") and said.endswith(").\n") and said.count("\n") == 1
@@ -393,7 +393,7 @@ def test_a_folder_with_train_and_test_keeps_its_split(tmp_path, third, capsys):
         assert len(examples) == (9 if part == "train" else 6)
         assert {(y.item(), x.max().item()) for x, y in examples} == {(k, parts[part] + int(c)) for k, c in enumerate(got.classes)}
     assert "split as its folders are" in capsys.readouterr().out
-    assert len(pictures_in(tmp_path)[0]) == 9 + 6 + 6 * bool(third)
+    assert len(read_image_folder(tmp_path)[0]) == 9 + 6 + 6 * bool(third)
 
 
 def test_the_seed_draws_the_split_of_a_folder_and_the_order_of_one_that_it_has(tmp_path):

@@ -31,7 +31,7 @@ from .checkpoint import CheckpointError, load_checkpoint, load_model_state, mode
 from .checkpoint import pack, save_checkpoint
 from .checks import require, whole_number
 from .devices import pick_device, seeded
-from .evaluation import base, check_pixels, importance_weighted, per_example
+from .evaluation import base_distribution, check_pixels, importance_weighted, per_example
 from .latent import diagonal_gaussian
 from .training import History, build, fit
 
@@ -197,7 +197,7 @@ def complexity_corrected(
     """−log p(x) of the grey levels less `complexity(x)`, `(B,)`, in nats (Serrà et al.
     2020). Raises as `neg_log_px`."""
     require(model, 'complexity_corrected', 'encode', 'decode', 'prior')
-    p = base(model.decode(model.encode(x[:1]).mean))
+    p = base_distribution(model.decode(model.encode(x[:1]).mean))
     levels = 0 if p.support.is_discrete else math.log(256) * x[0].numel()
     return neg_log_px(model, x, samples, seed) + levels - complexity(x)
 

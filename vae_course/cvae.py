@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 import torch.distributions as D
 from .data import DataError, Examples
-from .elbo import VAE, full_precision, kl_divergence, likelihood_named, mlp
+from .elbo import full_precision, kl_divergence, make_likelihood, mlp, VAE
 from .latent import StandardNormal, diagonal_gaussian
 from .reparameterization import bound_logvar, draw
 
@@ -555,7 +555,7 @@ def mlp_cvae(
     prior = (LearnedPrior(mlp(known.width, *hidden, 2 * latent_dim)) if 'prior' in sees
              else Unconditional(StandardNormal(latent_dim)))
     model = CVAE(encoder, ReshapeOutput(decoder, data_shape), prior,
-                 likelihood_named(likelihood), known, data_shape, latent_dim)
+                 make_likelihood(likelihood), known, data_shape, latent_dim)
     config = dict(data_shape=list(data_shape), condition=spec, latent_dim=latent_dim,
                   hidden=list(hidden), likelihood=likelihood, dropout=dropout,
                   sees=list(sees))

@@ -96,7 +96,6 @@ class VAE(Trainable):
     encoder maps x `(B, *data_shape)` to mu and logvar, the decoder z `(B, D)` to the
     parameters of the likelihood, `(B, *data_shape)`; called, the prior gives p(z)."""
     beta: Tensor
-    recipe: dict[str, Any] # name and settings that build this model again
 
     def __init__(
         self,

@@ -16,10 +16,10 @@ import torch, torch.nn.functional as F
 import torch.distributions as D
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
-from .classifier import Classifier, features, in_parts
+from .classifier import Classifier, features
 from .elbo import VAE, mlp_vae
 from .checks import require
-from .evaluation import evaluating
+from .step import evaluating, map_rows
 
 # %% ../nbs/09_generation.ipynb #21447b1a
 def encode_point(
@@ -28,7 +28,7 @@ def encode_point(
 ) -> Tensor:
     "The mean of q(z|x) for each image, `(N, D)`. Raises `Unsupported`."
     require(model, 'encode_point', 'encode')
-    return in_parts(lambda part: model.encode(part).mean, model, x)
+    return map_rows(lambda part: model.encode(part).mean, model, x)
 
 def decode_mean(
     model: VAE, # the model that is asked
@@ -37,7 +37,7 @@ def decode_mean(
     "The mean of p(x|z) for each code, `(N, *data_shape)`. Raises `Unsupported`."
     require(model, 'decode_mean', 'decode')
     z = z.to(next(model.parameters()))
-    return in_parts(lambda part: model.decode(part).mean, model, z)
+    return map_rows(lambda part: model.decode(part).mean, model, z)
 
 # %% ../nbs/09_generation.ipynb #86d5e8aa
 def generate(
@@ -103,7 +103,7 @@ def aggregated_posterior(
     def mean_and_stddev(part):
         q = model.encode(part)
         return torch.stack([q.mean, q.stddev], 1)
-    return AggregatedPosterior(*in_parts(mean_and_stddev, model, x).unbind(1))
+    return AggregatedPosterior(*map_rows(mean_and_stddev, model, x).unbind(1))
 
 # %% ../nbs/09_generation.ipynb #ff5f1b34
 def confidence(
@@ -112,7 +112,7 @@ def confidence(
 ) -> Tensor:
     "The largest probability that the classifier gives to a class, `(N,)`. Raises `Unsupported`."
     require(classifier, 'confidence', 'features')
-    return in_parts(lambda part: classifier(part).softmax(-1).amax(-1), classifier, x).cpu()
+    return map_rows(lambda part: classifier(part).softmax(-1).amax(-1), classifier, x).cpu()
 
 # %% ../nbs/09_generation.ipynb #242d0a27
 def fit_mixture(

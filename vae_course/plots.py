@@ -9,8 +9,7 @@ __all__ = ['ink', 'faint', 'paper', 'palette', 'markers', 'dpi', 'AltFigure', 's
 
 # %% ../nbs/91_plots.ipynb #10efb581
 import base64, html, io, math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 import numpy as np, torch
 import torch.distributions as D
@@ -21,6 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.utils import make_grid
 from .checks import require
+from .step import evaluating
 
 # %% ../nbs/91_plots.ipynb #e8e28850
 ink, faint, paper = '#222222', '#767676', '#ffffff'
@@ -297,16 +297,6 @@ def plot_latent_map(
     ax.set_aspect('equal', adjustable='datalim')
     return shown
 
-# %% ../nbs/91_plots.ipynb #f841cb9f
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[torch.device]:
-    "The model in evaluation mode, without gradients; gives its device."
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(): yield next(model.parameters()).device
-    finally: model.train(was_training)
-
 # %% ../nbs/91_plots.ipynb #fcfcd8cc
 def plot_manifold(
     model: Any, # a VAE with two latents
@@ -327,7 +317,7 @@ def plot_manifold(
     z = D.Normal(0, 1).icdf((torch.arange(n) + .5) / n)
     across, up = torch.meshgrid(z, z.flip(0), indexing='xy')  # the second grows upwards
     points = torch.stack([across, up], -1).view(-1, 2)
-    with _evaluating(model) as device:
+    with evaluating(model) as device:
         x = as_float_images(model.decode(points.to(device)).mean)
     h, w = x.shape[2:]
     alt = alt or (f'{n} × {n} images decoded from the plane of z[0] and z[1], '
@@ -366,7 +356,7 @@ def plot_traversal(
 
     Returns a figure, or `ax`. Raises `ValueError`."""
     require(model, 'plot_traversal', 'encode', 'decode')
-    with _evaluating(model) as device:
+    with evaluating(model) as device:
         q = model.encode(torch.as_tensor(x).to(device))
         d = q.mean.shape[-1]
         if dims is None:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Batch', 'Trainable', 'training_step', 'update', 'make_optimizers', 'rates_as_tensors', 'StepConfig',
            'check_step_options', 'NonFiniteLoss', 'mean_terms', 'first_non_finite', 'train_epoch', 'evaluating',
-           'map_batches', 'evaluate']
+           'map_batches', 'map_rows', 'evaluate']
 
 # %% ../nbs/83_step.ipynb #f92cd2bb
 from collections.abc import Callable, Iterable, Iterator
@@ -228,13 +228,13 @@ def train_epoch(
 def evaluating(
     model: nn.Module,         # any
     seed: int | None = None,  # of the draws inside; None draws as it comes
-) -> Iterator[None]:
+) -> Iterator[torch.device]:
     """Evaluation mode, no gradient, random numbers from `seed`; afterwards the mode of every
-    submodule and the random numbers are as before."""
-    modes = [(m, m.training) for m in model.modules()]
-    with torch.no_grad(), seeded(seed, device_of(model)):
+    submodule and the random numbers are as before. Gives the model's device."""
+    modes, device = [(m, m.training) for m in model.modules()], device_of(model)
+    with torch.no_grad(), seeded(seed, device):
         model.eval()
-        try: yield
+        try: yield device
         finally:
             for m, mode in modes: m.training = mode
 
@@ -245,11 +245,20 @@ def map_batches(
     seed: int | None = None,  # of the draws; the same seed, the same draws
 ) -> list:
     "f(batch) for each batch, the model in evaluation mode."
-    device = device_of(model)
-    def here(part: Any) -> Any:
-        return part.to(device) if isinstance(part, Tensor) else part
-    with evaluating(model, seed):
+    with evaluating(model, seed) as device:
+        def here(part: Any) -> Any:
+            return part.to(device) if isinstance(part, Tensor) else part
         return [f(tuple(here(part) for part in batch)) for batch in batches]
+
+def map_rows(
+    f: Callable[[Tensor], Tensor], # of rows on the model's device
+    model: nn.Module,              # that `f` asks
+    x: Tensor,                     # `(N, …)`
+    batch_size: int = 1000,        # rows at a time
+) -> Tensor:
+    "f(x), some rows at a time, the model in evaluation mode."
+    batches = ((rows,) for rows in x.split(batch_size))
+    return torch.cat(map_batches(lambda batch: f(*batch), model, batches))
 
 def evaluate(
     model: Trainable,          # with `losses(batch)`

@@ -17,12 +17,12 @@ import torch.distributions as D
 from tqdm.auto import tqdm
 from .data import Batches, Examples
 from .devices import device_of
-from .elbo import VAE, Crop, full_precision, likelihood_named
+from .elbo import Crop, full_precision, make_likelihood, VAE
 from .acceleration import flushed_denormals
 from .checks import require
 from .devices import borrowed_random_numbers
 from .distributed import rank_and_world_size
-from .step import Trainable, make_optimizers, train_epoch
+from .step import Batch, Trainable, make_optimizers, map_batches, train_epoch
 from .reparameterization import straight_through
 from .training import warmup_cosine
 
@@ -435,12 +435,11 @@ def vq_vae(
     encoder, decoder, shape = _encoder_and_decoder(data_shape, widths, dim)
     quantizer = VectorQuantizer(n_codes, dim, decay, dead_code_threshold, ema)
     model = VQVAE(encoder, quantizer, decoder, code_priors[prior](n_codes, shape),
-                  likelihood_named(likelihood), data_shape)
+                  make_likelihood(likelihood), data_shape)
     model.config = dict(name='vq_vae', **config)
     return model
 
 # %% ../nbs/08_vq_vae.ipynb #bef8816b
-@torch.no_grad()
 def dataset_codes(
     model: VQVAE,            # whose encoder and codebook
     examples: Examples,      # to be encoded
@@ -448,9 +447,9 @@ def dataset_codes(
 ) -> Tensor:                 # int64 `(N, h, w)`
     "The codes of all examples. Raises `Unsupported`."
     require(model, 'dataset_codes', 'codes')
-    return torch.cat([model.codes(x) for x, _ in Batches(examples, batch_size)])
+    batches = Batches(examples, batch_size)
+    return torch.cat(map_batches(lambda batch: model.codes(batch[0]), model, batches))
 
-@torch.no_grad()
 def reconstruction_mse(
     model: VAE | VQVAE,      # anything that has `reconstruct`
     examples: Examples,      # to be rebuilt
@@ -459,8 +458,9 @@ def reconstruction_mse(
     """The mean over all examples and pixels of the squared error of the reconstruction.
     Raises `Unsupported`."""
     require(model, 'reconstruction_mse', 'reconstruct')
-    errors = ((model.reconstruct(x).to(x.device) - x).square().sum().item()
-              for x, _ in Batches(examples, batch_size))
+    def error(batch: Batch) -> float:
+        return (model.reconstruct(batch[0]) - batch[0]).square().sum().item()
+    errors = map_batches(error, model, Batches(examples, batch_size))
     return sum(errors) / examples.x.numel()
 
 # %% ../nbs/08_vq_vae.ipynb #a137153d

@@ -18,9 +18,9 @@ from torch.distributions import Normal, kl_divergence
 from traitlets import Unicode
 from .data import Examples
 from .checks import require
-from vae_course.plots import (
-    _evaluating, as_float_images, faint, ink, kl_per_latent, palette, plot_latent_map,
-    subplots)
+from .plots import (as_float_images, faint, ink, kl_per_latent, palette,
+                              plot_latent_map, subplots)
+from .step import evaluating
 
 # %% ../nbs/92_widgets.ipynb #ab381702
 class _Blitter:
@@ -227,7 +227,7 @@ def reparameterization_explorer(
 # %% ../nbs/92_widgets.ipynb #a9f743cd
 def _decode(model, z):
     "The image `(H, W)` or `(H, W, 3)` in [0, 1] that the decoder makes of one z."
-    with _evaluating(model) as device:
+    with evaluating(model) as device:
         image = as_float_images(model.decode(z[None].to(device)).mean)[0]
     return image.movedim(0, -1).squeeze(-1).numpy()
 
@@ -283,7 +283,7 @@ def latent_explorer(
     if examples is not None:
         examples = examples[:points]
         labels = examples.y.cpu()
-        with _evaluating(model) as device:
+        with evaluating(model) as device:
             codes = model.encode(examples.floats().to(device)).mean.cpu()
     drawn = _LatentFigure(model, codes, labels, classes, limit)
     return Explorer('A point of the latent space and its decoded image',
@@ -325,7 +325,7 @@ def traversal_explorer(
     require(model, 'traversal_explorer', 'encode', 'decode')
     if latents < 1:
         raise ValueError(f'got latents={latents}: give at least one slider')
-    with _evaluating(model) as device:
+    with evaluating(model) as device:
         q = model.encode(examples[:points].floats().to(device))
         kl, start = kl_per_latent(q).cpu(), q.mean[0].cpu().clamp(-limit, limit)
     dims = kl.argsort(descending=True)[:latents].tolist()
