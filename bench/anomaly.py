@@ -15,7 +15,8 @@ import common
 from vae_course.anomaly_detection import AnomalyDetector, Detection, Proportion, anomaly_scores, auroc, complexity, conformal_threshold, score_methods
 from vae_course.data import Examples, binarized, load, split
 from vae_course.elbo import mlp_vae
-from vae_course.engine import pick_device, prepare_device
+from vae_course.acceleration import flush_denormals
+from vae_course.devices import pick_device
 from vae_course.training import fit
 
 seeds, sets, shares = (0, 1, 2), ("mnist", "fashion_mnist"), (0.0, 0.01, 0.05, 0.1)
@@ -234,7 +235,7 @@ def main(words=None):
     parser.add_argument("--runs", help="folder of the single runs")
     args = parser.parse_args(words)
     device = pick_device(args.device)
-    prepare_device(device)
+    flush_denormals(device)
     name = f"anomaly-{common.slug(device)}"
     out = common.output_folder(args, args.quick)
     folder = Path(args.runs) if args.runs else (Path(tempfile.mkdtemp(prefix="vae_course_runs_")) if args.quick else common.root / "bench" / "runs") / name

@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import vae_course.anomaly_detection as room
 from vae_course.anomaly_detection import AnomalyDetector, conformal_threshold, score_methods
 from vae_course.data import DataError, as_floats
-from vae_course.engine import load_checkpoint
+from vae_course.checkpoint import load_checkpoint
 
 here = Path(__file__).resolve().parent
 TINY = dict(config=dict(hidden=[16], latent_dim=2), epochs=20, batch_size=16, lr=1e-2, false_alarm=0.1, device="cpu")
