@@ -10,7 +10,8 @@ from PIL import Image
 from torch import nn
 
 from vae_course import cli
-from vae_course.cli import epochs_kept, main
+from vae_course.cli import main
+from vae_course.run_folder import epochs_kept
 from vae_course.data import Batches, Examples, binarized, load
 from vae_course.elbo import dequantize, mlp_vae
 from vae_course.checkpoint import CheckpointError, load_checkpoint, save_checkpoint

@@ -7,7 +7,8 @@ import torch
 from PIL import Image, ImageOps
 
 from vae_course.anomaly_detection import read_image_folder
-from vae_course.cli import likelihood_for, main, parser, picture_from
+from vae_course.cli import _read_part, main, parser
+from vae_course.protocol import likelihood_for
 from vae_course.data import DataError, Stream, as_floats, from_arrays, from_folder, in_order, load, read_image, read_pictures
 
 RANDOM = np.random.default_rng(0)
@@ -152,7 +153,7 @@ def test_all_ways_in_read_the_same(kinds, tmp_path):
                 assert torch.equal(folder, wanted) and torch.equal(read, wanted), name
             wanted = read_image(path, channels, (8, 10))
             assert torch.equal(read_image_folder(alone, (8, 10), channels)[0][0], wanted), name
-            assert torch.equal(picture_from(path, (channels, 8, 10)), as_floats(wanted)), name
+            assert torch.equal(_read_part(path, (channels, 8, 10)), as_floats(wanted)), name
         with Image.open(path) as picture:
             if name in ("deep2.png", "deep3.png", "deep4.png"): continue              # Pillow has dropped their lower 8 bits before we see them
             x, _ = next(iter(Stream([(picture, 0)], 1)))
