@@ -67,13 +67,13 @@ def evaluate(model, train, test, names, factors, chosen, device):
     "What is read of a trained model, once: scores on all pictures, terms on the held-out ones."
     from vae_course.beta_vae import factorvae_score, kl_by_latent, mig
     from vae_course.data import Batches, Examples
-    from vae_course.engine import run_evaluation
+    from vae_course.step import evaluate
     from vae_course.evaluation import per_example
     every = Examples(torch.cat([train.x, test.x]), torch.cat([train.y, test.y]))
     both = per_example(lambda x: torch.stack([(q := model.encode(x)).mean, kl_by_latent(q)], 1), model, every, batch_size=512)
     codes, kl, values = both[:, 0], both[:, 1].mean(0), factors(every.y)
     gap = mig(codes, values, bins=chosen["bins"])
-    terms = run_evaluation(model, Batches(test.to(device), 512), seed=0)
+    terms = evaluate(model, Batches(test.to(device), 512), seed=0)
     return dict(mig=gap.mean, gaps=dict(zip(names, gap.gaps.tolist())), factorvae_score=factorvae_score(codes, values), kl_by_latent=kl.sort(descending=True).values.tolist(),
                 neg_elbo=terms["neg_elbo"], kl=terms["kl"], reconstruction=terms["reconstruction"])
 

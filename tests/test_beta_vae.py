@@ -9,7 +9,8 @@ from vae_course.beta_vae import BetaTCVAE, BetaVAE, _discretize, beta_tcvae, bet
 from vae_course.cli import main
 from vae_course.data import DataError, Examples
 from vae_course.elbo import VAE, Bernoulli, conv_vae, mlp_networks, mlp_vae
-from vae_course.engine import Stepper, Switches, make_optimizers
+from vae_course.acceleration import AcceleratedStep
+from vae_course.step import make_optimizers, StepConfig
 from vae_course.latent import StandardNormal, diagonal_gaussian
 from vae_course.training import fit, linear, load_model, save_model
 
@@ -154,7 +155,7 @@ def steps(model, switches, moved=None):
     optimizers = make_optimizers(model, torch.device("cpu"))
     for group in optimizers[0].param_groups:
         group["lr"].fill_(1e-3)
-    stepper, rows = Stepper(model, optimizers, 16, None, switches), []
+    stepper, rows = AcceleratedStep(model, optimizers, 16, None, switches), []
     for i in range(4):
         if moved:
             getattr(model, moved).fill_(float(i))
@@ -171,20 +172,20 @@ def fresh(name, **kw):
 
 @pytest.mark.parametrize("name", BUILD)
 def test_bfloat16_is_the_same_within_tolerance(name):
-    plain, half = (steps(fresh(name, beta=3.0), s) for s in (Switches(), Switches(precision="bf16")))
+    plain, half = (steps(fresh(name, beta=3.0), s) for s in (StepConfig(), StepConfig(precision="bf16")))
     assert torch.allclose(plain, half, rtol=0.03) and not torch.equal(plain, half)
 
 
 @pytest.mark.parametrize("name", BUILD)
 def test_a_compiled_step_is_the_same_step(name):
-    plain, program = (steps(fresh(name, beta=3.0), s) for s in (Switches(), Switches(compile=True)))
+    plain, program = (steps(fresh(name, beta=3.0), s) for s in (StepConfig(), StepConfig(compile=True)))
     assert torch.allclose(plain, program, rtol=1e-3)
 
 
 def test_a_compiled_step_sees_what_a_schedule_moves():
-    plain, program = (steps(fresh("beta_vae", beta=3.0), s, "capacity") for s in (Switches(), Switches(compile=True)))
+    plain, program = (steps(fresh("beta_vae", beta=3.0), s, "capacity") for s in (StepConfig(), StepConfig(compile=True)))
     assert torch.allclose(plain, program, rtol=1e-3)
-    assert not torch.allclose(plain, steps(fresh("beta_vae", beta=3.0), Switches()), rtol=1e-3)
+    assert not torch.allclose(plain, steps(fresh("beta_vae", beta=3.0), StepConfig()), rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", BUILD)

@@ -6,7 +6,7 @@ import pytest, torch
 from test_models import SMALL
 from vae_course import anomaly_detection, classifier, cvae, evaluation, generation, plots, vq_vae, widgets
 from vae_course.data import Examples
-from vae_course.engine import Unsupported
+from vae_course.checks import Unsupported
 from vae_course.training import build, registry
 
 numbers = torch.Generator().manual_seed(0)

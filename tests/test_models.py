@@ -6,7 +6,7 @@ import torch
 
 from vae_course.cli import main
 from vae_course.data import Batches, DataError, Examples, load
-from vae_course.engine import run_evaluation
+from vae_course.step import evaluate
 from vae_course.training import build, fit, load_model, registry, save_model
 
 # settings that make each of them small; a model that enters the registry must enter here, too
@@ -70,7 +70,7 @@ def test_saved_and_loaded_it_is_the_same_model(name, batch, digits, tmp_path):
     again = load_model(tmp_path / "m.safetensors")
     assert type(again) is type(model) and again.recipe == model.recipe
     examples = Examples(digits.test.x[:200], digits.test.y[:200])
-    assert run_evaluation(model, Batches(examples, 100), seed=0) == run_evaluation(again, Batches(examples, 100), seed=0)
+    assert evaluate(model, Batches(examples, 100), seed=0) == evaluate(again, Batches(examples, 100), seed=0)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -89,7 +89,7 @@ def test_bf16_is_near_fp32(name, batch):
 def test_evaluation_leaves_no_trace(name, digits):
     model = small(name)
     before = {k: v.clone() for k, v in (*model.named_parameters(), *model.named_buffers())}
-    run_evaluation(model, Batches(digits.test[:100], 50), seed=0)
+    evaluate(model, Batches(digits.test[:100], 50), seed=0)
     assert all(torch.equal(v, before[k]) for k, v in (*model.named_parameters(), *model.named_buffers()))
 
 
