@@ -267,7 +267,7 @@ def test_static_download_then_disk(static, tmp_path):
         for k, a in parts.items():
             part = getattr(got, k)
             assert torch.equal(as_floats(part.x).view(-1, 784), torch.from_numpy(a).float()) and (part.y == -1).all()
-    assert len([p for p in asked if "train" in p]) <= 2              # once, with the look for a redirection before it
+    assert set(parts) == {"train", "valid", "test"} and 1 <= len([p for p in asked if "train" in p]) <= 2              # once, with the look for a redirection before it
     assert [p.name for p in (tmp_path / "cache").rglob("*") if p.is_file()] == ["binarized_mnist_packed.npz"]
 
 
@@ -459,7 +459,7 @@ def test_one_example_is_a_pair_and_rows_are_examples():
         assert isinstance(e[rows], Examples) and e[rows].y.tolist() == [2, 3]
     for rows in ([3], torch.tensor([3]), np.array([3]), slice(3, 4)): assert isinstance(e[rows], Examples) and e[rows].x.tolist() == [[6, 7]]
     assert [(x.tolist(), y.item()) for x, y in e] == [([2 * i, 2 * i + 1], i) for i in range(6)]
-    with pytest.raises(IndexError): e[6]
+    with pytest.raises(IndexError, match="index 6 is out of bounds"): e[6]
 
 
 def test_a_data_loader_and_a_stream_take_examples():
@@ -600,6 +600,23 @@ def test_a_split_of_many_examples_and_of_columns_has_its_size():
 
 
 def examples_of(n): return Examples(torch.zeros(n, 1), torch.zeros(n).long())
+
+
+def test_one_input_is_read_as_many_are_but_for_the_scale_that_nothing_beside_it_can_settle():
+    for x in (np.eye(3, dtype=np.uint8) * 200, np.eye(3, dtype=np.uint16) * 40_000, torch.rand(3, 4, 5), np.eye(3, dtype=bool), np.array([0.0, 0.5])):
+        assert torch.equal(as_input(x), as_inputs(x[None])[0])
+    assert as_input(np.eye(3, dtype=np.uint8)).max() == 1 and as_input(np.eye(3, dtype=np.uint16)).max().item() == pytest.approx(1 / 65_535)
+    for x, message in ((np.eye(3, dtype=int), "which value stands for 1"), (np.zeros((8, 8, 3)), "channels='last'"), (np.array(1.0), "inputs of shape")):
+        with pytest.raises(DataError, match=message): as_input(x)
+
+
+@pytest.mark.parametrize("share", [.1, .2, .37, .5])
+def test_classes_are_shared_out_as_scikit_learn_does(share):
+    from sklearn.model_selection import train_test_split
+    y = np.repeat([0, 1, 2], [70, 20, 10])
+    theirs = np.bincount(train_test_split(y, test_size=share, stratify=y, random_state=0)[1])
+    ours = split(Examples(torch.zeros(100, 1), torch.from_numpy(y)), share)[1].y.bincount()
+    assert ours.sum() == theirs.sum() and (np.abs(ours.numpy() - theirs) <= 1).all()
 
 
 # Streams

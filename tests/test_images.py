@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from vae_course import folders, images
 from vae_course.anomaly_detection import pictures_in
 from vae_course.cli import likelihood_for, main, parser, picture_from
 from vae_course.arrays import from_arrays
@@ -81,6 +82,7 @@ def kinds(tmp_path):
         if c != 3: shown = shown * alpha[..., None] + 255 * (1 - alpha[..., None])
         keep(f"deep{c}.png", shown.transpose(2, 0, 1))
         deep_png(made[f"deep{c}.png"][0], a)
+    assert len(made) == 24
     return made
 
 
@@ -109,6 +111,15 @@ def test_a_picture_is_turned_once(tmp_path, kind, turn):
             assert x.shape == wanted.shape and (as_floats(x) - wanted).abs().max() < (0.06 if kind == "colour.jpg" else 1e-6)
 
 
+def test_damaged_notes_of_a_camera_do_not_stop_an_image(tmp_path):
+    "A negative number where there is none, and letters where a number is: Pillow cannot write such notes again."
+    for bad in (struct.pack("<HHIi", 0x0100, 9, 1, -5), struct.pack("<HHI", 0x0128, 2, 3) + b"ab\xff\0"):
+        notes = sorted([bad, struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)], key=lambda note: note[:2][::-1])
+        exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + b"".join(notes) + bytes(4)
+        Image.fromarray(np.rot90(GREY, 1).copy()).save(tmp_path / "held.webp", exif=exif, lossless=True)
+        assert torch.equal(read_image(tmp_path / "held.webp", channels=1)[0], torch.from_numpy(GREY))
+
+
 def deep_tiff(path, a, bits=16, white=1, sign=1):
     "A grey TIFF of `bits` a pixel as it lies on disk; `white` 0 says that 0 is white, `sign` 2 that numbers have a sign."
     h, w = a.shape
@@ -130,7 +141,7 @@ def test_a_tiff_says_what_its_numbers_mean(tmp_path):
 def test_a_size_beyond_memory_is_no_fault_of_the_picture(tmp_path, monkeypatch):
     paint(tmp_path / "a.png")
     def full(*_): raise MemoryError
-    monkeypatch.setattr("vae_course.images._fit", full)
+    monkeypatch.setattr(images, "_fit", full)
     with pytest.raises(DataError, match="a.png does not fit into memory with 300000×300000 pixels: give a smaller size") as e: read_image(tmp_path / "a.png", size=300_000)
     assert "no image" not in str(e.value)
 
@@ -219,12 +230,13 @@ def test_the_command_takes_one_side_or_two(words, size):
 
 @pytest.mark.parametrize("words", ["0", "-3", "32x0", "0x32", "axb", "32x", "3.5", "1x2x3"])
 def test_the_command_refuses_other_sizes(words, capsys):
-    with pytest.raises(SystemExit): parser().parse_args(["train", "--out", "x", f"--size={words}"])
-    assert "such as 32x48, each at least 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as e: parser().parse_args(["train", "--out", "x", f"--size={words}"])
+    assert e.value.code == 2 and "such as 32x48, each at least 1" in capsys.readouterr().err
 
 
 def test_the_help_says_what_becomes_of_other_shapes(capsys):
-    with pytest.raises(SystemExit): main(["train", "--help"])
+    with pytest.raises(SystemExit) as e: main(["train", "--help"])
+    assert e.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "{pad,crop,stretch}" in said and "N|HxW" in said and "(default: pad)" in said
 
@@ -451,7 +463,7 @@ def test_the_line_is_printed_on_a_terminal_without_its_letters(tmp_path, monkeyp
 def test_a_seed_and_a_share_are_checked_before_pictures_are_read(tmp_path, monkeypatch):
     for i in range(4): paint(tmp_path / f"{i}.png", colour=50 + i)
     assert torch.equal(from_folder(tmp_path, seed=np.int64(3)).train.x, from_folder(tmp_path, seed=3).train.x)
-    monkeypatch.setattr("vae_course.folders.read_image", lambda *a: pytest.fail("a picture was read"))
+    monkeypatch.setattr(folders, "read_image", lambda *a: pytest.fail("a picture was read"))
     for how, message in ((dict(seed=None), "got seed=None: give a whole number"), (dict(test_share="a"), "got a share of 'a': give the part")):
         with pytest.raises(DataError, match=message): from_folder(tmp_path, **how)
 

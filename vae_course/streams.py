@@ -24,7 +24,7 @@ def _as_example(item): # what a data set gives for one index
         raise DataError(f'the data set gives dicts with {", ".join(map(str, item))[:60]}: '
                         'it must give (image, label)')
     if not isinstance(item, (tuple, list)): item = (item,)
-    image, label, *_ = *item, None, None
+    image, label, *_ = tuple(item) + (None, None)
     if isinstance(image, Image.Image): return read_image(image), label
     try: return as_input(image), label
     except DataError as e:
@@ -105,8 +105,8 @@ class Stream:
         (rank, world_size), self.device = shard, torch.device(device)
         self.dataset, self.batch_size, self.binarize = dataset, batch_size, binarize
         self.shard, self.check = shard, check
-        self.sampler = (DistributedSampler(dataset, world_size, rank, shuffle)
-                        if world_size > 1 else None)
+        self.sampler: DistributedSampler | None = None
+        if world_size > 1: self.sampler = DistributedSampler(dataset, world_size, rank, shuffle)
         self.loader: DataLoader = DataLoader(
             dataset, batch_size // world_size, shuffle and self.sampler is None, self.sampler,
             num_workers=workers, collate_fn=as_batch, persistent_workers=workers > 0,
