@@ -21,15 +21,17 @@ def _refuse_masked(x,    # any input
     "Raise `DataError` where `x` is, or lists, arrays of numpy.ma with a masked value."
     arrays = x if isinstance(x, (list, tuple)) else [x]
     if any(isinstance(a, np.ma.MaskedArray) and np.ma.is_masked(a) for a in arrays):
-        raise DataError(f'got masked values among the {name}: {cure}, or leave those rows out')
+        raise DataError(f'got masked values among the {name}: {cure}, or leave those '
+                        'rows out')
 
 def _as_tensor(x): # array, tensor, list or table
     "`x` as a dense tensor on the CPU. Raises `DataError`."
     if isinstance(x, Tensor):
         if x.layout != torch.strided:
-            raise DataError('got the inputs as a sparse tensor: give a dense one, x.to_dense()')
+            raise DataError('got the inputs as a sparse tensor: give a dense one, '
+                            'x.to_dense()')
         return x.detach().cpu()
-    if hasattr(x, 'toarray'):                                          # as those of SciPy
+    if hasattr(x, 'toarray'):                                        # as those of SciPy
         raise DataError(f'got the inputs as a sparse {type(x).__name__}: '
                         'give a dense array, x.toarray()')
     _refuse_masked(x, 'inputs', 'fill them, such as x.filled(0)')
@@ -38,10 +40,11 @@ def _as_tensor(x): # array, tensor, list or table
         raise DataError(f'cannot read the inputs as numbers ({e}): '
                         'give one array, all examples of one shape') from e
     if a.dtype.kind not in 'biufc':
-        odd = (repr(str(v)[:40]) for v in a.flat if not isinstance(v, (int, float, np.number)))
+        odd = (repr(str(v)[:40]) for v in a.flat
+               if not isinstance(v, (int, float, np.number)))
         raise DataError('cannot read the inputs as numbers (they hold '
-                        f'{next(odd, "objects of several types")}): leave such columns out, or '
-                        'turn them into numbers; in a table, '
+                        f'{next(odd, "objects of several types")}): leave such '
+                        'columns out, or turn them into numbers; in a table, '
                         'df.select_dtypes("number").to_numpy("float32")')
     long_double = a.dtype.itemsize > 8 and a.dtype.kind == 'f'
     native = np.float64 if long_double else a.dtype.newbyteorder('=')
@@ -50,25 +53,26 @@ def _as_tensor(x): # array, tensor, list or table
 # %% ../nbs/71_arrays.ipynb #a6a3a450
 def _refuse_channels_last(shape): # of inputs whose layout was not said
     "Raise `DataError` where the colours look as if they came last."
-    if len(shape) == 4 and shape[3] < shape[1] and (shape[3] in (1, 3, 4) or shape[3] < shape[2]):
-        raise DataError(f"got inputs of shape {shape}: say channels='last' if the colours come "
-                        f"last, or channels='first' if each has {shape[1]} channels of "
-                        f"{shape[2]}×{shape[3]} pixels")
-    if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[2] < shape[1]:
-        raise DataError(f"got inputs of shape {shape}: one image (H, W, C) needs x[None] and "
-                        f"channels='last'; say channels='first' if these are {shape[0]} grey "
-                        f"images of {shape[1]}×{shape[2]}")
+    few = shape[-1] in (1, 3, 4)
+    if len(shape) == 4 and shape[3] < shape[1] and (few or shape[3] < shape[2]):
+        raise DataError(f"got inputs of shape {shape}: say channels='last' if the "
+                        "colours come last, or channels='first' if each has "
+                        f"{shape[1]} channels of {shape[2]}×{shape[3]} pixels")
+    if len(shape) == 3 and few and shape[2] < shape[1]:
+        raise DataError(f"got inputs of shape {shape}: one image (H, W, C) needs "
+                        "x[None] and channels='last'; say channels='first' if these "
+                        f"are {shape[0]} grey images of {shape[1]}×{shape[2]}")
 
 def _channels_first(x,         # a tensor, `(N, …)`
                     channels): # as of `as_inputs`
     "`x` as `(N, D)` or `(N, C, H, W)`. Raises `DataError`."
     shape = tuple(x.shape)
     if channels not in (None, 'first', 'last'):
-        raise DataError(f"got channels={channels!r}: "
-                        "give 'first' for inputs (N, C, H, W), or 'last' for (N, H, W, C)")
+        raise DataError(f"got channels={channels!r}: give 'first' for inputs (N, C, "
+                        "H, W), or 'last' for (N, H, W, C)")
     if not 2 <= len(shape) <= 4:
-        raise DataError(f'got inputs of shape {shape}: '
-                        'give vectors (N, D), grey images (N, H, W) or images (N, C, H, W)')
+        raise DataError(f'got inputs of shape {shape}: give vectors (N, D), grey '
+                        'images (N, H, W) or images (N, C, H, W)')
     if 0 in shape[1:]:
         raise DataError(f'got inputs of shape {shape}, which hold no numbers: '
                         'every dimension must be at least 1')
@@ -84,28 +88,31 @@ _ONE = {torch.uint8: 255, torch.uint16: 65_535} # what stands for 1
 
 def refuse_unclear_scale(x: Tensor, # inputs of any type
                          ) -> None:
-    """Raise `DataError` where 1 is the largest of all `uint8` or `uint16`: it may stand for
-    white, or for almost black."""
+    """Raise `DataError` where 1 is the largest of all `uint8` or `uint16`: it may stand
+    for white, or for almost black."""
     if x.dtype in _ONE and x.numel() and x.to(torch.int32).max() == 1:
         kind, one = str(x.dtype).removeprefix('torch.'), _ONE[x.dtype]
-        raise DataError(f'got {kind} inputs whose largest value is 1: say scale=1 if 1 stands '
-                        f'for white, or scale={one} if it is nearly black; where no scale can '
-                        f'be said, give floats, such as x / {one}')
+        raise DataError(f'got {kind} inputs whose largest value is 1: say scale=1 if '
+                        f'1 stands for white, or scale={one} if it is nearly black; '
+                        f'where no scale can be said, give floats, such as x / {one}')
 
 def _scale_whole(x,      # whole numbers of any type
                  scale): # as of `as_inputs`
     "`x` as uint8 in 0…255 or float32 in [0, 1]. Raises `DataError`."
     kind = x.dtype
-    if kind != torch.uint8: x = x.to(torch.int32 if kind == torch.uint16 else torch.int64)
+    if kind != torch.uint8:
+        x = x.to(torch.int32 if kind == torch.uint16 else torch.int64)
     low, high = x.min().item(), x.max().item()
     if scale is None and kind not in _ONE:
-        raise DataError(f'got whole numbers of type {str(kind).removeprefix("torch.")} from '
-                        f'{low} to {high}: say which value stands for 1, such as scale=255, '
+        raise DataError('got whole numbers of type '
+                        f'{str(kind).removeprefix("torch.")} from {low} to {high}: '
+                        'say which value stands for 1, such as scale=255, '
                         'scale=4095 or scale=1')
     scale = float(_ONE[kind] if scale is None else scale)
     if low < 0 or high > scale:
-        raise DataError(f'got whole numbers from {low} to {high}, and {scale:g} stands for 1: '
-                        f'they must lie in 0…{scale:g}; say what stands for 1 with scale=…')
+        raise DataError(f'got whole numbers from {low} to {high}, and {scale:g} '
+                        f'stands for 1: they must lie in 0…{scale:g}; say what '
+                        'stands for 1 with scale=…')
     if scale in (1, 255): return x.byte() * int(255 / scale)
     return x.float() / scale if scale < 2**24 else (x.double() / scale).float()
 
@@ -114,7 +121,8 @@ def _scale(x,           # a tensor
     "`x` as uint8 in 0…255 or float32 in [0, 1]. Raises `DataError`."
     number = isinstance(scale, (int, float, np.number))
     if scale is not None and not (number and 0 < scale < math.inf):
-        raise DataError(f'got scale={scale!r}: give the value that stands for 1, such as 255')
+        raise DataError(f'got scale={scale!r}: give the value that stands for 1, '
+                        'such as 255')
     if x.is_complex(): raise DataError('got complex inputs: give real ones')
     if x.dtype == torch.bool:
         if scale in (None, 1): return x.byte() * 255
@@ -126,10 +134,10 @@ def _scale(x,           # a tensor
     return check_unit_interval(unit, max(1e-5, torch.finfo(x.dtype).eps))
 
 def as_inputs(x: Any, # array, tensor, list or table: (N, D), (N, H, W) or (N, C, H, W)
-              # the value that stands for 1, such as 255, 4095 or 1; None goes by the type:
-              # 255 for uint8, 65,535 for uint16, true for bool, 1 for floats
+              # what stands for 1, such as 4095; None: 255 in uint8, 65,535 in uint16
               scale: float | None = None,
-              channels: str | None = None, # 'first', 'last', or None: first, unless it looks like last
+              # 'first' or 'last'; None is first, and refuses what looks like last
+              channels: str | None = None,
               ) -> Tensor:
     """`x` as a uint8 tensor, or float32 in [0, 1]; images get their channel in front.
     Raises `DataError`."""
@@ -139,8 +147,9 @@ def as_inputs(x: Any, # array, tensor, list or table: (N, D), (N, H, W) or (N, C
 
 def as_input(x: Any, # array, tensor or list: (D,), (H, W) or (C, H, W)
              ) -> Tensor:
-    """One example as `as_inputs` takes many. No other numbers are known beside it, so uint8
-    is 0…255 and uint16 0…65,535 whatever its largest value. Raises `DataError`."""
+    """One example as `as_inputs` takes many. No other numbers are known beside it,
+    so uint8 is 0…255 and uint16 0…65,535 whatever its largest value. Raises
+    `DataError`."""
     return _scale(_channels_first(_as_tensor(x)[None], None))[0]
 
 # %% ../nbs/71_arrays.ipynb #051d475e
@@ -152,7 +161,8 @@ def _label_array(y): # array, tensor, list or column
     "`y` as an array of numbers, where None is −1. Raises `DataError`."
     if isinstance(y, Tensor):
         if y.layout != torch.strided:
-            raise DataError('got the labels as a sparse tensor: give a dense one, y.to_dense()')
+            raise DataError('got the labels as a sparse tensor: give a dense one, '
+                            'y.to_dense()')
         y = _on_cpu(y)
     _refuse_masked(y, 'labels', 'fill them, such as y.filled(-1), which is no label')
     try:
@@ -166,25 +176,27 @@ def _label_array(y): # array, tensor, list or column
                         'give one whole number for each input') from e
     if y.dtype.kind in 'USTO':
         word = next((v for v in y.flat if not isinstance(v, (int, float))), '')
-        raise DataError(f'got labels such as {str(word)[:40]!r} (of type {y.dtype}): give whole '
-                        'numbers; classes, y = np.unique(y, return_inverse=True) makes them '
-                        'from words, and −1 is no label')
+        raise DataError(f'got labels such as {str(word)[:40]!r} (of type {y.dtype}): '
+                        'give whole numbers; classes, y = np.unique(y, '
+                        'return_inverse=True) makes them from words, and −1 is no '
+                        'label')
     if y.dtype.kind in 'iubf': return y
     raise DataError(f'got labels of type {y.dtype}: '
                     'give whole numbers from 0; −1 is no label')
 
-def as_labels(y: Any, # array, tensor, list or column, (n,) or (n, 1); None for no labels
+def as_labels(y: Any, # array, tensor, list or column, (n,) or (n, 1); None for none
               n: int, # number of inputs
               ) -> Tensor:
-    """`y` as int64 `(n,)`. Whole numbers of any type are taken, also truth values and floats
-    such as 2.0; −1 or None means no label. Words, NaN, fractions and one-hot rows are
-    refused. Raises `DataError`."""
+    """`y` as int64 `(n,)`. Whole numbers of any type are taken, also truth values and
+    floats such as 2.0; −1 or None means no label. Words, NaN, fractions and one-hot
+    rows are refused. Raises `DataError`."""
     if y is None: return torch.full((n,), -1)
     y = _label_array(y)
     if y.shape == (n, 1): y = y[:, 0]
     if y.shape != (n,):
-        raise DataError(f'got {n} inputs and labels of shape {y.shape}: give one number for '
-                        f'each input, shape ({n},); argmax(1) turns one-hot into numbers')
+        raise DataError(f'got {n} inputs and labels of shape {y.shape}: give one '
+                        f'number for each input, shape ({n},); argmax(1) turns '
+                        'one-hot into numbers')
     if y.dtype.kind == 'f':
         if np.isnan(y).any():
             raise DataError(f'got {np.isnan(y).sum()} NaN among the labels: '
@@ -201,15 +213,16 @@ def as_labels(y: Any, # array, tensor, list or column, (n,) or (n, 1); None for 
 # %% ../nbs/71_arrays.ipynb #32fc7c5e
 def _class_names(y,             # int64 labels
                  classes=None): # names, or None for the numbers
-    """A name for each label. Raises `DataError` when a label has none, or when the labels do
-    not count from 0."""
+    """A name for each label. Raises `DataError` when a label has none, or when the
+    labels do not count from 0."""
     known = sorted(set(y[y != -1].tolist()))
     if known and known[0] < 0:
         raise DataError(f'got label {known[0]}: '
                         'labels count from 0, and −1 stands for no label')
     if classes is None and known != list(range(len(known))):
-        raise DataError(f'got labels from {known[0]} to {known[-1]}, not all of 0…{known[-1]}: '
-                        'count from 0 without a gap, or name all classes with `classes`')
+        raise DataError(f'got labels from {known[0]} to {known[-1]}, not all of '
+                        f'0…{known[-1]}: count from 0 without a gap, or name all '
+                        'classes with `classes`')
     if classes is not None and known and known[-1] >= len(classes):
         raise DataError(f'got label {known[-1]} and {len(classes)} classes: '
                         f'labels go from 0 to {len(classes) - 1}')
@@ -217,9 +230,9 @@ def _class_names(y,             # int64 labels
 
 # %% ../nbs/71_arrays.ipynb #a34717c3
 def from_arrays(x: Any,                 # inputs, as of `as_inputs`
-                y: Any = None,          # labels, as of `as_labels`; None for none at all
+                y: Any = None,         # labels, as of `as_labels`; None for none at all
                 classes: Sequence[str] | None = None, # names of the labels
-                test_share: float = .2, # put aside as `test`, drawn from each class alike
+                test_share: float = .2, # put aside as `test`, from each class alike
                 seed: int = 0,          # of that draw
                 name: str = 'arrays',   # of the set
                 scale: float | None = None,  # what stands for 1, as of `as_inputs`

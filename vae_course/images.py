@@ -18,7 +18,8 @@ from .data import DataError, check_unit_interval
 def _as_size(size): # a number, a pair, or None
     "`(H, W)` in pixels, or None. Raises `DataError`."
     if size is None: return None
-    try: pair = tuple(index(s) for s in (size if isinstance(size, (tuple, list)) else (size, size)))
+    sides = size if isinstance(size, (tuple, list)) else (size, size)
+    try: pair = tuple(index(side) for side in sides)
     except TypeError: pair = ()
     if len(pair) != 2 or min(pair) < 1 or isinstance(size, bool):
         raise DataError(f'got size={size!r}: give the side in pixels, such as 64, '
@@ -46,11 +47,12 @@ def _fit(image,   # PIL
     (w, h), (height, width) = image.size, size
     if (w, h) == (width, height): return image
     if resize == 'crop': return ImageOps.fit(image, (width, height))
-    if resize == 'stretch': return image.resize((width, height), Image.Resampling.BICUBIC)
+    bicubic = Image.Resampling.BICUBIC
+    if resize == 'stretch': return image.resize((width, height), bicubic)
     zoom = min(width / w, height / h)
     inside = (min(width, max(1, round(w * zoom))), min(height, max(1, round(h * zoom))))
-    inner = image.resize(inside, Image.Resampling.BICUBIC)
-    whole = Image.new(image.mode, (width, height))                                   # black
+    inner = image.resize(inside, bicubic)
+    whole = Image.new(image.mode, (width, height))                               # black
     whole.paste(inner, ((width - inner.width) // 2, (height - inner.height) // 2))
     return whole
 
@@ -65,12 +67,13 @@ def _upright(image,        # PIL; its notes are taken away
 # %% ../nbs/72_images.ipynb #128b2f33
 def _deep_grey(image): # PIL, 16 bits a pixel
     "Its planes, as of `_deep_planes`."
-    tags, clear = getattr(image, 'tag_v2', {}), image.info.get('transparency') # tags of a TIFF
-    bits = tags.get(258, (16,))[0]
+    tags = getattr(image, 'tag_v2', {})                                      # of a TIFF
+    bits, clear = tags.get(258, (16,))[0], image.info.get('transparency')
     if bits != 16: raise ValueError(f'it has {bits} bits a pixel; save it with 8 or 16')
     grey = np.asarray(image).astype(np.float32) / 65_535
-    if tags.get(262) == 0: grey = 1 - grey                                # where 0 is white
-    return [grey] if clear is None else [grey, (np.asarray(image) != clear).astype(np.float32)]
+    if tags.get(262) == 0: grey = 1 - grey                            # where 0 is white
+    if clear is None: return [grey]
+    return [grey, (np.asarray(image) != clear).astype(np.float32)]
 
 def _deep_png(source): # a file
     "Its planes, as of `_deep_planes`: Pillow drops the lower 8 bits of colours."
@@ -83,9 +86,10 @@ def _deep_png(source): # a file
 
 def _deep_planes(image,        # PIL, as opened
                  source=None): # its file
-    """The planes of an image with more than 8 bits as float32 arrays in [0, 1], two or four
-    with their opacity last; None for any other. Raises `ValueError`."""
-    if image.mode == 'F': return [check_unit_interval(torch.from_numpy(np.array(image))).numpy()]
+    """The planes of an image with more than 8 bits as float32 arrays in [0, 1], two or
+    four with their opacity last; None for any other. Raises `ValueError`."""
+    if image.mode == 'F':
+        return [check_unit_interval(torch.from_numpy(np.array(image))).numpy()]
     if image.mode.startswith('I;16') or (image.mode, image.format) == ('I', 'PPM'):
         return _deep_grey(image)
     if image.mode[0] == 'I':
@@ -98,13 +102,13 @@ def _deep_planes(image,        # PIL, as opened
 
 # %% ../nbs/72_images.ipynb #11d95cec
 def _load_tiff(image): # PIL, as opened
-    """Load it, which turns it and takes the tag away; from a map of the file Pillow would
-    scramble one that lies on its side."""
+    """Load it, which turns it and takes the tag away; from a map of the file Pillow
+    would scramble one that lies on its side."""
     name, image.filename = getattr(image, 'filename', ''), ''
     try: image.load()
     finally: image.filename = name
 
-def _shallow(image, orientation, channels, size, resize): # PIL; the rest as of `_pixels`
+def _shallow(image, orientation, channels, size, resize): # as of `_pixels`
     "Its pixels, uint8 `(C, H, W)`."
     from PIL import Image
     grey = channels == 1 or (channels is None and image.mode in ('1', 'L', 'LA', 'La'))
@@ -132,7 +136,7 @@ def _deep(planes, orientation, channels, size, resize): # as of `_pixels`
 def _pixels(image, source, channels, size, resize): # PIL; its file; as of `read_image`
     "Its pixels, uint8 or float32 `(C, H, W)`. Raises `ValueError`."
     if image.format == 'TIFF': _load_tiff(image)
-    planes = _deep_planes(image, source)                # before `getexif`, which loads a PNG
+    planes = _deep_planes(image, source)           # before `getexif`, which loads a PNG
     orientation = image.getexif().get(0x0112)
     if planes is None: return _shallow(image, orientation, channels, size, resize)
     return _deep(planes, orientation, channels, size, resize)
@@ -140,25 +144,27 @@ def _pixels(image, source, channels, size, resize): # PIL; its file; as of `read
 # %% ../nbs/72_images.ipynb #0f638d1f
 def read_image(source: Any,                 # a file, or a PIL image
                channels: int | None = None, # 1 grey, 3 colour; None as the image is
-               size: Any = None,            # side in pixels, or `(H, W)`; None as the image is
-               # what happens where the shape does not fit: 'pad' (black), 'crop' (around
-               # the middle) or 'stretch'
+               size: Any = None,     # side in pixels, or `(H, W)`; None as the image is
+               # another shape is brought to size by 'pad' (black), 'crop' or 'stretch'
                resize: str = 'pad',
                ) -> Tensor:
-    """An image as `(C, H, W)`: uint8, or float32 in [0, 1] when it has 16 bits. Turned as
-    the camera was held; transparent becomes white; of several pages the first. Colours of
-    16 bits are kept in PNG, and read with 8 in other formats. Raises `DataError`, which
-    names the file."""
+    """An image as `(C, H, W)`: uint8, or float32 in [0, 1] when it has 16 bits. Turned
+    as the camera was held; transparent becomes white; of several pages the first.
+    Colours of 16 bits are kept in PNG, and read with 8 in other formats. Raises
+    `DataError`, which names the file."""
     from PIL import Image
     size = check_reading(size, channels, resize)
     path = source if isinstance(source, (str, os.PathLike)) else None
     name = path or f'the {type(source).__name__}'
     try:
         if path is None: return _pixels(source, None, channels, size, resize)
-        with Image.open(path) as image: return _pixels(image, path, channels, size, resize)
+        with Image.open(path) as image:
+            return _pixels(image, path, channels, size, resize)
     except MemoryError as e:
         wanted = f' with {size[0]}×{size[1]} pixels' if size else ''
-        raise DataError(f'{name} does not fit into memory{wanted}: give a smaller size') from e
+        raise DataError(f'{name} does not fit into memory{wanted}: give a smaller '
+                        'size') from e
     except Exception as e:
-        raise DataError(f'{name} is no image that can be read ({" ".join(str(e).split())}): '
-                        'mend it or take it out of the folder') from e
+        raise DataError(f'{name} is no image that can be read '
+                        f'({" ".join(str(e).split())}): mend it or take it out of '
+                        'the folder') from e

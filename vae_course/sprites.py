@@ -35,23 +35,28 @@ class Factors:
                ) -> Tensor:
         "The numbers of combinations, `(N,)`: undoes a call. Raises `DataError`."
         sizes = values.new_tensor(self.sizes)
-        if values.shape[-1] != len(sizes) or (values < 0).any() or (values >= sizes).any():
-            raise DataError(f'got factors of shape {tuple(values.shape)} up to {values.max()}: '
-                            f'give one column each of {", ".join(self.names)}, '
-                            f'counted from 0 and below {self.sizes}')
+        columns = values.shape[-1]
+        if columns != len(sizes) or (values < 0).any() or (values >= sizes).any():
+            raise DataError(f'got factors of shape {tuple(values.shape)} up to '
+                            f'{values.max()}: give one column each of '
+                            f'{", ".join(self.names)}, counted from 0 and below '
+                            f'{self.sizes}')
         number = torch.zeros_like(values[..., 0])
-        for value, size in zip(values.unbind(-1), self.sizes): number = number * size + value
+        for value, size in zip(values.unbind(-1), self.sizes):
+            number = number * size + value
         return number
 
 # %% ../nbs/75_sprites.ipynb #c306d302
-sprite_factors = Factors(('shape', 'scale', 'orientation', 'x', 'y'), (3, 6, 10, 16, 16))
+sprite_factors = Factors(names=('shape', 'scale', 'orientation', 'x', 'y'),
+                         sizes=(3, 6, 10, 16, 16))
 
 def _outline(shape, # number of a shape: 0 a square, 1 an ellipse, 2 a heart
              angle): # from the x-axis, upwards, in radians
-    "How far it is from the middle of a shape to its edge, in pixels of 64×64, at scale 1."
+    """How far it is from the middle of a shape to its edge, in pixels of 64×64, at
+    scale 1."""
     if shape == 0: return 9.6 / angle.cos().abs().maximum(angle.sin().abs())
     if shape == 1: return 1 / ((angle.cos() / 12.8)**2 + (angle.sin() / 7.2)**2).sqrt()
-    t = torch.linspace(0, 2*math.pi, 2000)                     # along the curve of a heart
+    t = torch.linspace(0, 2*math.pi, 2000)                  # along the curve of a heart
     x = 9.65 * t.sin()**3
     y = 10.5 * (13*t.cos() - 5*(2*t).cos() - 2*(3*t).cos() - (4*t).cos()) / 16 + 1.5
     there, order = torch.atan2(y, x).sort()
@@ -60,16 +65,16 @@ def _outline(shape, # number of a shape: 0 a square, 1 an ellipse, 2 a heart
     return torch.from_numpy(edge).float()
 
 # %% ../nbs/75_sprites.ipynb #e5472fa3
-def draw_sprites(values: Tensor, # (N, 5) int64: shape, scale, orientation, x, y, from 0 on
+def draw_sprites(values: Tensor, # (N, 5) int64: shape, scale, orientation, x, y, from 0
                  ) -> Tensor:
-    """Images of these factors as uint8 `(N, 1, 64, 64)`, 0 or 255, as dSprites has them to
-    within a few pixels of the edge. Raises `DataError`."""
-    sprite_factors.number(values)                     # refuses a value that is out of range
+    """Images of these factors as uint8 `(N, 1, 64, 64)`, 0 or 255, as dSprites has them
+    to within a few pixels of the edge. Raises `DataError`."""
+    sprite_factors.number(values)                 # refuses a value that is out of range
     shape, scale, turn, x, y = values.T
     size = (0.5 + 0.1 * scale)[:, None, None]
     angle = (turn * 4 * 2*math.pi / 39)[:, None, None]
-    middle = 16 + 64/31 * torch.stack([x, y], 1)                # from the left and from above
-    corner = middle.long() - 16                    # no shape reaches further than 16 pixels
+    middle = 16 + 64/31 * torch.stack([x, y], 1)          # from the left and from above
+    corner = middle.long() - 16                # no shape reaches further than 16 pixels
     near = corner[:, :, None] + torch.arange(32)
     across = (near[:, 0] + 0.5 - middle[:, :1])[:, None, :]
     up = (middle[:, 1:] - near[:, 1] - 0.5)[:, :, None]
@@ -92,8 +97,8 @@ def halve(x: Tensor, # (N, 1, 2 H, 2 W), black and white
 def factor_dataset(name: str, # of the set
                    x: Tensor, # images of all combinations, in their order
                    ) -> DataSet:
-    """A `DataSet` of them: a tenth, drawn at random, to test. `split` would take every tenth,
-    and so only some values of y."""
+    """A `DataSet` of them: a tenth, drawn at random, to test. `split` would take every
+    tenth, and so only some values of y."""
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     test, train = order.split([len(x) // 10, len(x) - len(x) // 10])
     train_part, test_part = Examples(x[train], train), Examples(x[test], test)
@@ -101,8 +106,8 @@ def factor_dataset(name: str, # of the set
 
 # %% ../nbs/75_sprites.ipynb #ca6e3820
 def make_sprites() -> DataSet:
-    """Images of all 46,080 combinations of the factors, drawn here; 32×32, a tenth of them to
-    test. A label is the number of the combination."""
+    """Images of all 46,080 combinations of the factors, drawn here; 32×32, a tenth of
+    them to test. A label is the number of the combination."""
     numbers = torch.arange(len(sprite_factors))
     parts = [halve(draw_sprites(sprite_factors(part))) for part in numbers.split(2048)]
     return factor_dataset('sprites', torch.cat(parts))

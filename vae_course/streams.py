@@ -17,31 +17,33 @@ from .images import read_image
 
 # %% ../nbs/74_streams.ipynb #75579873
 def _as_example(item): # what a data set gives for one index
-    """An image `(C, H, W)`, or a row `(D,)`, as uint8 or float32, and its label as it came
-    (None when it has none). Raises `DataError`."""
+    """An image `(C, H, W)`, or a row `(D,)`, as uint8 or float32, and its label as it
+    came (None when it has none). Raises `DataError`."""
     from PIL import Image
     if isinstance(item, dict):
-        raise DataError(f'the data set gives dicts with {", ".join(map(str, item))[:60]}: '
-                        'it must give (image, label)')
+        raise DataError('the data set gives dicts with '
+                        f'{", ".join(map(str, item))[:60]}: it must give (image, '
+                        'label)')
     if not isinstance(item, (tuple, list)): item = (item,)
     image, label, *_ = tuple(item) + (None, None)
     if isinstance(image, Image.Image): return read_image(image), label
     try: return as_input(image), label
     except DataError as e:
-        raise DataError(f'{e} (a data set that is read while training gives uint8, floats in '
-                        '[0, 1] or PIL images, channels first)') from e
+        raise DataError(f'{e} (a data set that is read while training gives uint8, '
+                        'floats in [0, 1] or PIL images, channels first)') from e
 
 def as_batch(items: Sequence[Any], # what a data set gives for several indices
              ) -> tuple[Tensor, Tensor]:
-    """`(x, y)` of one batch, checked; uint8 means 0…255 here, and uint16 0…65,535, also where
-    no value is above 1. Raises `DataError`."""
+    """`(x, y)` of one batch, checked; uint8 means 0…255 here, and uint16 0…65,535, also
+    where no value is above 1. Raises `DataError`."""
     images, labels = zip(*map(_as_example, items))
     odd = next((x for x in images if x.shape != images[0].shape), None)
     if odd is not None:
-        raise DataError(f'got images of shape {tuple(images[0].shape)} and {tuple(odd.shape)} '
-                        'in one batch: the data set must bring them to one size and one number '
-                        'of channels, as read_image(image, channels=3, size=64) does')
-    if len({x.dtype for x in images}) > 1:                                # 8 and 16 bits
+        raise DataError(f'got images of shape {tuple(images[0].shape)} and '
+                        f'{tuple(odd.shape)} in one batch: the data set must bring '
+                        'them to one size and one number of channels, as '
+                        'read_image(image, channels=3, size=64) does')
+    if len({x.dtype for x in images}) > 1:                               # 8 and 16 bits
         images = tuple(as_floats(x) for x in images)
     x = torch.stack(images)
     batch = check_examples(Examples(x, as_labels(labels, len(x))))
@@ -49,26 +51,28 @@ def as_batch(items: Sequence[Any], # what a data set gives for several indices
 
 # %% ../nbs/74_streams.ipynb #34cd8858
 def _check_dataset(dataset): # to be streamed
-    "Raise `DataError` when `dataset` has no length, no example, or gives none for an index."
+    """Raise `DataError` when `dataset` has no length, no example, or gives none for an
+    index."""
     from torch.utils.data import IterableDataset
-    indexed = hasattr(dataset, '__getitem__') and not isinstance(dataset, IterableDataset)
+    indexed = (hasattr(dataset, '__getitem__')
+               and not isinstance(dataset, IterableDataset))
     try: n = len(dataset) if indexed else None
     except (TypeError, NotImplementedError): n = None
     if n is None:
-        raise DataError(f'got a {type(dataset).__name__}: a stream reads a data set with a '
-                        'length that gives (image, label) for an index, as those of '
-                        'torchvision do')
+        raise DataError(f'got a {type(dataset).__name__}: a stream reads a data set '
+                        'with a length that gives (image, label) for an index, as '
+                        'those of torchvision do')
     if n == 0:
         raise DataError(f'got a {type(dataset).__name__} with no examples: '
                         'it needs at least one')
 
 def _check_sendable(dataset): # to be read by processes of their own
-    """Raise `DataError` when a process that starts from nothing could not have `dataset`: as
-    in a notebook on macOS and Windows."""
+    """Raise `DataError` when a process that starts from nothing could not have
+    `dataset`: as in a notebook on macOS and Windows."""
     if multiprocessing.get_context().get_start_method() == 'fork': return
     words = f'the {type(dataset).__name__} cannot be sent to the processes that read it'
-    cure = ('give workers=0, or define its classes and functions in a module file (.py) '
-            'and import them')
+    cure = ('give workers=0, or define its classes and functions in a module file '
+            '(.py) and import them')
     try: sent = pickle.dumps(dataset)
     except Exception as e: raise DataError(f'{words} ({e}): {cure}') from e
     if b'__main__' in sent and not hasattr(sys.modules['__main__'], '__file__'):
@@ -84,10 +88,10 @@ def _plain_errors(loader): # a `DataLoader`
 
 # %% ../nbs/74_streams.ipynb #6fa279ec
 class Stream:
-    """Batches `(x, y)` of a torch or torchvision data set, read while training: for data that
-    do not fit into memory. Raises `DataError`."""
+    """Batches `(x, y)` of a torch or torchvision data set, read while training: for
+    data that do not fit into memory. Raises `DataError`."""
     def __init__(self,
-                 dataset: Any,           # gives (image, label), or an image, for an index
+                 dataset: Any,         # gives (image, label), or an image, for an index
                  batch_size: int = 128,  # examples in a batch
                  shuffle: bool = False,  # a new order every epoch
                  binarize: bool = False, # draw each pixel as 0 or 1, anew every time
@@ -95,8 +99,7 @@ class Stream:
                  device: str | torch.device = 'cpu', # where the batches go
                  # (rank, world size); with several, a few examples may come twice
                  shard: tuple[int, int] = (0, 1),
-                 # called with the `Examples` of every batch, on the CPU, such as a model's
-                 # own `check_examples`
+                 # called with the `Examples` of every batch, such as a model's own check
                  check: Callable[[Examples], Any] | None = None,
                  ) -> None:
         from torch.utils.data import DataLoader, DistributedSampler
@@ -106,15 +109,17 @@ class Stream:
         self.dataset, self.batch_size, self.binarize = dataset, batch_size, binarize
         self.shard, self.check = shard, check
         self.sampler: DistributedSampler | None = None
-        if world_size > 1: self.sampler = DistributedSampler(dataset, world_size, rank, shuffle)
+        if world_size > 1:
+            self.sampler = DistributedSampler(dataset, world_size, rank, shuffle)
         self.loader: DataLoader = DataLoader(
-            dataset, batch_size // world_size, shuffle and self.sampler is None, self.sampler,
-            num_workers=workers, collate_fn=as_batch, persistent_workers=workers > 0,
+            dataset, batch_size // world_size, shuffle and world_size == 1,
+            self.sampler, num_workers=workers, collate_fn=as_batch, persistent_workers=workers > 0,
             pin_memory=self.device.type == 'cuda')
 
     def __len__(self) -> int: return len(self.loader)
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in _plain_errors(self.loader):
             if self.check: self.check(Examples(x, y))
-            x = as_floats(x.to(self.device, non_blocking=True))
-            yield binarize(x) if self.binarize else x, y.to(self.device, non_blocking=True)
+            x, y = (t.to(self.device, non_blocking=True) for t in (x, y))
+            x = as_floats(x)
+            yield binarize(x) if self.binarize else x, y
