@@ -95,10 +95,11 @@ def _deep_planes(image,        # PIL, as opened
     if image.mode[0] == 'I':
         tags = getattr(image, 'tag_v2', {})
         signed = (tags.get(258, (16,))[0], tags.get(339, (1,))[0]) == (16, 2)
-        raise ValueError('it has 16 bits a pixel with a sign; save it without' if signed else
-                         'it has 32 bits a pixel; save it with 8 or 16')
-    deep = image.format == 'PNG' and any(str(tile[3]).endswith(';16B') for tile in image.tile)
-    return _deep_png(source) if deep and source is not None else None
+        if signed: raise ValueError('it has 16 bits a pixel with a sign; save it without')
+        raise ValueError('it has 32 bits a pixel; save it with 8 or 16')
+    if image.format != 'PNG' or source is None: return None
+    deep = any(str(tile[3]).endswith(';16B') for tile in image.tile)
+    return _deep_png(source) if deep else None
 
 # %% ../nbs/72_images.ipynb #11d95cec
 def _load_tiff(image): # PIL, as opened

@@ -91,7 +91,7 @@ class Stream:
     """Batches `(x, y)` of a torch or torchvision data set, read while training: for
     data that do not fit into memory. Raises `DataError`."""
     def __init__(self,
-                 dataset: Any,         # gives (image, label), or an image, for an index
+                 dataset: Any,           # gives (image, label), or an image, by index
                  batch_size: int = 128,  # examples in a batch
                  shuffle: bool = False,  # a new order every epoch
                  binarize: bool = False, # draw each pixel as 0 or 1, anew every time
@@ -99,7 +99,7 @@ class Stream:
                  device: str | torch.device = 'cpu', # where the batches go
                  # (rank, world size); with several, a few examples may come twice
                  shard: tuple[int, int] = (0, 1),
-                 # called with the `Examples` of every batch, such as a model's own check
+                 # called with the `Examples` of every batch, such as a model's check
                  check: Callable[[Examples], Any] | None = None,
                  ) -> None:
         from torch.utils.data import DataLoader, DistributedSampler
@@ -113,8 +113,8 @@ class Stream:
             self.sampler = DistributedSampler(dataset, world_size, rank, shuffle)
         self.loader: DataLoader = DataLoader(
             dataset, batch_size // world_size, shuffle and world_size == 1,
-            self.sampler, num_workers=workers, collate_fn=as_batch, persistent_workers=workers > 0,
-            pin_memory=self.device.type == 'cuda')
+            self.sampler, num_workers=workers, collate_fn=as_batch,
+            persistent_workers=workers > 0, pin_memory=self.device.type == 'cuda')
 
     def __len__(self) -> int: return len(self.loader)
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
