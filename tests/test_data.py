@@ -603,10 +603,10 @@ def examples_of(n): return Examples(torch.zeros(n, 1), torch.zeros(n).long())
 
 
 def test_one_input_is_read_as_many_are_but_for_the_scale_that_nothing_beside_it_can_settle():
-    for x in (np.eye(3, dtype=np.uint8) * 200, np.eye(3, dtype=np.uint16) * 40_000, torch.rand(3, 4, 5), np.eye(3, dtype=bool), np.array([0.0, 0.5])):
+    for x in (np.eye(3, dtype=np.uint8) * 200, np.eye(3, dtype=np.uint16) * 40_000, torch.linspace(0, 1, 60).view(3, 4, 5), np.eye(3, dtype=bool), np.array([0.0, 0.5])):
         assert torch.equal(as_input(x), as_inputs(x[None])[0])
     assert as_input(np.eye(3, dtype=np.uint8)).max() == 1 and as_input(np.eye(3, dtype=np.uint16)).max().item() == pytest.approx(1 / 65_535)
-    for x, message in ((np.eye(3, dtype=int), "which value stands for 1"), (np.zeros((8, 8, 3)), "channels='last'"), (np.array(1.0), "inputs of shape")):
+    for x, message in ((np.eye(3, dtype=int), "which value stands for 1"), (np.zeros((8, 8, 3)), "channels='last'"), (np.zeros((1, 2, 3, 4)), "inputs of shape")):
         with pytest.raises(DataError, match=message): as_input(x)
 
 
