@@ -92,7 +92,7 @@ def without_condition(data, quick):
 
 def measure(quick=False):
     "The result of the bench, as written to the file."
-    from vae_course.data import load
+    from vae_course.datasets import load
     data, device = load(), torch.device("cpu")
     shown = recipe | dict(hidden=recipe["hidden"][0], epochs=1 if quick else recipe["epochs"])
     words = protocol.format(data=data.name, pictures=f"{len(data.train):,}", n=asked_of_each * len(data.classes), swapped=swapped, **shown)

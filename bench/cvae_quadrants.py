@@ -53,7 +53,8 @@ class Plain(nn.Module):
 
 def pictures(quick=False):
     "`(name, train, held out, test, train with held out)`."
-    from vae_course.data import load, split
+    from vae_course.data import split
+    from vae_course.datasets import load
     data = load()
     train, held = split(data.train, recipe["held_out"] / len(data.train) if len(data.train) > 10_000 else 0.1, seed=split_seed)
     return (data.name, train[:1024], held[:500], data.test[:500], data.train[:1024]) if quick else (data.name, train, held, data.test, data.train)

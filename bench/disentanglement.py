@@ -36,7 +36,7 @@ pictures = dict(ellipses="The {n:,} upright ellipses of `sprites`: 6 scales, 16 
 
 def world(chosen, quick=False):
     "Training pictures, held-out ones, and the factors that vary: their names, and a function of the labels."
-    from vae_course.data import DataNotFound, load
+    from vae_course.datasets import DataNotFound, load
     try:
         data = load("dsprites" if chosen["world"] == "dsprites" else "sprites", download=False)
     except DataNotFound:

@@ -15,7 +15,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from vae_course.anomaly_detection import (AnomalyDetector, Detection, Proportion, anomaly_scores, auroc, auroc_interval, conformal_threshold, precision_from_rates,
                                           read_image_folder, score_methods)
-from vae_course.data import DataError, Examples, load
+from vae_course.data import DataError, Examples
+from vae_course.datasets import load
 from vae_course.checkpoint import CheckpointError
 from vae_course.training import save_model
 

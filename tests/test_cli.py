@@ -12,7 +12,8 @@ from torch import nn
 from vae_course import cli
 from vae_course.cli import main
 from vae_course.run_folder import epochs_kept
-from vae_course.data import Batches, Examples, binarized, load
+from vae_course.data import Batches, binarized, Examples
+from vae_course.datasets import load
 from vae_course.elbo import dequantize, mlp_vae
 from vae_course.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from vae_course.devices import OutOfMemory

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from vae_course.cli import main
-from vae_course.data import Batches, DataError, Examples, load
+from vae_course.data import Batches, DataError, Examples
+from vae_course.datasets import load
 from vae_course.step import evaluate
 from vae_course.training import build, fit, load_model, registry, save_model
 

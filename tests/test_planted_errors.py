@@ -52,7 +52,7 @@ PLANTED = [
     (12, "condition fed to the decoder only", "07_cvae", "self.encoder(x.to(self.device), e)", "self.encoder(x.to(self.device), 0 * e)", "07_cvae"),
     (12, "labels off by one", "07_cvae", "(c[:, None] == self.indices.to(c.device)).float()", "(c[:, None] == self.indices.to(c.device) + 1).float()", "07_cvae"),
     (12, "one-hot of the wrong width accepted", "07_cvae", "if c.dim() != 2 or c.shape[1] != self.width:", "if c.dim() != 2:", "07_cvae"),
-    (0, "the same order of examples in every epoch", "90_data", "torch.randperm(n, generator=self.generator)", "torch.randperm(n, generator=torch.Generator().manual_seed(0))", "90_data"),
+    (0, "the same order of examples in every epoch", "70_data", "torch.randperm(n, generator=self.generator)", "torch.randperm(n, generator=torch.Generator().manual_seed(0))", "70_data"),
 ]
 names = [f"error {number}: {what}" for number, what, *_ in PLANTED]
 

@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vae_course import callbacks
-from vae_course.data import Batches, DataError, Examples, load
+from vae_course.data import Batches, DataError, Examples
+from vae_course.datasets import load
 from vae_course.elbo import VAE, mlp_vae
 from vae_course.checkpoint import CheckpointError, from_bytes, load_checkpoint, save_checkpoint
 from vae_course.step import evaluate, make_optimizers, NonFiniteLoss, train_epoch, Trainable

@@ -6,7 +6,9 @@ import pytest, torch
 from torch import nn
 
 from vae_course import cli, engine, training
-from vae_course.data import Batches, DataError, Examples, Stream, as_batch, load
+from vae_course.data import Batches, DataError, Examples
+from vae_course.datasets import load
+from vae_course.streams import as_batch, Stream
 from vae_course.elbo import mlp_vae
 from vae_course.acceleration import AcceleratedStep
 from vae_course.devices import OutOfMemory

@@ -46,7 +46,8 @@ def test_the_installed_package_is_the_wheel_and_trains(installed, tmp_path):
     code = """
 import vae_course, torch
 print(vae_course.__file__)
-from vae_course.data import load, Batches
+from vae_course.data import Batches
+from vae_course.datasets import load
 from vae_course.elbo import mlp_vae
 from vae_course.training import fit, save_model, load_model
 data = load('digits')

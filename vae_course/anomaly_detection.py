@@ -24,7 +24,8 @@ from scipy.stats import binomtest
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
-from .data import Batches, DataError, Examples, read_pictures, split
+from .data import Batches, DataError, Examples, split
+from .folders import read_images
 from .devices import device_of
 from .elbo import VAE, Bernoulli, Gaussian, kl_divergence
 from .checkpoint import CheckpointError, load_checkpoint, load_model_state, model_state
@@ -805,5 +806,5 @@ def read_image_folder(
 ) -> tuple[Tensor, list[Path]]:
     """`(x, files)`: the images of a folder as uint8 `(N, C, H, W)`, or float32 where some
     have 16 bits, and where each came from. Raises `DataError`."""
-    x, files, *_ = read_pictures(path, size, channels, resize)
+    x, files, *_ = read_images(path, size, channels, resize)
     return x, files

@@ -22,7 +22,10 @@ from pathlib import Path
 import torch
 import vae_course
 from PIL import Image
-from .data import Batches, DataError, Examples, binarized, from_folder, load, loaders, read_image, split
+from .data import Batches, binarized, DataError, Examples, split
+from .datasets import load, loaders
+from .folders import from_folder
+from .images import read_image
 from .elbo import Bernoulli, Gaussian, dequantize, likelihoods
 from .checkpoint import CheckpointError, differences, load_checkpoint, locked
 from .devices import OutOfMemory, pick_device, seeded

@@ -13,7 +13,7 @@ from typing import Any
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 import torch.distributions as D
-from .data import on_device
+from .devices import on_device
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
 from .reparameterization import bound_logvar, draw
 from .step import Trainable
