@@ -7,7 +7,8 @@ import torch
 from PIL import Image, ImageOps
 
 from vae_course.anomaly_detection import pictures_in
-from vae_course.cli import likelihood_for, main, parser, picture_from
+from vae_course import cli
+from vae_course.cli import _read_part, likelihood_for, main, parser
 from vae_course.data import DataError, Stream, as_floats, from_arrays, from_folder, in_order, load, read_image, read_pictures
 
 RANDOM = np.random.default_rng(0)
@@ -152,7 +153,7 @@ def test_all_ways_in_read_the_same(kinds, tmp_path):
                 assert torch.equal(folder, wanted) and torch.equal(read, wanted), name
             wanted = read_image(path, channels, (8, 10))
             assert torch.equal(pictures_in(alone, (8, 10), channels)[0][0], wanted), name
-            assert torch.equal(picture_from(path, (channels, 8, 10)), as_floats(wanted)), name
+            assert torch.equal(_read_part(path, (channels, 8, 10)), as_floats(wanted)), name
         with Image.open(path) as picture:
             if name in ("deep2.png", "deep3.png", "deep4.png"): continue              # Pillow has dropped their lower 8 bits before we see them
             x, _ = next(iter(Stream([(picture, 0)], 1)))
@@ -206,10 +207,13 @@ def test_other_words_for_resize_and_channels_are_refused(tmp_path):
     with pytest.raises(DataError, match="channels=2"): read_image(tmp_path / "a.png", channels=2)
 
 
-@pytest.mark.parametrize("words, size", [("32", 32), ("32x48", (32, 48))])
-def test_the_command_takes_one_side_or_two(words, size):
-    a = parser().parse_args(["train", "--out", "x", "--size", words, "--resize", "crop"])
-    assert a.size == size and a.resize == "crop" and parser().parse_args(["train", "--out", "x"]).resize == "pad"
+@pytest.mark.parametrize("words, size", [("32", (32, 32)), ("32x48", (32, 48))])
+def test_the_command_takes_one_side_or_two(words, size, tmp_path, monkeypatch):
+    for i in range(4): paint(tmp_path / f"{i}.png")
+    monkeypatch.setattr(cli, "_complete_settings", lambda model, given, data, likelihood: pytest.fail(f"of shape {data.data_shape}"))
+    with pytest.raises(pytest.fail.Exception) as found: main(["train", "--data", f"folder:{tmp_path}", "--out", str(tmp_path / "run"), "--size", words, "--resize", "crop"])
+    assert f"of shape {(1, *size)}" in str(found.value) or f"of shape {(3, *size)}" in str(found.value)
+    assert parser().parse_args(["train", "--out", "x", "--resize", "crop"]).train.resize == "crop" and parser().parse_args(["train", "--out", "x"]).train.resize == "pad"
 
 
 @pytest.mark.parametrize("words", ["0", "-3", "32x0", "0x32", "axb", "32x", "3.5", "1x2x3"])
@@ -221,7 +225,7 @@ def test_the_command_refuses_other_sizes(words, capsys):
 def test_the_help_says_what_becomes_of_other_shapes(capsys):
     with pytest.raises(SystemExit): main(["train", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "{pad,crop,stretch}" in said and "N|HxW" in said and "(default: pad)" in said
+    assert "{pad,crop,stretch}" in said and "N|HxW" in said and "default: pad)" in said
 
 
 # ---------------------------------------------------------------- 8 and 16 bits in one folder
