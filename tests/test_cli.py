@@ -1,7 +1,7 @@
 """`vae_course train` and `sample` as a user meets them: whole runs, killed ones, several processes, and every error in one line.
 
 Run as a script under torchrun (`torchrun … test_cli.py RANK train …`), the process of that rank kills itself as soon as a checkpoint is there."""
-import json, os, re, shutil, signal, subprocess, sys, threading, time
+import inspect, json, os, re, shutil, signal, subprocess, sys, threading, time
 from pathlib import Path
 
 import pytest
@@ -9,11 +9,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vae_course import cli
-from vae_course.cli import epochs_kept, main
+from vae_course import cli, model_settings, run_folder
+from vae_course.cli import main
 from vae_course.data import Batches, Examples, binarized, load
 from vae_course.elbo import dequantize, mlp_vae
 from vae_course.engine import CheckpointError, OutOfMemory, load_checkpoint, run_evaluation, save_checkpoint
+from vae_course.run_folder import epochs_kept
+from vae_course.protocol import TEST_BATCH
 from vae_course.evaluation import bits_per_dim, rate_distortion
 from vae_course.training import build, load_model, registry, save_model
 
@@ -92,7 +94,7 @@ def test_a_run_leaves_its_files_and_its_number_is_right(capsys):
     assert str(Path.cwd()) not in Path("run/run.json").read_text(encoding="utf-8")
 
     model, test = load_model("run/model.safetensors"), binarized(load("digits").test, seed=0)
-    again = run_evaluation(model, Batches(test, cli.TEST_BATCH), seed=0)
+    again = run_evaluation(model, Batches(test, TEST_BATCH), seed=0)
     assert abs(again["neg_elbo"] - run["test"]["value"]) < 1e-4
     assert "each pixel drawn once as 0 or 1" in out and "upper bound on -log p(x)" in out and "1,000 test images" in out
     other = rate_distortion(model, test, seed=7).neg_elbo      # other code, other noise
@@ -106,13 +108,13 @@ def test_grey_pixels_are_a_density_or_are_called_cross_entropy(capsys):
     out = said(capsys, SMALL + "--epochs 1 --likelihood gaussian_learned --out grey".split())
     model, data = load_model("grey/model.safetensors"), load("digits")
     test = Examples(dequantize(data.test.x, torch.Generator().manual_seed(0)), data.test.y)
-    again = run_evaluation(model, Batches(test, cli.TEST_BATCH), seed=0)["neg_elbo"]
+    again = run_evaluation(model, Batches(test, TEST_BATCH), seed=0)["neg_elbo"]
     assert abs(again - value(out)) < 0.006 and "density over [0, 1]" in out
     assert f"{bits_per_dim(again, 784, levels=256):.3f} bits per dimension" in out
 
     out = said(capsys, SMALL + "--epochs 1 --no-binarize --out crossed".split())
     assert "test cross-entropy + KL" in out and "no bound" in out and "-ELBO" not in out
-    again = run_evaluation(load_model("crossed/model.safetensors"), Batches(data.test, cli.TEST_BATCH), seed=0)["neg_elbo"]
+    again = run_evaluation(load_model("crossed/model.safetensors"), Batches(data.test, TEST_BATCH), seed=0)["neg_elbo"]
     assert abs(again - value(out)) < 0.006
     assert "use --likelihood bernoulli" in refused(SMALL + "--likelihood gaussian --binarize --out x".split())
 
@@ -187,9 +189,71 @@ def test_errors_are_one_line_that_says_what_there_is(words, answer):
 
 
 def test_the_grammar_ends_with_2(capsys):
-    for words in ("train", "train --out x --epochs many", "train --out x --precision fp8", "sample", "draw"):
+    for words, answer in {"train": "required: train.out", "train --out x --epochs many": "epochs", "train --out x --precision fp8": "precision", "sample": "required", "draw": "draw", "": "required"}.items():
         with pytest.raises(SystemExit) as end: main(words.split())
-        assert end.value.code == 2 and "error:" in capsys.readouterr().err
+        assert end.value.code == 2 and answer in capsys.readouterr().err.split("error:")[1], words
+
+
+def help_of(words, capsys):
+    with pytest.raises(SystemExit) as end: main(words.split())
+    assert not end.value.code
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", registry)
+@pytest.mark.parametrize("words", ["train --model {} --help", "train --help --model={}"])
+def test_the_help_shows_every_setting_of_the_chosen_model(name, words, capsys):
+    shown = help_of(words.format(name), capsys)
+    settings = " ".join(shown.split(f"settings of {name}, each as --set KEY=VALUE:")[1].split())
+    parameters = inspect.signature(model_settings._builder(name), eval_str=True).parameters
+    comments = model_settings._parameter_comments(model_settings._builder(name))
+    assert parameters and comments
+    for parameter, p in parameters.items():
+        comment = re.escape(" ".join(cli._plain(comments.get(parameter, "")).split()))
+        default = "" if p.default in (None, (), p.empty) else rf", default: {re.escape(cli._plain(str(p.default)))}"
+        assert re.search(rf"\b{parameter} ({comment} )?\(type: [^()]*(\([^()]*\))?[^()]*{default}\)", settings), (parameter, settings)
+
+
+@pytest.mark.parametrize("words", ["--help", "notebooks --help", "sample --help", *(f"train --model {name} --help" for name in registry)])
+def test_no_help_has_a_dash_that_is_no_hyphen(words, capsys):
+    shown = help_of(words, capsys)
+    assert "usage: vae_course" in shown and not set(shown) & set("−–—‐‑")
+
+
+def test_no_message_has_a_dash_that_is_no_hyphen(monkeypatch, capsys):
+    for sign in "−–—‐‑":
+        cli._say(f"test {sign}ELBO")
+        assert capsys.readouterr().out == "test -ELBO\n"
+    def fit(*args, **kwargs): raise ValueError("log p − KL — a bound")
+    monkeypatch.setattr(cli, "fit", fit)
+    assert refused(SMALL + ["--out", "run"]) == "vae_course: log p - KL - a bound"
+
+
+def test_a_model_without_hints_and_comments_is_read_by_its_defaults():
+    found = model_settings.read_settings
+    namespace = dict(model_settings.registry, bare=f"{__name__}:mean_model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry, "bare", namespace["bare"])
+        patch.syspath_prepend(str(Path(__file__).parent))
+        assert found("bare", ["data_shape=[1,8,8]", "unused=2"]) == dict(data_shape=[1, 8, 8], unused=2.0)
+        with pytest.raises(ValueError, match='key "unused": Expected'): found("bare", ["unused=much"])
+
+
+def test_settings_are_checked_against_the_hints():
+    def builder(
+        width: int,                             # no default
+        condition: dict | list | None = None,   # any JSON
+        rate: float = 0.1,                      # 50% of
+    ): pass
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_settings, "_builder", lambda name: builder)
+        read = lambda *pairs: model_settings.read_settings("own", pairs)
+        assert read('condition={"labels": 10}', "rate=3") == dict(condition={"labels": 10}, rate=3.0) and read() == {}
+        assert read("condition=null") == dict(condition=None) and read("width=1", "width=2") == dict(width=2)
+        assert read("condition=[{\"labels\": 3}, {\"number\": [-30, 30]}]")["condition"][1] == {"number": [-30, 30]}
+        for pair in ("width=null", "width=1.0", "width=true", "rate=nan", "rate=x", "wid=3"):
+            with pytest.raises(ValueError, match="own takes width, condition, rate"): read(pair)
+        assert "50% of" in model_settings.settings_parser("own").format_help()
 
 
 def test_the_folder_of_something_else_is_left_alone():
@@ -230,7 +294,7 @@ def test_out_of_memory_is_one_line(monkeypatch):
     ("sample -n 0", 2, 'key "n": Not of type int_from_1: 0'), ("sample --columns 0", 2, 'key "columns"'), ("sample --seed -1", 2, 'key "seed"'),
     ("train --likelihood poisson", 1, "there are bernoulli, gaussian"), ("sample --out grid.picture", 1, "end it in .png"), ("sample --out grid", 1, "end it in .png")])
 def test_a_setting_that_cannot_be_is_said_before_anything_is_loaded(monkeypatch, capsys, words, status, answer):
-    for name in ("pick_device", "_load_named", "load", "_build", "_load_trained", "_check_folder", "draw_samples"): monkeypatch.setattr(cli, name, lambda *a, **k: pytest.fail("too late"))
+    for name in ("pick_device", "_load_named", "load", "build_model", "load_trained", "own_folder", "draw_samples"): monkeypatch.setattr(cli, name, lambda *a, **k: pytest.fail("too late"))
     command, *rest = words.split()
     words = [command, *(["--out", "run"] if command == "train" else ["run"]), *rest]
     if status == 1: assert answer in refused(words)
@@ -336,8 +400,9 @@ def test_sampling_that_takes_long_shows_a_bar_among_the_errors(monkeypatch, caps
         monkeypatch.setenv("TQDM_DISABLE", silent)
         main("sample run -n 4 --device cpu".split())
         out, err = capsys.readouterr()
-        assert out.startswith("4 samples") and ("codes: 100%" in err and "64/64" in err) == (silent == "0" and prior == "transformer")
-        assert silent == "0" or not err
+        assert out.startswith("4 samples")
+        if silent == "0" and prior == "transformer": assert "codes: 100%" in err and "64/64" in err
+        else: assert err == ""
         pictures.append(Path("run/samples.png").read_bytes())
     assert pictures[0] == pictures[1]
 
@@ -387,7 +452,7 @@ def test_two_processes_train_as_one_does(started, capsys):
     assert out.count("test -ELBO") == 1 and out.count("vae (") == 1 and "2 processes" in out         # one of them speaks
     assert abs(value(out) - one) < 5 * 2**.5 * 1.0
     model = load_model("two/model.safetensors")
-    again = run_evaluation(model, Batches(binarized(load("digits").test), cli.TEST_BATCH), seed=0)["neg_elbo"]
+    again = run_evaluation(model, Batches(binarized(load("digits").test), TEST_BATCH), seed=0)["neg_elbo"]
     assert abs(again - value(out)) < 0.006 and json.loads(Path("two/run.json").read_text(encoding="utf-8"))["processes"] == 2
 
 

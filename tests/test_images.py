@@ -8,7 +8,8 @@ from PIL import Image, ImageOps
 
 from vae_course.anomaly_detection import pictures_in
 from vae_course import cli
-from vae_course.cli import _read_part, likelihood_for, main, parser
+from vae_course.cli import _read_part, main, parser
+from vae_course.protocol import likelihood_for
 from vae_course.data import DataError, Stream, as_floats, from_arrays, from_folder, in_order, load, read_image, read_pictures
 
 RANDOM = np.random.default_rng(0)
@@ -210,7 +211,7 @@ def test_other_words_for_resize_and_channels_are_refused(tmp_path):
 @pytest.mark.parametrize("words, size", [("32", (32, 32)), ("32x48", (32, 48))])
 def test_the_command_takes_one_side_or_two(words, size, tmp_path, monkeypatch):
     for i in range(4): paint(tmp_path / f"{i}.png")
-    monkeypatch.setattr(cli, "_complete_settings", lambda model, given, data, likelihood: pytest.fail(f"of shape {data.data_shape}"))
+    monkeypatch.setattr(cli, "complete_settings", lambda model, given, data, likelihood: pytest.fail(f"of shape {data.data_shape}"))
     with pytest.raises(pytest.fail.Exception) as found: main(["train", "--data", f"folder:{tmp_path}", "--out", str(tmp_path / "run"), "--size", words, "--resize", "crop"])
     assert f"of shape {(1, *size)}" in str(found.value) or f"of shape {(3, *size)}" in str(found.value)
     assert parser().parse_args(["train", "--out", "x", "--resize", "crop"]).train.resize == "crop" and parser().parse_args(["train", "--out", "x"]).train.resize == "pad"
