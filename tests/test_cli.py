@@ -189,7 +189,7 @@ def test_errors_are_one_line_that_says_what_there_is(words, answer):
 
 
 def test_the_grammar_ends_with_2(capsys):
-    for words, answer in {"train": "required: train.out", "train --out x --epochs many": "epochs", "train --out x --precision fp8": "precision", "sample": "required", "draw": "draw", "": "required"}.items():
+    for words, answer in {"train": "required: train.out", "train --out x --epochs many": "epochs", "train --out x --precision fp8": "precision", "sample": "required", "draw": "draw", "": "was not provided"}.items():
         with pytest.raises(SystemExit) as end: main(words.split())
         assert end.value.code == 2 and answer in capsys.readouterr().err.split("error:")[1], words
 

@@ -50,7 +50,7 @@ def add_options(
     "Add an option for each parameter, with its type, its default and its comment."
     comments = _parameter_comments(function)
     for name, p in signature(function, eval_str=True).parameters.items():
-        how = dict(type=_type_of(p), help=comments.get(name, '').replace('%', '%%'))
+        how = dict(type=_type_of(p), help=comments.get(name))
         if p.default is p.empty: how['required'] = True
         else: how['default'] = SUPPRESS if p.default in (None, ()) else p.default
         how |= special.get(name, {})
@@ -80,7 +80,9 @@ def settings_parser(
                             allow_abbrev=False, formatter_class=_SettingHelp)
     group = parser.add_argument_group(f'settings of {name}, each as --set KEY=VALUE')
     known = signature(_builder(name)).parameters
-    add_options(group, _builder(name), {k: dict(required=False) for k in known})
+    needed = [k for k, p in known.items() if p.default is p.empty]   # or from the data
+    add_options(group, _builder(name),
+                 {k: dict(required=False, default=SUPPRESS) for k in needed})
     return parser
 
 # %% ../nbs/99_model_settings.ipynb #e9fa7002
@@ -96,7 +98,8 @@ def read_settings(
             raise ValueError(f'--set {pair}: write key=value, such as latent_dim=16')
     try: found = parser.parse_args([f'--{pair}' for pair in pairs], defaults=False)
     except ArgumentError as e:
-        raise ValueError(f'--set {" --set ".join(pairs)}: {e}; the model {name} takes '
+        wrong = ' '.join(str(e).split())
+        raise ValueError(f'--set {" --set ".join(pairs)}: {wrong}; the model {name} takes '
                          f'{", ".join(signature(_builder(name)).parameters)}') from e
     return json.loads(json.dumps(found.as_dict()))
 
