@@ -480,12 +480,17 @@ def test_the_others_speak_when_the_first_dies(started):
     assert process.returncode != 0 and len(lines) == 1 and lines[0].startswith("vae_course: rank 1 of 2 processes stops") and f"of {LONG}" in lines[0], err
 
 
-def test_torchrun_is_stopped(started):
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc lists processes on Linux alone")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_torchrun_is_stopped(started, number):
     process = started(SMALL + ["--epochs", str(LONG), "--out", "run"], *torchrun("-m", "vae_course.cli"))
     wait_for("run/run.safetensors", process)
-    process.send_signal(signal.SIGINT)
+    workers = [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()]
+    process.send_signal(number)
     out, err = process.communicate(timeout=120)
-    assert process.returncode != 0 and f"of {LONG}, and the same command goes on" in err, err
+    done, of = epochs_kept(Path("run"))
+    assert process.returncode != 0 and f"holds epoch {done} of {LONG}, and the same command goes on" in err and 1 <= done < of, err
+    assert len(workers) >= 2 and not [w for w in workers if Path(f"/proc/{w}").exists()]
 
 
 def test_an_error_in_two_processes_is_said_once(started):
