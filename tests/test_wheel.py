@@ -87,17 +87,13 @@ for room in {rooms!r}: importlib.import_module('vae_course.' + room)
 
 
 def test_only_the_command_line_reads_words(tmp_path):
-    "The other rooms import without jsonargparse, and the command line with it alone among what reads types."
+    "The other rooms do not import jsonargparse."
     rooms = sorted(p.stem for p in (root / "vae_course").glob("[a-z]*.py") if p.stem not in ("cli", "model_settings"))
     assert {"data", "elbo", "training", "protocol", "run_folder", "widgets"} <= {*rooms}
     code = f"""
 import sys, importlib
 for room in {rooms!r}: importlib.import_module('vae_course.' + room)
 assert 'jsonargparse' not in sys.modules
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in ('docstring_parser', 'typeshed_client', 'pydantic', 'typer', 'tyro', 'ruyaml'): raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Absent())
 import vae_course.cli
 assert 'jsonargparse' in sys.modules
 """
