@@ -132,10 +132,10 @@ def _connection_lost(error): # from a run of several processes
         isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words))
 
 # %% ../nbs/96_cli.ipynb #b70ad447
-def _on_sigterm(handler): # a function, or a constant of `signal`
-    "Set what SIGTERM does; returns what it did. Only the main thread may."
+def _on_signal(handler, number=signal.SIGTERM): # a function, or a constant of `signal`
+    "Set what a signal does; returns what it did. Only the main thread may."
     if threading.current_thread() is threading.main_thread():
-        return signal.signal(signal.SIGTERM, handler)
+        return signal.signal(number, handler)
 
 def _interrupt(number, frame): raise KeyboardInterrupt
 
@@ -147,13 +147,14 @@ def _last_words(
 ) -> Iterator[None]:
     """Inside, SIGTERM interrupts as Ctrl-C does; one of several processes prints why it
     ends before it leaves the others."""
-    before = _on_sigterm(_interrupt)
+    before = _on_signal(_interrupt)
     try: yield
     except (KeyboardInterrupt, *_CURABLE) as e:
         if world == 1: raise
         lost = isinstance(e, KeyboardInterrupt) or _connection_lost(e)
         first = lost or rank == 0 or isinstance(e, OutOfMemory)
-        _on_sigterm(signal.SIG_IGN if first else signal.SIG_DFL)
+        _on_signal(signal.SIG_IGN if first else signal.SIG_DFL)
+        if lost: _on_signal(signal.SIG_IGN, signal.SIGINT)      # both may come twice
         if not first: time.sleep(_PATIENCE)
         line = f'rank {rank}: {e}' if rank else str(e)
         if lost:
@@ -161,7 +162,7 @@ def _last_words(
                     f'or torchrun was told to stop; {what_is_kept(folder)}')
         print(_one_line(line), file=sys.stderr, flush=True)
         sys.exit(1)
-    finally: _on_sigterm(before)
+    finally: _on_signal(before)
 
 # %% ../nbs/96_cli.ipynb #e12a23f2
 def train(
