@@ -13,7 +13,9 @@ from vae_course import cli, model_settings, run_folder
 from vae_course.cli import main
 from vae_course.data import Batches, Examples, binarized, load
 from vae_course.elbo import dequantize, mlp_vae
-from vae_course.engine import CheckpointError, OutOfMemory, load_checkpoint, run_evaluation, save_checkpoint
+from vae_course.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from vae_course.devices import OutOfMemory
+from vae_course.step import evaluate
 from vae_course.run_folder import epochs_kept
 from vae_course.protocol import TEST_BATCH
 from vae_course.evaluation import bits_per_dim, rate_distortion
@@ -94,7 +96,7 @@ def test_a_run_leaves_its_files_and_its_number_is_right(capsys):
     assert str(Path.cwd()) not in Path("run/run.json").read_text(encoding="utf-8")
 
     model, test = load_model("run/model.safetensors"), binarized(load("digits").test, seed=0)
-    again = run_evaluation(model, Batches(test, TEST_BATCH), seed=0)
+    again = evaluate(model, Batches(test, TEST_BATCH), seed=0)
     assert abs(again["neg_elbo"] - run["test"]["value"]) < 1e-4
     assert "each pixel drawn once as 0 or 1" in out and "upper bound on -log p(x)" in out and "1,000 test images" in out
     other = rate_distortion(model, test, seed=7).neg_elbo      # other code, other noise
@@ -108,13 +110,13 @@ def test_grey_pixels_are_a_density_or_are_called_cross_entropy(capsys):
     out = said(capsys, SMALL + "--epochs 1 --likelihood gaussian_learned --out grey".split())
     model, data = load_model("grey/model.safetensors"), load("digits")
     test = Examples(dequantize(data.test.x, torch.Generator().manual_seed(0)), data.test.y)
-    again = run_evaluation(model, Batches(test, TEST_BATCH), seed=0)["neg_elbo"]
+    again = evaluate(model, Batches(test, TEST_BATCH), seed=0)["neg_elbo"]
     assert abs(again - value(out)) < 0.006 and "density over [0, 1]" in out
     assert f"{bits_per_dim(again, 784, levels=256):.3f} bits per dimension" in out
 
     out = said(capsys, SMALL + "--epochs 1 --no-binarize --out crossed".split())
     assert "test cross-entropy + KL" in out and "no bound" in out and "-ELBO" not in out
-    again = run_evaluation(load_model("crossed/model.safetensors"), Batches(data.test, TEST_BATCH), seed=0)["neg_elbo"]
+    again = evaluate(load_model("crossed/model.safetensors"), Batches(data.test, TEST_BATCH), seed=0)["neg_elbo"]
     assert abs(again - value(out)) < 0.006
     assert "use --likelihood bernoulli" in refused(SMALL + "--likelihood gaussian --binarize --out x".split())
 
@@ -452,7 +454,7 @@ def test_two_processes_train_as_one_does(started, capsys):
     assert out.count("test -ELBO") == 1 and out.count("vae (") == 1 and "2 processes" in out         # one of them speaks
     assert abs(value(out) - one) < 5 * 2**.5 * 1.0
     model = load_model("two/model.safetensors")
-    again = run_evaluation(model, Batches(binarized(load("digits").test), TEST_BATCH), seed=0)["neg_elbo"]
+    again = evaluate(model, Batches(binarized(load("digits").test), TEST_BATCH), seed=0)["neg_elbo"]
     assert abs(again - value(out)) < 0.006 and json.loads(Path("two/run.json").read_text(encoding="utf-8"))["processes"] == 2
 
 
