@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from vae_course import folders, images
+from vae_course import cli, folders, images
 from vae_course.anomaly_detection import read_image_folder
 from vae_course.cli import _read_part, main, parser
 from vae_course.protocol import likelihood_for
@@ -223,10 +223,13 @@ def test_other_words_for_resize_and_channels_are_refused(tmp_path):
     with pytest.raises(DataError, match="channels=2"): read_image(tmp_path / "a.png", channels=2)
 
 
-@pytest.mark.parametrize("words, size", [("32", 32), ("32x48", (32, 48))])
-def test_the_command_takes_one_side_or_two(words, size):
-    a = parser().parse_args(["train", "--out", "x", "--size", words, "--resize", "crop"])
-    assert a.size == size and a.resize == "crop" and parser().parse_args(["train", "--out", "x"]).resize == "pad"
+@pytest.mark.parametrize("words, size", [("32", (32, 32)), ("32x48", (32, 48))])
+def test_the_command_takes_one_side_or_two(words, size, tmp_path, monkeypatch):
+    for i in range(4): paint(tmp_path / f"{i}.png")
+    monkeypatch.setattr(cli, "complete_settings", lambda model, given, data, likelihood: pytest.fail(f"of shape {data.data_shape}"))
+    with pytest.raises(pytest.fail.Exception) as found: main(["train", "--data", f"folder:{tmp_path}", "--out", str(tmp_path / "run"), "--size", words, "--resize", "crop"])
+    assert f"of shape {(1, *size)}" in str(found.value) or f"of shape {(3, *size)}" in str(found.value)
+    assert parser().parse_args(["train", "--out", "x", "--resize", "crop"]).train.resize == "crop" and parser().parse_args(["train", "--out", "x"]).train.resize == "pad"
 
 
 @pytest.mark.parametrize("words", ["0", "-3", "32x0", "0x32", "axb", "32x", "3.5", "1x2x3"])
@@ -239,7 +242,7 @@ def test_the_help_says_what_becomes_of_other_shapes(capsys):
     with pytest.raises(SystemExit) as e: main(["train", "--help"])
     assert e.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "{pad,crop,stretch}" in said and "N|HxW" in said and "(default: pad)" in said
+    assert "{pad,crop,stretch}" in said and "N|HxW" in said and "default: pad)" in said
 
 
 # ---------------------------------------------------------------- 8 and 16 bits in one folder

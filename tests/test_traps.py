@@ -5,7 +5,7 @@ import numpy as np
 import pytest, torch
 from torch import nn
 
-from vae_course import cli, engine, training
+from vae_course import cli, engine, protocol, training
 from vae_course.data import Batches, DataError, Examples
 from vae_course.datasets import load
 from vae_course.streams import as_batch, Stream
@@ -265,7 +265,7 @@ def test_a_recording_is_not_taken_up_by_several_processes():
 # ---------------------------------------------------------------- the command line
 
 def test_what_is_validated_on_is_neither_trained_nor_tested_on():
-    train, valid, test = ({bytes(x.numpy().tobytes()) for x in part.x} for part in cli.parts(load("digits")))
+    train, valid, test = ({bytes(x.numpy().tobytes()) for x in part.x} for part in protocol.split_parts(load("digits")))
     assert not train & valid and not valid & test and not train & test and (len(valid), len(test)) == (400, 1000)
 
 
