@@ -73,9 +73,9 @@ class OldModules(MetaPathFinder):
     "Says what became of a module that is gone, and of a name that left a package."
     def find_spec(
         self,
-        fullname: str,      # of the module that is looked for
-        path: object = None,
-        target: object = None,
+        fullname: str,              # of the module that is looked for
+        path: object = None,        # of its package
+        target: object = None,      # a module to be loaded anew
     ) -> None:
         "Nothing is ever found. Raises `ImportError` for what the table knows."
         package, _, old = fullname.partition('.')
