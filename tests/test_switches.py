@@ -8,7 +8,7 @@ from torch import nn
 from vae_course import engine
 from vae_course.data import Batches, Examples
 from vae_course.elbo import conv_vae, mlp_vae
-from vae_course.engine import (CheckpointError, OutOfMemory, Stepper, Switches, flush_denormals, locked, make_optimizers, run_epoch)
+from vae_course.engine import (CheckpointError, OutOfMemory, Stepper, Switches, locked, make_optimizers, run_epoch)
 from vae_course.training import fit
 
 here = Path(__file__).parent
@@ -95,12 +95,12 @@ def test_a_run_says_what_it_chose_and_the_trial_leaves_no_trace():
 
     tried, a = run(precision="auto", compile=False)
     asked, b = run(precision=str(tried.switches).split(",")[0], compile=False)
-    assert {"fp32, eager", "bf16, eager"} == set(tried.trial) or "fp32, eager" in tried.trial
+    worth_it = 310 * tried.trial["fp32, eager"] >= 0.5       # seconds that the 310 steps take: less repays no trial of bfloat16
+    assert set(tried.trial) == {"fp32, eager"} | ({"bf16, eager"} if worth_it else set())
     assert asked.trial == {} and str(tried.switches) in repr(tried)
     for x, y in zip(a.state_dict().values(), b.state_dict().values()):
         assert torch.equal(x, y)
-    for x, y in zip(tried.rows, asked.rows):
-        assert x["loss"] == y["loss"]
+    assert len(tried) == 31 and tried["loss"] == asked["loss"]
 
 
 def test_the_trial_takes_what_is_faster(monkeypatch):
@@ -177,9 +177,10 @@ def test_two_processes_give_the_losses_of_one(tmp_path, switches):
     one, two = (processes(tmp_path, n, switches) for n in (1, 2))
     assert (one["processes"], two["processes"]) == (1, 2)
     tolerance = 2e-3 if switches.get("precision") == "bf16" else 1e-4
-    for a, b in zip(one["history"], two["history"]):
+    assert len(one["history"]) == 3 and one["weights"]
+    for a, b in zip(one["history"], two["history"], strict=True):
         assert a == pytest.approx(b, rel=tolerance)
-    for a, b in zip(one["weights"], two["weights"]):
+    for a, b in zip(one["weights"], two["weights"], strict=True):
         assert a == pytest.approx(b, abs=10 * tolerance)
 
 

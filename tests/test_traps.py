@@ -1,5 +1,5 @@
 """What a saboteur found: mistakes in the engine, the streams and the command line that no other test would notice."""
-import itertools, json, math, types
+import itertools, json, math
 
 import numpy as np
 import pytest, torch
@@ -154,7 +154,7 @@ def test_whole_numbers_of_any_kind_are_labels_and_nothing_else_is():
     for y in (3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3), torch.tensor([3]), 3.0, torch.tensor(3.0)): assert label(y) == [3]
     assert label(None) == [-1]
     for y in (0.7, torch.tensor(0.7), "cat", (1, 2), math.nan):                     # 0.7 is no class
-        with pytest.raises(DataError): label(y)
+        with pytest.raises(DataError, match="whole number|one label|labels"): label(y)
 
 
 # ---------------------------------------------------------------- compiled steps
@@ -195,6 +195,8 @@ def test_several_processes_take_a_weight_that_no_loss_uses(tmp_path):
         model.unused = nn.Linear(3, 3)
         losses = engine.together(engine.Losses(model), torch.device("cpu"))
         for _ in range(3): losses(pictures(16).x, torch.zeros(16).long())["loss"].backward()
+        assert model.unused.weight.grad is None or not model.unused.weight.grad.any()
+        assert all(p.grad is not None for p in model.decoder.parameters()) and model.encoder[2][0].weight.grad.any()
     finally: torch.distributed.destroy_process_group()
 
 
@@ -250,12 +252,20 @@ def test_training_flushes_denormals(monkeypatch):
     assert asked
 
 
-def test_a_recording_is_not_taken_up_by_several_processes():
-    "The checkpoint of one process on a GPU, gone on with by two, everything at `auto`."
-    run = types.SimpleNamespace(kept=dict(precision="fp32", compile=False, graphs=True), device=torch.device("cuda"), processes=2)
-    assert engine.Tried.choose(run, "auto", "auto", "auto") == Switches()
-    run.processes = 1
-    assert engine.Tried.choose(run, "auto", "auto", "auto") == Switches(graphs=True)
+def test_a_recording_is_not_taken_up_by_several_processes(monkeypatch):
+    "The checkpoint of one process on a GPU, gone on with by two, everything at `auto`: what the run of `fit` chooses where it thinks itself there."
+    choose, chosen = engine.Run.choose, {}
+    def choose_there(self, *asked):
+        here = self.device, self.processes
+        self.kept = dict(precision="fp32", compile=False, graphs=True)
+        for there in (("cuda", 2), ("cuda", 1), ("cpu", 1)):
+            self.device, self.processes = torch.device(there[0]), there[1]
+            chosen[there] = choose(self, *asked)
+        self.device, self.processes = here
+        return chosen["cpu", 1]
+    monkeypatch.setattr(engine.Run, "choose", choose_there)
+    fit(small(), pictures(32), epochs=1, batch_size=16, precision="auto", compile="auto", graphs="auto", progress=False, device="cpu")
+    assert chosen == {("cuda", 2): Switches(), ("cuda", 1): Switches(graphs=True), ("cpu", 1): Switches()}
 
 
 # ---------------------------------------------------------------- the command line
