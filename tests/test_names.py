@@ -1,10 +1,10 @@
 """What holds of the whole package, read from its syntax trees: names, hints, comments,
 docstrings, widths, sizes and imports. Each rule is a function from sources to
 complaints, and is shown to notice a small module that breaks it."""
-import ast, io, re, subprocess, sys, tokenize
+import ast, io, json, re, subprocess, sys, tokenize
 from pathlib import Path
 
-import nbformat, pytest
+import pytest
 
 root = Path(__file__).resolve().parent.parent
 folder = root / "vae_course"
@@ -28,10 +28,16 @@ SCRIPTS = sorted([root / "setup.py", *(p for name in ("tests", "tools", "bench")
                                        for p in (root / name).rglob("*.py"))])
 
 
+def code_cells(path):
+    "The sources of a notebook's code cells."
+    return ["".join(c["source"]) for c in json.loads(read(path))["cells"]
+            if c["cell_type"] == "code"]
+
+
 def exported(path):
     "The module that a notebook exports; None where it exports none."
-    for cell in nbformat.read(path, 4).cells:
-        if found := re.match(r"#\|\s*default_exp\s+([\w.]+)", cell.source):
+    for cell in code_cells(path):
+        if found := re.match(r"#\|\s*default_exp\s+([\w.]+)", cell):
             return found[1]
 
 
@@ -220,8 +226,8 @@ def test_no_line_of_a_module_is_wider_than_88_columns(module):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_no_line_of_a_code_cell_is_wider_than_88_columns(path):
-    cells = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
-    assert {i: wide for i, cell in enumerate(cells) if (wide := too_wide(cell))} == {}
+    cells = enumerate(code_cells(path))
+    assert {i: wide for i, cell in cells if (wide := too_wide(cell))} == {}
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: f"{p.parent.name}/{p.stem}")

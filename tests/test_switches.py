@@ -1,5 +1,5 @@
 """The ways to run a step agree: the same batches and the same noise give the same losses, within a stated tolerance."""
-import json, os, subprocess, sys
+import itertools, json, os, subprocess, sys
 from pathlib import Path
 
 import pytest, torch
@@ -86,7 +86,9 @@ def test_the_program_draws_the_random_numbers_of_the_eager_step():
     assert losses(Switches()) == pytest.approx(losses(Switches(compile=True)), rel=1e-4)
 
 
-def test_a_run_says_what_it_chose_and_the_trial_leaves_no_trace():
+def test_a_run_says_what_it_chose_and_the_trial_leaves_no_trace(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(engine.time, "perf_counter", lambda: float(next(clock)))       # a second for everything: worth a trial
     def run(**switches):
         torch.manual_seed(0)
         model = models["normed"]()
@@ -95,8 +97,7 @@ def test_a_run_says_what_it_chose_and_the_trial_leaves_no_trace():
 
     tried, a = run(precision="auto", compile=False)
     asked, b = run(precision=str(tried.switches).split(",")[0], compile=False)
-    worth_it = 310 * tried.trial["fp32, eager"] >= 0.5       # seconds that the 310 steps take: less repays no trial of bfloat16
-    assert set(tried.trial) == {"fp32, eager"} | ({"bf16, eager"} if worth_it else set())
+    assert tried.trial == {"fp32, eager": 1.0, "bf16, eager": 1.0} and tried.switches == Switches()
     assert asked.trial == {} and str(tried.switches) in repr(tried)
     for x, y in zip(a.state_dict().values(), b.state_dict().values()):
         assert torch.equal(x, y)
