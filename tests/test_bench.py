@@ -9,6 +9,8 @@ root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root / "bench"))
 import common, gpu, peers, race, speed, time_to_quality     # noqa: E402  (they are scripts, not a package)
 
+pytestmark = pytest.mark.slow
+
 facts = {"command", "commit", "device", "threads", "omp_num_threads", "load_average", "versions", "date", "seeds", "protocol", "bench", "quick"}
 
 

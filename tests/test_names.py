@@ -246,6 +246,7 @@ def test_a_core_room_imports_the_core_s_libraries_alone(module):
     assert imports_too_much(MODULES[module]) == []
 
 
+@pytest.mark.processes
 def test_training_does_not_import_the_acceleration():
     "Who trains plainly reads, imports and pays for plain training alone."
     assert "acceleration" in MODULES

@@ -145,6 +145,7 @@ def test_the_check_above_notices_a_module_that_is_silent(rooms, monkeypatch):
     assert "lacks elbo.mlp_vae" in problem("rooms.lost")
 
 
+@pytest.mark.processes
 def test_a_fresh_python_says_it_too():
     "Before anything else of the package was imported; `import vae_course` is enough."
     code = ("import vae_course, sys\n"

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 root = Path(__file__).resolve().parent.parent
 readme = (root / "README.md").read_text(encoding="utf-8")
 

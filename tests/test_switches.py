@@ -172,6 +172,7 @@ def processes(tmp_path, number, switches):
     return json.loads(out.read_text(encoding="utf-8"))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("switches", [dict(), dict(precision="bf16"), dict(compile=True)], ids=str)
 def test_two_processes_give_the_losses_of_one(tmp_path, switches):
     "Batches of 16 and a last one of 7, parted as 4 and 3; the terms of three epochs and the weights after them."
@@ -193,6 +194,7 @@ def test_more_processes_than_examples_in_a_batch_is_refused(monkeypatch):
 
 # ---------------------------------------------------------------- faults
 
+@pytest.mark.processes
 def test_two_runs_do_not_write_one_file(tmp_path):
     program = "import sys, time; from vae_course.engine import locked\nwith locked(sys.argv[1]): print('held', flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "run")], stdout=subprocess.PIPE, encoding="utf-8", cwd=here.parent)
@@ -240,6 +242,7 @@ def test_a_stream_trains_as_tensors_do(tmp_path):
         fit(models["mlp"](), FakeData(96, (1, 9, 9)), epochs=1, batch_size=32, stream=True, progress=False)
 
 
+@pytest.mark.processes
 def test_denormals_are_flushed_in_every_thread():
     "In threads that lived before the setting was made, too: torch's own switch reaches the calling thread alone."
     program = ("import torch; x = torch.full((500_000,), 1e-20); x * x; from vae_course.engine import flush_denormals, threads_flush\n"

@@ -87,6 +87,27 @@ def test_named_steps_run_with_their_words_and_may_leave_out_lessons(asked):
     assert asked("quick") == ["quick"]
 
 
+def test_the_inner_loop_runs_files_that_are_there_and_no_slow_one(monkeypatch):
+    assert all(check.test_file(name) for name in check.quick_tests)
+    called = []
+    for name in ("lint", "types", "export", "pytest", "lessons"):
+        monkeypatch.setattr(check, f"check_{name}", lambda *words, name=name, **more:
+                            called.append((name, *words, *more.items())))
+    check.check_quick()
+    assert called == [("lint",), ("types",), ("export",), (
+        "pytest", [*check.quick_tests, "-m",
+                   "not slow and not browser and not processes"]),
+        ("lessons", ["7", "8", "9"], ("leave_out", True))]
+
+
+def test_every_marker_that_the_inner_loop_leaves_out_is_registered_and_used():
+    registered = (root / "pytest.ini").read_text(encoding="utf-8")
+    tests = "".join(p.read_text(encoding="utf-8") for p in
+                    (root / "tests").glob("test_*.py") if p.name != Path(__file__).name)
+    for marker in check.quick_marks.replace("not ", "").split(" and "):
+        assert f"    {marker}: " in registered and f"pytest.mark.{marker}" in tests
+
+
 def test_ci_runs_everything():
     ci = (root / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert ci[-1] == "make test" and any("REQUIRE_ALL=1" in line for line in ci)

@@ -95,6 +95,7 @@ def weights(model):
 
 # --- killed and resumed
 
+@pytest.mark.processes
 @pytest.mark.parametrize("when, epochs", [("within", 2), ("between", 2), ("writing", 2)])
 def test_killed_and_resumed(folder, uninterrupted, when, epochs):
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(Path(engine.__file__).parents[1]))

@@ -28,9 +28,9 @@ from lessons import notebooks, root, stale
 limit = 120         # seconds that one notebook may take on an idle machine
 # lessons that must also hold with no data set and no network
 without_data = ("03", "04", "05", "07", "08", "09", "10", "17")
-# what `make quick` runs: the whole package is imported, trained, saved and asked once
+# what `make quick` runs: every model is built, trained, saved and asked; every check
 quick_tests = ("tools", "names", "old_names", "engine", "models", "training", "traps",
-               "old_files", "data", "plots")
+               "promises", "cvae", "exercises")
 quick_marks = "not slow and not browser and not processes"
 bin_dir = Path(sys.executable).parent
 results: list[tuple[str, str, str, str]] = []       # kind, name, outcome, detail
