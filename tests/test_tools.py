@@ -100,6 +100,14 @@ def test_the_inner_loop_runs_files_that_are_there_and_no_slow_one(monkeypatch):
         ("lessons", ["7", "8", "9"], ("leave_out", True))]
 
 
+def test_every_file_of_tests_runs_and_the_longest_first():
+    files = {f"tests/{p.name}" for p in (root / "tests").glob("test_*.py")}
+    order = check.in_order()
+    assert len(order) == len(files) and set(order) == files and len(files) > 30
+    assert order[:2] == ["tests/test_planted_errors.py", "tests/test_bench.py"]
+    assert all(check.test_file(name) for name in check.longest)
+
+
 def test_every_marker_that_the_inner_loop_leaves_out_is_registered_and_used():
     registered = (root / "pytest.ini").read_text(encoding="utf-8")
     tests = "".join(p.read_text(encoding="utf-8") for p in
@@ -204,7 +212,8 @@ def test_nor_its_code_nor_versions_nor_the_environment(project, monkeypatch):
     other_data = state(project)
     monkeypatch.setattr(passed, "versions", lambda: "torch==9")
     other_torch = state(project)
-    notebook(project / "01_a.ipynb", "from vae_course.near import f", "f() + 1")
+    first, *rest = (c.source for c in nbformat.read(project / "01_a.ipynb", 4).cells)
+    notebook(project / "01_a.ipynb", first, *rest, "f() + 1")
     assert len({before, other_data, other_torch, state(project)}) == 4
 
 

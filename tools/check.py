@@ -31,6 +31,9 @@ without_data = ("03", "04", "05", "07", "08", "09", "10", "17")
 # what `make quick` runs: every model is built, trained, saved and asked; every check
 quick_tests = ("tools", "names", "old_names", "engine", "models", "training", "traps",
                "promises", "cvae", "exercises")
+# files that take longest: they start first, so that none is left alone at the end
+longest = ("planted_errors", "bench", "encoding", "cli", "lab", "far_device", "wheel",
+           "site", "processes", "portable", "data", "readme")
 quick_marks = "not slow and not browser and not processes"
 bin_dir = Path(sys.executable).parent
 results: list[tuple[str, str, str, str]] = []       # kind, name, outcome, detail
@@ -166,16 +169,24 @@ def check_offline(names: Iterable[str] = ()) -> None:
                    output[-3000:] if status else "")
 
 
+def in_order() -> list[str]:
+    "Every file of tests, those that take longest first."
+    names = [f"tests/{p.name}" for p in sorted((root / "tests").glob("test_*.py"))]
+    first = [test_file(name) for name in longest]
+    return [n for n in first if n] + [n for n in names if n not in first]
+
+
 def check_pytest(words: Iterable[str] = ()) -> None:
     """The tests that a notebook cannot hold, each counted; two files at a time, one
     thread each. `words` are files of tests/ and then pytest's own options."""
     chosen = [test_file(w) if test_file(w) else w for w in words]
-    where = [] if any(test_file(w) for w in words) else ["tests"]
+    where = [] if any(test_file(w) for w in words) else in_order()
     with tempfile.TemporaryDirectory() as tmp:
         report = Path(tmp) / "report.xml"
         status, output, seconds = run(
             [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile",
-             "--durations=10", f"--junitxml={report}", *where, *chosen],
+             "--no-loadscope-reorder", "--durations=10", f"--junitxml={report}",
+             *where, *chosen],
             OMP_NUM_THREADS="1")
         counted = r"^(\d+ (passed|failed|skipped)).*$"
         print(re.sub(counted, "", output[-6000:], flags=re.M).rstrip())
