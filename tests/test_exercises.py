@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import vae_course.exercises
-from vae_course.exercises import WrongAnswer
+from vae_course.exercises.verdicts import WrongAnswer
 
 here = Path(__file__).parent
 folder = here.parent / "nbs"

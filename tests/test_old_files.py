@@ -8,7 +8,7 @@ import torch
 from vae_course.cli import main
 from vae_course.data import Examples
 from vae_course.elbo import mlp_vae
-from vae_course.engine import load_checkpoint
+from vae_course.checkpoint import load_checkpoint
 from vae_course.training import fit, load_model
 
 files = Path(__file__).parent / "files"

@@ -8,7 +8,10 @@ from torch import nn
 from vae_course import engine
 from vae_course.data import Batches, Examples
 from vae_course.elbo import conv_vae, mlp_vae
-from vae_course.engine import (CheckpointError, OutOfMemory, Stepper, Switches, locked, make_optimizers, run_epoch)
+from vae_course.acceleration import AcceleratedStep
+from vae_course.checkpoint import CheckpointError, locked
+from vae_course.devices import OutOfMemory
+from vae_course.step import make_optimizers, StepConfig, train_epoch
 from vae_course.training import fit
 
 here = Path(__file__).parent
@@ -47,7 +50,7 @@ def steps_of(switches, name, device="cpu", epochs=2, clip=None):
     optimizers = make_optimizers(model, device)
     optimizers[0].param_groups[0]["lr"].fill_(3e-3)
     batches = Batches(pictures().to(device), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
-    stepper, rows, numbers = Stepper(model, optimizers, 16, clip, switches), [], torch.Generator().manual_seed(2)
+    stepper, rows, numbers = AcceleratedStep(model, optimizers, 16, clip, switches), [], torch.Generator().manual_seed(2)
     model.train()
     for _ in range(epochs):
         for x, y in batches:
@@ -58,8 +61,8 @@ def steps_of(switches, name, device="cpu", epochs=2, clip=None):
 
 @pytest.mark.parametrize("name", models)
 def test_compiled_steps_agree_with_eager_ones(name):
-    eager, plain = steps_of(Switches(), name, clip=1.0)
-    made, program = steps_of(Switches(compile=True), name, clip=1.0)
+    eager, plain = steps_of(StepConfig(), name, clip=1.0)
+    made, program = steps_of(StepConfig(compile=True), name, clip=1.0)
     assert (eager - made).abs().max() < 1e-3 * eager.abs().max()        # float32 sums in another order, over 14 steps
     for a, b in zip(plain.state_dict().values(), program.state_dict().values()):
         assert torch.allclose(a, b, atol=2e-3)
@@ -69,8 +72,8 @@ def test_compiled_steps_agree_with_eager_ones(name):
 
 @pytest.mark.parametrize("name", models)
 def test_bfloat16_agrees_with_float32(name):
-    full, _ = steps_of(Switches(), name)
-    half, model = steps_of(Switches("bf16"), name)
+    full, _ = steps_of(StepConfig(), name)
+    half, model = steps_of(StepConfig("bf16"), name)
     assert 0 < (full - half).abs().max() < 0.01 * full.abs().max()      # bfloat16 keeps 8 bits: 0.4 % a number
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
@@ -80,10 +83,10 @@ def test_the_program_draws_the_random_numbers_of_the_eager_step():
         torch.manual_seed(0)
         model = models["mlp"]()
         optimizers = make_optimizers(model, torch.device("cpu"))
-        step = Stepper(model, optimizers, 16, switches=switches)
+        step = AcceleratedStep(model, optimizers, 16, switches=switches)
         return [step((pictures(16).x, None))["loss"].item() for _ in range(3)]
 
-    assert losses(Switches()) == pytest.approx(losses(Switches(compile=True)), rel=1e-4)
+    assert losses(StepConfig()) == pytest.approx(losses(StepConfig(compile=True)), rel=1e-4)
 
 
 def test_a_run_says_what_it_chose_and_the_trial_leaves_no_trace(monkeypatch):
@@ -97,7 +100,7 @@ def test_a_run_says_what_it_chose_and_the_trial_leaves_no_trace(monkeypatch):
 
     tried, a = run(precision="auto", compile=False)
     asked, b = run(precision=str(tried.switches).split(",")[0], compile=False)
-    assert tried.trial == {"fp32, eager": 1.0, "bf16, eager": 1.0} and tried.switches == Switches()
+    assert tried.trial == {"fp32, eager": 1.0, "bf16, eager": 1.0} and tried.switches == StepConfig()
     assert asked.trial == {} and str(tried.switches) in repr(tried)
     for x, y in zip(a.state_dict().values(), b.state_dict().values()):
         assert torch.equal(x, y)
@@ -131,7 +134,7 @@ def test_a_resumed_run_keeps_the_switches_it_had(tmp_path):
     with pytest.raises(CheckpointError, match="precision was bf16 and is fp32. Give precision='bf16' to go on"):
         fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)
     history = fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False, precision="auto", compile="auto", graphs="auto")
-    assert len(history) == 2 and history.switches == Switches("bf16")
+    assert len(history) == 2 and history.switches == StepConfig("bf16")
     assert len(fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)) == 2      # a finished one is only given back
 
 
@@ -151,7 +154,7 @@ def test_without_a_compiler_the_error_says_so(monkeypatch):
 
     torch._dynamo.reset()
     monkeypatch.setattr(engine, "compiled", lambda f: torch.compile(f, backend=no_compiler))
-    step = Stepper(model := models["mlp"](), make_optimizers(model, torch.device("cpu")), 16, switches=Switches(compile=True))
+    step = AcceleratedStep(model := models["mlp"](), make_optimizers(model, torch.device("cpu")), 16, switches=StepConfig(compile=True))
     with pytest.raises(RuntimeError, match="train with compile=False"):
         step((pictures(16).x, None))
 
@@ -259,16 +262,16 @@ def test_denormals_are_flushed_in_every_thread():
 # ---------------------------------------------------------------- on a GPU
 
 @cuda
-@pytest.mark.parametrize("switches", [Switches(), Switches("bf16"), Switches(compile=True), Switches("bf16", compile=True)], ids=str)
+@pytest.mark.parametrize("switches", [StepConfig(), StepConfig("bf16"), StepConfig(compile=True), StepConfig("bf16", compile=True)], ids=str)
 @pytest.mark.parametrize("name", models)
 def test_a_gpu_agrees_with_the_cpu(name, switches):
-    cpu, _ = steps_of(Switches(), name)
+    cpu, _ = steps_of(StepConfig(), name)
     gpu, _ = steps_of(switches, name, "cuda")
     assert (cpu - gpu).abs().max() < (0.01 if switches.precision == "bf16" else 2e-3) * cpu.abs().max()
 
 
 @cuda
-@pytest.mark.parametrize("switches", [Switches(graphs=True), Switches("bf16", graphs=True), Switches(compile=True, graphs=True)], ids=str)
+@pytest.mark.parametrize("switches", [StepConfig(graphs=True), StepConfig("bf16", graphs=True), StepConfig(compile=True, graphs=True)], ids=str)
 def test_captured_steps_agree_with_launched_ones(switches):
     "The recording draws its own noise, so this model has none: the same batches, the same losses, the last partial batch too."
     class Plain(nn.Module):
@@ -285,11 +288,11 @@ def test_captured_steps_agree_with_launched_ones(switches):
         model, device = Plain().cuda(), torch.device("cuda")
         optimizers = make_optimizers(model, device)
         optimizers[0].param_groups[0]["lr"].fill_(3e-3)
-        step = Stepper(model, optimizers, 16, switches=switches)
+        step = AcceleratedStep(model, optimizers, 16, switches=switches)
         batches = Batches(pictures().to(device), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
-        return torch.tensor([run_epoch(model, batches, optimizers, step=step)["loss"] for _ in range(4)])
+        return torch.tensor([train_epoch(model, batches, optimizers, step=step)["loss"] for _ in range(4)])
 
-    assert torch.allclose(losses(Switches(switches.precision)), losses(switches), rtol=1e-2 if switches.precision == "bf16" else 1e-4)
+    assert torch.allclose(losses(StepConfig(switches.precision)), losses(switches), rtol=1e-2 if switches.precision == "bf16" else 1e-4)
 
 
 @cuda
@@ -297,7 +300,7 @@ def test_captured_steps_draw_new_noise_and_follow_the_schedule():
     torch.manual_seed(0)
     model, device = models["mlp"]().cuda(), torch.device("cuda")
     optimizers = make_optimizers(model, device)
-    step, batch = Stepper(model, optimizers, 16, switches=Switches(graphs=True)), (pictures(16).x.cuda(), torch.zeros(16).long().cuda())
+    step, batch = AcceleratedStep(model, optimizers, 16, switches=StepConfig(graphs=True)), (pictures(16).x.cuda(), torch.zeros(16).long().cuda())
     model.train()
     seen = [step(batch)["loss"].item() for _ in range(8)]
     assert len(set(seen)) == 8                                          # the rate is 0: the noise alone differs

@@ -11,11 +11,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vae_course import engine
-from vae_course.data import Batches, DataError, Examples, load
+from vae_course.data import Batches, DataError, Examples
+from vae_course.datasets import load
 from vae_course.elbo import VAE, mlp_vae
-from vae_course.engine import CheckpointError, NonFiniteLoss, load_checkpoint, run_epoch, run_evaluation, save_checkpoint
+from vae_course.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from vae_course.step import evaluate, NonFiniteLoss, train_epoch
 from vae_course.latent import diagonal_gaussian
-from vae_course.training import History, build, constant, fit, linear, load_model, progress_bar, save_model
+from vae_course.callbacks import ProgressBar
+from vae_course.training import build, constant, fit, History, linear, load_model, save_model
 
 torch.set_num_threads(1)    # here and in the killed process: the bits depend on the number of threads
 
@@ -298,7 +301,7 @@ def test_early_stopping_gives_the_best_weights_back(digits):
     model = new_model(hidden=(100,))
     history = fit(model, digits[:60], digits[100:300], epochs=300, batch_size=30, lr=constant(2e-2), patience=4, device="cpu", progress=False)
     assert history.waited() == 4 and len(history) < 300
-    assert run_evaluation(model, Batches(digits[100:300], 1000), seed=0)["neg_elbo"] == history.best()["valid_neg_elbo"] < history["valid_neg_elbo"][-1]
+    assert evaluate(model, Batches(digits[100:300], 1000), seed=0)["neg_elbo"] == history.best()["valid_neg_elbo"] < history["valid_neg_elbo"][-1]
 
 
 def test_load_model_takes_the_best_weights(folder, digits):
@@ -444,7 +447,7 @@ def test_an_epoch_does_not_wait_for_the_device(digits):
         optimizers = engine.make_optimizers(model, torch.device("cpu"))
         batches = Batches(digits[:256], batch_size, shuffle=True)
         with Count() as count:
-            run_epoch(model, batches, optimizers, clip=1.0, before_step=lambda step: optimizers[0].param_groups[0]["lr"].fill_(1e-3))
+            train_epoch(model, batches, optimizers, clip=1.0, before_step=lambda step: optimizers[0].param_groups[0]["lr"].fill_(1e-3))
         return count.n
     assert fetched(64) == fetched(16)
 
@@ -456,7 +459,7 @@ def test_the_noise_can_be_handed_in(digits):
         optimizers = engine.make_optimizers(model, torch.device("cpu"))
         optimizers[0].param_groups[0]["lr"].fill_(1e-3)
         torch.manual_seed(own_noise)
-        terms = run_epoch(model, Batches(digits[:256], 64), optimizers, noise=noise.__getitem__)
+        terms = train_epoch(model, Batches(digits[:256], 64), optimizers, noise=noise.__getitem__)
         return weights(model), terms
     assert same(trained(1), trained(2))
 

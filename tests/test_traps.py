@@ -6,9 +6,13 @@ import pytest, torch
 from torch import nn
 
 from vae_course import cli, engine, training
-from vae_course.data import Batches, DataError, Examples, Stream, as_batch, load
+from vae_course.data import Batches, DataError, Examples
+from vae_course.datasets import load
+from vae_course.streams import as_batch, Stream
 from vae_course.elbo import mlp_vae
-from vae_course.engine import OutOfMemory, Stepper, Switches, make_optimizers, run_evaluation
+from vae_course.acceleration import AcceleratedStep
+from vae_course.devices import OutOfMemory
+from vae_course.step import evaluate, make_optimizers, StepConfig
 from vae_course.training import fit
 
 small = lambda **more: mlp_vae((1, 8, 8), **dict(latent_dim=4, hidden=(32,)) | more)
@@ -164,7 +168,7 @@ def first_loss(switches, change=lambda model: None, **more):
     model = small(**more)
     change(model)
     eps = torch.randn(16, 4)
-    step = Stepper(model.train(), make_optimizers(model, torch.device("cpu")), 16, switches=switches)
+    step = AcceleratedStep(model.train(), make_optimizers(model, torch.device("cpu")), 16, switches=switches)
     torch.manual_seed(1)
     return step((pictures(16).x, torch.zeros(16).long()), eps)["loss"].item()
 
@@ -173,7 +177,7 @@ def test_every_model_has_a_program_of_its_own():
     "The same classes, other activations, dropout and widths: none may be run by the program of another."
     def relu(model): model.encoder[2][1], model.decoder[0][1] = nn.ReLU(), nn.ReLU()
     for more in (dict(), dict(change=relu), dict(dropout=0.5), dict(hidden=(24,)), dict(hidden=(32, 32))):
-        assert first_loss(Switches(compile=True), **more) == pytest.approx(first_loss(Switches(), **more), rel=1e-4), more
+        assert first_loss(StepConfig(compile=True), **more) == pytest.approx(first_loss(StepConfig(), **more), rel=1e-4), more
 
 
 @pytest.mark.parametrize("compile", [False, True])
@@ -182,7 +186,7 @@ def test_a_weight_that_no_loss_uses_is_left_alone(compile):
     model = small()
     model.unused = nn.Linear(3, 3)
     kept, used = model.unused.weight.clone(), model.encoder[2][0].weight.clone()
-    step = Stepper(model, [torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)], 16, switches=Switches(compile=compile))
+    step = AcceleratedStep(model, [torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)], 16, switches=StepConfig(compile=compile))
     step((pictures(16).x, torch.zeros(16).long()))
     assert torch.equal(model.unused.weight, kept) and not torch.equal(model.encoder[2][0].weight, used)
 
@@ -208,7 +212,7 @@ def test_a_switch_must_be_worth_a_tenth_and_one_that_fails_is_left(monkeypatch):
         self.trial[str(switches)] = 0.95 if switches.precision == "bf16" else 1.0
     with monkeypatch.context() as patch:
         patch.setattr(engine.Run, "try_out", try_out)
-        assert fit(small(), pictures(320), epochs=1, batch_size=1, precision="auto", compile=False, progress=False, device="cpu").switches == Switches()
+        assert fit(small(), pictures(320), epochs=1, batch_size=1, precision="auto", compile=False, progress=False, device="cpu").switches == StepConfig()
     real = engine.Run.new_stepper
     def new_stepper(self, switches):
         def breaks(*args): raise RuntimeError("not here")
@@ -218,13 +222,13 @@ def test_a_switch_must_be_worth_a_tenth_and_one_that_fails_is_left(monkeypatch):
     clock = itertools.count()
     monkeypatch.setattr(engine.time, "perf_counter", lambda: float(next(clock)))       # a second for everything: worth a trial
     history = fit(small(), pictures(320), epochs=1, batch_size=1, precision="auto", compile=False, progress=False, device="cpu")
-    assert history.switches == Switches() and history.trial["bf16, eager"] == math.inf
+    assert history.switches == StepConfig() and history.trial["bf16, eager"] == math.inf
 
 
 def test_validation_stays_in_float32():
     model = small()
     history = fit(model, pictures(64), pictures(64, seed=1), epochs=1, batch_size=16, precision="bf16", progress=False, device="cpu")
-    assert history["valid_neg_elbo"][-1] == run_evaluation(model, Batches(pictures(64, seed=1), 1000), seed=0)["neg_elbo"]
+    assert history["valid_neg_elbo"][-1] == evaluate(model, Batches(pictures(64, seed=1), 1000), seed=0)["neg_elbo"]
 
 
 def test_other_errors_are_not_called_a_lack_of_memory():
@@ -265,7 +269,7 @@ def test_a_recording_is_not_taken_up_by_several_processes(monkeypatch):
         return chosen["cpu", 1]
     monkeypatch.setattr(engine.Run, "choose", choose_there)
     fit(small(), pictures(32), epochs=1, batch_size=16, precision="auto", compile="auto", graphs="auto", progress=False, device="cpu")
-    assert chosen == {("cuda", 2): Switches(), ("cuda", 1): Switches(graphs=True), ("cpu", 1): Switches()}
+    assert chosen == {("cuda", 2): StepConfig(), ("cuda", 1): StepConfig(graphs=True), ("cpu", 1): StepConfig()}
 
 
 # ---------------------------------------------------------------- the command line
