@@ -67,7 +67,7 @@ def exercises(path):
         yield title, code[0], code[1], solution[1], imports(nb)
 
 
-lessons = sorted(p for p in folder.glob("[0-8][0-9]_*.ipynb"))
+lessons = sorted(p for p in folder.glob("[0-6][0-9]_*.ipynb"))
 every = [(p.stem, *e) for p in lessons for e in exercises(p)]
 ids = [f"{lesson}-{title[:40]}" for lesson, title, *_ in every]
 
