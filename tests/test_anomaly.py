@@ -136,6 +136,7 @@ def test_other_models(kind, config, X, tmp_path):
     assert (AnomalyDetector.load(tmp_path / "d.safetensors").score_samples(X[:20]) == detector.score_samples(X[:20])).all()
 
 
+@pytest.mark.processes
 def test_saved_and_loaded_in_another_process(fitted, digits, tmp_path):
     path = tmp_path / "detector.safetensors"
     fitted.save(path)
@@ -203,6 +204,7 @@ def test_constant_scores_give_no_alarm():
     assert found.auroc == 0.5 and found.detection.value == found.false_alarm.value == 0 and math.isnan(found.precision)
 
 
+@pytest.mark.slow
 def test_the_code_for_own_pictures_runs(tmp_path):
     "As README.md has it."
     random = np.random.default_rng(0)

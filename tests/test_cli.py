@@ -412,6 +412,7 @@ def test_sampling_that_takes_long_shows_a_bar_among_the_errors(monkeypatch, caps
 
 # --- ended early
 
+@pytest.mark.processes
 def test_killed_and_taken_up_again_gives_the_same_weights(started):
     command = SMALL + ["--epochs", "12"]
     process = started(command + ["--out", "killed"])
@@ -426,6 +427,7 @@ def test_killed_and_taken_up_again_gives_the_same_weights(started):
     assert all(torch.equal(killed[name], whole[name]) for name in whole)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_run_is_refused_and_the_first_can_be_stopped(started, number):
     command = SMALL + ["--epochs", str(LONG), "--out", "run"]
@@ -443,6 +445,7 @@ def test_a_second_run_is_refused_and_the_first_can_be_stopped(started, number):
 
 # --- several processes
 
+@pytest.mark.processes
 def test_two_processes_train_as_one_does(started, capsys):
     """Noise and order differ, so the two agree as two seeds do. Over six seeds of one process this run's −ELBO has a standard deviation of 1.0 nats;
     five of them, times √2 for a difference, are allowed. (The exact agreement, with handed-in noise, is tested with the engine.)"""
@@ -459,6 +462,7 @@ def test_two_processes_train_as_one_does(started, capsys):
     assert abs(again - value(out)) < 0.006 and json.loads(Path("two/run.json").read_text(encoding="utf-8"))["processes"] == 2
 
 
+@pytest.mark.processes
 def test_a_worker_that_dies_ends_the_run_with_a_clear_line(started, capsys):
     command = SMALL + ["--epochs", "10", "--out", "run"]
     process = started(command, *torchrun(__file__, "1"))
@@ -476,6 +480,7 @@ def test_a_worker_that_dies_ends_the_run_with_a_clear_line(started, capsys):
     assert process.returncode == 0 and f"goes on after epoch {done} of 10" in out, err
 
 
+@pytest.mark.processes
 def test_the_others_speak_when_the_first_dies(started):
     process = started(SMALL + ["--epochs", str(LONG), "--out", "run"], *torchrun(__file__, "0"))
     out, err = process.communicate(timeout=180)
@@ -483,6 +488,7 @@ def test_the_others_speak_when_the_first_dies(started):
     assert process.returncode != 0 and len(lines) == 1 and lines[0].startswith("vae_course: rank 1 of 2 processes stops") and f"of {LONG}" in lines[0], err
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc lists processes on Linux alone")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_torchrun_is_stopped(started, number):
@@ -496,6 +502,7 @@ def test_torchrun_is_stopped(started, number):
     assert len(workers) >= 2 and not [w for w in workers if Path(f"/proc/{w}").exists()]
 
 
+@pytest.mark.processes
 def test_an_error_in_two_processes_is_said_once(started):
     process = started("train --data mnits --out x".split(), *torchrun("-m", "vae_course.cli"))
     out, err = process.communicate(timeout=120)

@@ -236,6 +236,7 @@ def test_silent_server_does_not_hang(small, monkeypatch, capsys):
     assert "timed out" in capsys.readouterr().out
 
 
+@pytest.mark.processes
 def test_two_processes_fetch_at_once(mirror, small, tmp_path):
     from torchvision.datasets import MNIST
     code = ("from vae_course import datasets; from torchvision.datasets import MNIST;"
@@ -640,6 +641,7 @@ def test_a_stream_needs_a_data_set_with_a_length_and_an_index(dataset):
     with pytest.raises(DataError, match="a data set with a length"): Stream(dataset, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("picture, message", [
     (torch.full((1, 2, 2), math.nan), "4 NaN"), (torch.full((1, 2, 2), 7.0), "from 7 to 7"), (np.full((2, 2), 9), "which value stands for 1"),
@@ -651,6 +653,7 @@ def test_a_stream_refuses_what_memory_refuses(picture, message, workers):
     assert "\n" not in str(e.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("picture", [torch.full((1, 2, 2), 1 + 1e-6), np.ones((2, 2)), np.ones((2, 2), bool), torch.ones(1, 2, 2).double(), np.full((1, 2, 2), 65_535, np.uint16),
                                      np.full((2, 2), 255, np.uint8), Image.new("1", (2, 2), 1), Image.new("L", (2, 2), 255), Image.fromarray(np.full((2, 2), 65_535, np.uint16))])
 def test_a_stream_takes_what_memory_takes(picture):
@@ -679,6 +682,7 @@ def test_a_stream_hands_every_batch_to_a_check():
     assert seen == [[0, 1], [2, 3]]
 
 
+@pytest.mark.slow
 def test_training_on_a_stream_asks_the_model_about_the_labels():
     from vae_course.cvae import mlp_cvae
     from vae_course.training import fit

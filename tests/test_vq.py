@@ -255,6 +255,7 @@ def processes(tmp_path, number, threshold):
     return [json.loads((tmp_path / f"{number}.{i}.json").read_text(encoding="utf-8")) for i in range(number)]
 
 
+@pytest.mark.processes
 def test_two_processes_move_the_codebook_as_one(tmp_path):
     "Counts and sums are those of the whole batch: 8 and 8 of its images, 4 and 4 in the last."
     one, = processes(tmp_path, 1, 0)
@@ -266,6 +267,7 @@ def test_two_processes_move_the_codebook_as_one(tmp_path):
             assert a[name] == pytest.approx(b[name], rel=1e-4), name
 
 
+@pytest.mark.processes
 def test_two_processes_restart_the_dead_at_the_same_places(tmp_path):
     two, other = processes(tmp_path, 2, 0.5)
     assert two["codebook"] == other["codebook"] and two["usage"] == other["usage"]

@@ -35,6 +35,7 @@ from .devices import pick_device, seeded
 from .evaluation import base_distribution, check_pixels, importance_weighted, per_example
 from .latent import diagonal_gaussian
 from .training import History, build, fit
+from .old_names import redirect_old_names
 
 # %% ../nbs/10_anomaly_detection.ipynb #1bdc84f4
 def _as_scores(values: Tensor | ArrayLike) -> Tensor:
@@ -808,3 +809,6 @@ def read_image_folder(
     have 16 bits, and where each came from. Raises `DataError`."""
     x, files, *_ = read_images(path, size, channels, resize)
     return x, files
+
+# %% ../nbs/10_anomaly_detection.ipynb #325f3dd5
+redirect_old_names(__name__)

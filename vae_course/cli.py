@@ -33,6 +33,7 @@ from .protocol import evaluate_test_set, format_result, prepare
 from .run_folder import as_utf8, check_no_file, epochs_kept, load_trained
 from .run_folder import own_folder, read_run, versions, what_is_kept, write_json
 from .training import fit, registry, save_model
+from .old_names import redirect_old_names
 
 # %% ../nbs/96_cli.ipynb #d761cca6
 _DASHES = str.maketrans({dash: '-' for dash in '−–—‐‑'})
@@ -468,3 +469,6 @@ def main(
 if __name__ == '__main__' and '__file__' in globals():
     from torch.distributed.elastic.multiprocessing.errors import record
     record(main)()
+
+# %% ../nbs/96_cli.ipynb #1826142d
+redirect_old_names(__name__)

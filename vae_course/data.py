@@ -15,6 +15,7 @@ from typing import Any, overload
 import numpy as np, torch
 from torch import Tensor
 from .devices import on_device
+from .old_names import redirect_old_names
 
 # %% ../nbs/70_data.ipynb #60e1d735
 class DataError(ValueError):
@@ -262,3 +263,6 @@ class DataSet:
     def __repr__(self) -> str:
         valid = f', valid {len(self.valid):,}' if self.valid else ''
         return f'{self.name}: train {self.train}, test {len(self.test):,}{valid}'
+
+# %% ../nbs/70_data.ipynb #b34f845c
+redirect_old_names(__name__)
