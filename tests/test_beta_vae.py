@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np, pytest, torch
 
-from vae_course import data
+from vae_course import datasets, sprites
 from vae_course.beta_vae import BetaTCVAE, BetaVAE, _discretize, beta_tcvae, beta_vae, cyclical, factorvae_score, kl_by_latent, kl_decomposition, kl_penalty, mig
 from vae_course.cli import main
 from vae_course.data import DataError, Examples
