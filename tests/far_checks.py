@@ -61,7 +61,7 @@ VQS = dict(encode=lambda m, x, c, z, k: m.encode(x), codes=lambda m, x, c, z, k:
 JUDGES = dict(forward=lambda m, x, c, z, k: m(x), features=lambda m, x, c, z, k: m.features(x))
 EVERY = dict(losses=lambda m, x, c, z, k: list(m.losses((x, c)).values()))
 METHODS = {name: EVERY | (CVAES if kind == "cvae" else VQS if kind == "vq_vae" else JUDGES if kind == "classifier" else VAES) for name, (kind, _) in MODELS.items()}
-NOT_ASKED = {"device", "after_step", "check_examples"}                # they take no tensor, or the data set on the CPU
+NOT_ASKED = {"device", "after_step", "check_examples", "optimizers", "overrides"}                # they take no tensor, or the data set on the CPU
 OWN = dict(cvae_quadrants=dict(complete=lambda m, x, c, z, k: [cvae.complete(m, x, 2), cvae.complete(m, x, 2, drawn=True)]))      # functions of one kind of model
 TAKES_EVERYTHING = dict(encode_point=lambda m, x, c, z, k: generation.encode_point(m, x), decode_mean=lambda m, x, c, z, k: generation.decode_mean(m, z),
                         generate=lambda m, x, c, z, k: [generation.generate(m, 2), generation.generate(m, 2, temperature=0.5),
@@ -307,7 +307,7 @@ def short_runs():
         return real_steps(model, examples, min(steps, 3), *args, **kwargs)
     datasets.load, run.Run.__init__, vq_vae.train_steps = load, short_run, steps
     for room in list(sys.modules.values()):
-        if getattr(room, "__name__", "").startswith("vae_course.") and getattr(room, "load", None) is real_load:
+        if getattr(room, "__name__", "").startswith("vae_course.") and vars(room).get("load") is real_load:
             room.load = load
 
 

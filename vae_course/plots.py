@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.utils import make_grid
 from .checks import require
 from .step import evaluating
 from .old_names import redirect_old_names
