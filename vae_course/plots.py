@@ -122,6 +122,7 @@ def as_float_images(
 
 def _grid(x, columns, gap=2):
     "Images `(N, C, H, W)` row by row in one, `(C, rows (H + gap) − gap, …)`."
+    from torchvision.utils import make_grid     # slow to import, so only when needed
     if len(x) == 1: return x[0]
     grid = make_grid(x, nrow=columns, padding=gap, pad_value=1.)[:x.shape[1]]
     return grid[:, gap:grid.shape[1] - gap, gap:grid.shape[2] - gap]
