@@ -1,5 +1,6 @@
 """The detector among scikit-learn's tools: tables, pipelines, searches, settings, columns, and files of the version before."""
 import inspect, math, re, warnings
+from functools import cache
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, scipy.sparse, torch
 from sklearn.base import BaseEstimator, ClassifierMixin, OutlierMixin, RegressorMixin, TransformerMixin, clone
