@@ -8,11 +8,11 @@ __all__ = ['fingerprint', 'RunConfig', 'Run', 'training_run']
 # %% ../nbs/87_run.ipynb #68e09115
 import copy, zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 import numpy as np, torch
 from torch import Tensor
 from .callbacks import (Callback, Checkpoint, EarlyStopping, ProgressBar,
@@ -29,6 +29,11 @@ from .distributed import (LossesModule, broadcast_object, rank_and_world_size,
                                     wrap_ddp)
 from .step import (StepConfig, Trainable, check_step_options, evaluate,
                              make_optimizers, rates_as_tensors, training_step)
+
+# %% ../nbs/87_run.ipynb #87000003
+if TYPE_CHECKING:
+    from vae_course.acceleration import AcceleratedStep
+    from vae_course.training import History
 
 # %% ../nbs/87_run.ipynb #194530c1
 def fingerprint(
@@ -56,7 +61,7 @@ class RunConfig:
     "The settings of `fit`, checked and made plain. Raises `ValueError`."
     epochs: int                   # passes over the training set
     batch_size: int               # over all processes
-    lr: Any                       # a schedule; None keeps the rates of the model's own
+    lr: Callable[[float], float] | None # a schedule; None keeps the rates of the model's own
     binarize: bool = False        # draw the training pixels as 0 or 1
     schedules: dict = field(default_factory=dict) # buffer: schedule
     clip: float | None = None     # largest norm of the gradient
@@ -87,7 +92,7 @@ class Run:
         model: Trainable,               # to train
         train: Any,                     # `Examples`, or a data set to be streamed
         valid: Examples | None,         # to watch
-        history: Any,                   # a `History`, to be filled
+        history: 'History',             # to be filled
         config: RunConfig,              # the settings of `fit`
         device: torch.device,           # to train on
         callbacks: Iterable[Callback] = (), # told in this order
@@ -206,7 +211,7 @@ class Run:
     def accelerated(
         self,
         config: StepConfig, # how the step is run
-    ) -> Any:
+    ) -> 'AcceleratedStep':
         "The training step of this model, run in another way."
         from vae_course.acceleration import AcceleratedStep
         return AcceleratedStep(self.model, self.optimizers, self.batch_size,
@@ -345,7 +350,7 @@ def training_run(
     model: Trainable,                   # to train
     train: Any,                         # `Examples`, or a data set to be streamed
     valid: Examples | None,             # to watch
-    history: Any,                       # a `History`, to be filled
+    history: 'History',                 # to be filled
     config: RunConfig,                  # the settings of `fit`
     device: str | torch.device,         # to train on
     checkpoint: str | Path | None,      # file to write, and to go on from
@@ -370,7 +375,7 @@ def training_run(
             run.tell('on_end')
             model.eval()
 
-def _quick(device: torch.device) -> Any:
+def _quick(device: torch.device) -> AbstractContextManager[None]:
     "On the CPU, denormal numbers are flushed while training."
     if device.type != 'cpu': return nullcontext()
     from vae_course.acceleration import flushed_denormals
