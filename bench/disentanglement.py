@@ -41,7 +41,7 @@ def world(chosen, quick=False):
         data = load("dsprites" if chosen["world"] == "dsprites" else "sprites", download=False)
     except DataNotFound:
         if not quick:
-            raise SystemExit("dSprites is not on disk: set VAE_COURSE_DATA to a folder that holds it, or fetch it with vae_course.data.load('dsprites')") from None
+            raise SystemExit("dSprites is not on disk: set VAE_COURSE_DATA to a folder that holds it, or fetch it with vae_course.datasets.load('dsprites')") from None
         data = load("sprites")
     train, test, names, columns = data.train, data.test, list(data.factors.names), slice(None)
     if chosen["world"] == "ellipses":
@@ -93,7 +93,7 @@ def one_run(which, seed, chosen, device, folder, data):
     history = fit(model, train.to(device), epochs=chosen["epochs"], batch_size=chosen["batch_size"], lr=chosen["lr"], seed=seed, device=str(device), checkpoint=folder / f"{stem}.safetensors",
                   schedules=dict(capacity=linear(0.0, chosen["capacity"], until=0.9)) if which == "capacity" else None, progress=False,
                   precision="fp32", compile=device.type == "cuda")
-    found = dict(model=which, seed=seed, settings=settings, commit=common.commit(), switches=str(history.switches), seconds=time.perf_counter() - start, cpu_seconds=time.process_time() - cpu,
+    found = dict(model=which, seed=seed, settings=settings, commit=common.commit(), step_config=str(history.step_config), seconds=time.perf_counter() - start, cpu_seconds=time.process_time() - cpu,
                  load_average=common.load_average(), **evaluate(model, train, test, *about, chosen, device))
     common.write(folder, stem, found)
     (folder / f"{stem}.safetensors").unlink(missing_ok=True)

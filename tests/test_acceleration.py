@@ -45,7 +45,7 @@ models = dict(mlp=lambda: mlp_vae((1, 8, 8), latent_dim=4, hidden=(32,)), conv=l
 
 
 def steps_of(config, name, device="cpu", epochs=2, clip=None):
-    "Every step's terms on 100 pictures in batches of 16 (the last holds 4), the same order and noise for all switches; and the model."
+    "Every step's terms on 100 pictures in batches of 16 (the last holds 4), the same order and noise for all ways; and the model."
     torch.manual_seed(0)
     model, device = models[name]().to(device), torch.device(device)
     optimizers = make_optimizers(model, device)
@@ -121,7 +121,7 @@ def test_the_trial_takes_what_is_faster(monkeypatch):
     assert str(history.step_config) == "bf16, eager" and set(history.trial) == set(seconds)
 
 
-def test_a_resumed_run_keeps_the_switches_it_had(tmp_path):
+def test_a_resumed_run_keeps_the_step_config_it_had(tmp_path):
     def stop(self, terms):
         end(self, terms)
         raise KeyboardInterrupt
@@ -139,7 +139,7 @@ def test_a_resumed_run_keeps_the_switches_it_had(tmp_path):
     assert len(fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)) == 2      # a finished one is only given back
 
 
-def test_switches_that_do_not_exist_are_named():
+def test_options_that_do_not_exist_are_named():
     for switch, words in (dict(precision="fp8"), "fp32 and bf16, and auto"), (dict(compile="on"), "True or False"), (dict(graphs=True), "CUDA device"):
         if words == "CUDA device" and torch.cuda.is_available():
             continue

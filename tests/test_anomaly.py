@@ -140,7 +140,7 @@ def test_other_models(kind, config, X, tmp_path):
 def test_saved_and_loaded_in_another_process(fitted, digits, tmp_path):
     path = tmp_path / "detector.safetensors"
     fitted.save(path)
-    code = ("import sys, json; from vae_course.anomaly_detection import AnomalyDetector; from vae_course.data import load\n"
+    code = ("import sys, json; from vae_course.anomaly_detection import AnomalyDetector; from vae_course.datasets import load\n"
             "d = AnomalyDetector.load(sys.argv[1]); x = load('digits').test.x[:40]\n"
             "print(json.dumps([d.decision_function(x).tolist(), d.predict(x).tolist(), d.threshold_, d.false_alarm, len(d.calibration_scores_)]))")
     done = subprocess.run([sys.executable, "-c", code, path], encoding="utf-8", capture_output=True, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": str(torch.get_num_threads())})

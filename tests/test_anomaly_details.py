@@ -102,7 +102,7 @@ def test_just_enough_held_out(X):
 
 def test_a_file_that_does_not_fit(fitted, tmp_path):
     fitted.save(tmp_path / "d.safetensors")
-    state = load_checkpoint(tmp_path / "d.safetensors"); state["recipe"]["config"]["hidden"] = [17]
+    state = load_checkpoint(tmp_path / "d.safetensors"); state["config"]["hidden"] = [17]
     save_checkpoint(tmp_path / "e.safetensors", state)
     with pytest.raises(CheckpointError, match="does not fit"): AnomalyDetector.load(tmp_path / "e.safetensors")
 

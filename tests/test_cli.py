@@ -377,10 +377,10 @@ def given(monkeypatch):
 
 
 def test_numerics_are_those_asked_for_and_chosen_by_a_stopwatch_only_when_auto_is(given, capsys):
-    switches = lambda *words: [given(SMALL + ["--out", "run", *words])[name] for name in ("precision", "compile", "graphs")]
-    assert switches() == ["fp32", False, False]
-    assert switches("--precision", "bf16", "--compile", "on") == ["bf16", True, False]
-    assert switches("--precision", "auto", "--compile", "auto") == ["auto"] * 3
+    options = lambda *words: [given(SMALL + ["--out", "run", *words])[name] for name in ("precision", "compile", "graphs")]
+    assert options() == ["fp32", False, False]
+    assert options("--precision", "bf16", "--compile", "on") == ["bf16", True, False]
+    assert options("--precision", "auto", "--compile", "auto") == ["auto"] * 3
     with pytest.raises(SystemExit) as end: main(["train", "--help"])
     words = " ".join(capsys.readouterr().out.split())
     assert not end.value.code and "auto takes what a short trial finds faster here" in words and "default: fp32)" in words and "default: off)" in words

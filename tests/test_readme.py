@@ -58,7 +58,7 @@ def test_the_code_for_own_pictures_runs_on_few_and_mixed_ones(tmp_path, n):
     code = recipe("from_folder").replace("epochs=20", "epochs=3")
     done = run(code + f"\nassert pictures.shape == (16, 3, 32, 32) and pictures.isfinite().all() and (len(data.train), len(data.test)) == ({n - round(.2 * n)}, {round(.2 * n)})\n", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"my_pictures: {n} pictures" in done.stdout and (n < 4 or f"{n // 6} of them of 16 bits" in done.stdout)
+    assert f"my_pictures: {n} images" in done.stdout and (n < 4 or f"{n // 6} of them of 16 bits" in done.stdout)
 
 
 @pytest.mark.parametrize("n", [3, 60, 150])

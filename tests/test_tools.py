@@ -46,7 +46,7 @@ def test_words_after_a_step_select_within_it(words, steps):
 
 @pytest.mark.parametrize("words, message", [
     ("lesson", "no step called lesson: the steps are lint, types, export"),
-    ("lessons 99", "no step and no notebook called 99"),
+    ("lessons 66", "no step and no notebook called 66"),
     ("pytest nope", "no step and no file of tests/ called nope"),
     ("pytest plant", "no step and no file of tests/ called plant"),
     ("04", "no step called 04"), ("site -k x", "no step called -k"),

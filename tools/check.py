@@ -29,7 +29,7 @@ limit = 120         # seconds that one notebook may take on an idle machine
 # lessons that must also hold with no data set and no network
 without_data = ("03", "04", "05", "07", "08", "09", "10", "17")
 # what `make quick` runs: every model is built, trained, saved and asked; every check
-quick_tests = ("tools", "names", "old_names", "engine", "models", "training", "traps",
+quick_tests = ("tools", "names", "old_names", "workshop", "models", "training", "traps",
                "promises", "cvae", "exercises")
 # files that take longest: they start first, so that none is left alone at the end
 longest = ("planted_errors", "bench", "encoding", "cli", "lab", "far_device", "wheel",
