@@ -41,7 +41,7 @@ def world(chosen, quick=False):
         data = load("dsprites" if chosen["world"] == "dsprites" else "sprites", download=False)
     except DataNotFound:
         if not quick:
-            raise SystemExit("dSprites is not on disk: set VAE_COURSE_DATA to a folder that holds it, or fetch it with vae_course.datasets.load('dsprites')")
+            raise SystemExit("dSprites is not on disk: set VAE_COURSE_DATA to a folder that holds it, or fetch it with vae_course.datasets.load('dsprites')") from None
         data = load("sprites")
     train, test, names, columns = data.train, data.test, list(data.factors.names), slice(None)
     if chosen["world"] == "ellipses":

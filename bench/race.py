@@ -2,7 +2,6 @@
 threads, a logger) does not touch the others, and a slow minute of the machine meets all alike."""
 import multiprocessing, time, traceback
 
-import torch
 
 import common
 

@@ -4,7 +4,6 @@ import ast
 import contextlib
 import io
 import json
-import math
 import os
 import signal
 import sys
@@ -14,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 
 from vae_course import (anomaly_detection, beta_vae, classifier, cli, cvae, data, datasets, elbo, evaluation, generation, gpu, latent, plots,
@@ -246,7 +244,7 @@ def outcomes(pretend):
 
 
 COMMANDS = dict(vae=[], cvae=["--condition", "7"], vq_vae=[])
-NAMES = [f"model {name}" for name in MODELS] + [f"{room} {name}" for room in MEASURES for name in MEASURES[room]] 
+NAMES = [f"model {name}" for name in MODELS] + [f"{room} {name}" for room in MEASURES for name in MEASURES[room]]
 NAMES += ["seeds", "examples", "held", *(f"command line {name}" for name in COMMANDS)]
 
 

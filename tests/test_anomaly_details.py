@@ -8,8 +8,7 @@ from vae_course.anomaly_detection import (AnomalyDetector, Detection, Proportion
 from vae_course.data import DataError, Examples, split
 from vae_course.datasets import load
 from vae_course.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from vae_course.evaluation import ppca_vae
-from vae_course.latent import PPCA, diagonal_gaussian
+from vae_course.latent import diagonal_gaussian
 SMALL = dict(config=dict(hidden=[16], latent_dim=3), epochs=1, batch_size=64, false_alarm=0.1, device="cpu")
 
 

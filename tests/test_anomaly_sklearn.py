@@ -1,5 +1,6 @@
 """The detector among scikit-learn's tools: tables, pipelines, searches, settings, columns, and files of the version before."""
 import inspect, math, re, warnings
+from functools import cache
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, scipy.sparse, torch
 from sklearn.base import BaseEstimator, ClassifierMixin, OutlierMixin, RegressorMixin, TransformerMixin, clone
@@ -244,17 +245,23 @@ def of_kind(kind, x):
             "list": lambda: x.tolist(), "tensor": lambda: torch.from_numpy(x), "half": lambda: torch.from_numpy(x / 255).half(), "big endian": lambda: (x / 255).astype(">f8")}[kind]()
 
 
+@cache
+def taught(kind):
+    "A detector of images of one kind, trained once."
+    return AnomalyDetector(**TINY | dict(epochs=3)).fit(of_kind(kind, pictures(200)))
+
+
 @pytest.mark.parametrize("learned", ["uint8", "uint16", "floats", "int64", "bool"])
 @pytest.mark.parametrize("kind", ["uint8", "floats", "int64", "uint16", "bool", "list", "tensor"])
-def test_a_score_never_depends_on_the_neighbours(learned, kind, cache={}):
-    if learned not in cache: cache[learned] = AnomalyDetector(**TINY | dict(epochs=3)).fit(of_kind(learned, pictures(200)))
+def test_a_score_never_depends_on_the_neighbours(learned, kind):
+    detector = taught(learned)
     new = pictures(50, seed=1)
     new[5] = new[5] > 100                                        # whole numbers of which 1 is the largest
     new[6] = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        together = cache[learned].anomaly_score(of_kind(kind, new))
-        for i in (0, 5, 6, 49): assert np.allclose(cache[learned].anomaly_score(of_kind(kind, new[i:i + 1])), together[i], **ALIKE)
+        together = detector.anomaly_score(of_kind(kind, new))
+        for i in (0, 5, 6, 49): assert np.allclose(detector.anomaly_score(of_kind(kind, new[i:i + 1])), together[i], **ALIKE)
 
 
 @pytest.mark.parametrize("kind", ["floats", "int64", "uint16", "list", "tensor", "half", "big endian"])

@@ -9,12 +9,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vae_course import cli, model_settings, run_folder
+from vae_course import cli, model_settings
 from vae_course.cli import main
 from vae_course.data import Batches, binarized, Examples
 from vae_course.datasets import load
-from vae_course.elbo import dequantize, mlp_vae
-from vae_course.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from vae_course.elbo import dequantize
 from vae_course.devices import OutOfMemory
 from vae_course.step import Trainable, evaluate
 from vae_course.run_folder import epochs_kept

@@ -79,12 +79,12 @@ RIGHT = dict(cpu="model.reconstruct(x).cpu() - x", float64="model.encode(x).mean
 
 
 def test_the_pretended_device_refuses_what_a_gpu_refuses_and_nothing_else():
-    program = f"""
+    program = """
 import json, sys, torch
 import far_device
 from vae_course.elbo import mlp_vae
 far_device.begin('mps')
-model, x, found = mlp_vae(latent_dim=4, hidden=(8,)).to(far_device.device), torch.rand(2, 1, 28, 28), {{}}
+model, x, found = mlp_vae(latent_dim=4, hidden=(8,)).to(far_device.device), torch.rand(2, 1, 28, 28), {}
 for name, code in json.loads(sys.argv[1]).items():
     try: eval(code); found[name] = None
     except Exception as e: found[name] = str(e)

@@ -1,6 +1,5 @@
 """What `fit` promises besides a trained model: no trace, the model's own rate, β in the file, NumPy scalars, small sets, fixed numerics."""
 import inspect, random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from vae_course.data import Examples
 from vae_course.elbo import mlp_vae
 from vae_course.acceleration import Trial, _openmp, choose_step, flush_denormals, threads_flush
 from vae_course.checkpoint import load_checkpoint, save_checkpoint
-from vae_course.devices import random_state
 from vae_course.run import Run, RunConfig
 from vae_course.step import NonFiniteLoss, StepConfig, Trainable
 from vae_course.training import build, constant, fit, History, linear, load_model, registry, save_model

@@ -17,7 +17,6 @@ from vae_course.elbo import VAE, mlp_vae
 from vae_course.checkpoint import CheckpointError, from_bytes, load_checkpoint, save_checkpoint
 from vae_course.step import evaluate, make_optimizers, NonFiniteLoss, train_epoch, Trainable
 from vae_course.latent import diagonal_gaussian
-from vae_course.callbacks import ProgressBar
 from vae_course.training import build, constant, fit, History, linear, load_model, save_model
 
 torch.set_num_threads(1)    # here and in the killed process: the bits depend on the number of threads

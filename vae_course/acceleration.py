@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from .checkpoint import CheckpointError
 from .devices import device_of, synchronize
 from .distributed import LossesModule, rank_and_world_size, shard_size, wrap_ddp
 from .step import Batch, StepConfig, Trainable, training_step, update
@@ -108,7 +107,7 @@ def _whole_step() -> Iterator[None]:
     from torch._dynamo import config, exc
     from torch._inductor.exc import InductorError
     # past its limit torch would fall back on eager steps without a word
-    wanted = dict(trace_autograd_ops=True, recompile_limit=1024)
+    wanted: dict[str, Any] = dict(trace_autograd_ops=True, recompile_limit=1024)
     try:
         known = {k: v for k, v in wanted.items() if hasattr(config, k)}
         with config.patch(**known): yield
@@ -136,7 +135,8 @@ class CapturedStep:
         self.seen += 1
         if self.seen <= 3: return self.warm_up(batch)
         if self.graph is None: self.record(batch)
-        for kept, new in zip(self.batch, batch): kept.copy_(new)
+        for kept, new in zip(self.batch, batch):
+            if kept is not None and new is not None: kept.copy_(new)
         self.graph.replay()
         return self.terms
 
@@ -155,7 +155,8 @@ class CapturedStep:
         batch: Batch, # of the shape that all have
     ) -> None:
         "Record the step; recording does not run it."
-        self.batch = tuple(part.clone() for part in batch)
+        x, y = batch
+        self.batch: Batch = x.clone(), None if y is None else y.clone()
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, capture_error_mode='thread_local'):
             self.terms = self.step(self.batch)

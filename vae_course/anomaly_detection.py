@@ -17,7 +17,7 @@ from datetime import date, time, timedelta
 from numbers import Real
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from scipy.stats import binomtest
@@ -200,7 +200,8 @@ def complexity_corrected(
     2020). Raises as `neg_log_px`."""
     require(model, 'complexity_corrected', 'encode', 'decode', 'prior')
     p = base_distribution(model.decode(model.encode(x[:1]).mean))
-    levels = 0 if p.support.is_discrete else math.log(256) * x[0].numel()
+    discrete = p.support is not None and p.support.is_discrete
+    levels = 0 if discrete else math.log(256) * x[0].numel()
     return neg_log_px(model, x, samples, seed) + levels - complexity(x)
 
 # %% ../nbs/10_anomaly_detection.ipynb #1a7a9d42
@@ -219,7 +220,7 @@ def anomaly_scores(
     examples: Examples, # to score
     score_method: str = 'neg_log_px', # a key of `score_methods`
     batch_size: int = 100, # examples at a time
-    **settings, # of that method, such as `samples`
+    **settings: Any, # of that method, such as `samples`
 ) -> Tensor:
     """How anomalous each example is, `(N,)`, float64: higher is more anomalous. Raises
     `ValueError` that lists the names, `Unsupported` and `DataError`."""
@@ -747,7 +748,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         `NotFittedError`, `ValueError` and `CheckpointError`."""
         self._check_fitted()
         names = vars(self).get('feature_names_in_')
-        return save_checkpoint(path, dict(
+        return save_checkpoint(Path(path), dict(
             kind='anomaly_detector', settings=_storable(self.get_params(deep=False)),
             config=self.model_.config, **model_state(self.model_),
             data_shape=list(self.data_shape_), unit=self.unit_,

@@ -134,10 +134,10 @@ def _scale(x,           # a tensor
     return check_unit_interval(unit, max(1e-5, torch.finfo(x.dtype).eps))
 
 def as_inputs(x: Any, # array, tensor, list or table: (N, D), (N, H, W) or (N, C, H, W)
-              # what stands for 1, such as 4095; None: 255 in uint8, 65,535 in uint16
-              scale: float | None = None,
-              # 'first' or 'last'; None is first, and refuses what looks like last
-              channels: str | None = None,
+              # None: 255 in uint8, 65,535 in uint16
+              scale: float | None = None,  # what stands for 1, such as 4095
+              # None is first, and refuses what looks like last
+              channels: str | None = None, # where they stand: 'first' or 'last'
               ) -> Tensor:
     """`x` as a uint8 tensor, or float32 in [0, 1]; images get their channel in front.
     Raises `DataError`."""

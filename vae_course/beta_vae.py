@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .elbo import VAE, conv_networks, kl_divergence, make_likelihood, mlp_networks
 from .latent import StandardNormal
 from .reparameterization import draw
+from .step import Batch
 from .old_names import redirect_old_names
 
 # %% ../nbs/06_beta_vae.ipynb #809dd41a
@@ -61,7 +62,7 @@ class BetaVAE(VAE):
 
     def losses(
         self,
-        batch: tuple[Tensor, Tensor | None], # `(x, y)`; y is not used
+        batch: Batch, # `(x, y)`; y is not used
         eps: Tensor | None = None,           # the noise, `(B, D)`; drawn when not given
     ) -> dict[str, Tensor]:
         "The terms to minimise and to log, each in nats per example (0-d tensors)."
@@ -253,6 +254,7 @@ def kl_decomposition(
 # %% ../nbs/06_beta_vae.ipynb #054a6229
 class BetaTCVAE(BetaVAE):
     "A VAE that weighs the total correlation by β, and the rest of the KL by 1 (Chen et al. 2018)."
+    dataset_size: int
     def __init__(
         self,
         encoder: nn.Module,                      # as of `VAE`
@@ -270,7 +272,7 @@ class BetaTCVAE(BetaVAE):
 
     def losses(
         self,
-        batch: tuple[Tensor, Tensor | None], # `(x, y)`; y is not used
+        batch: Batch, # `(x, y)`; y is not used
         eps: Tensor | None = None,           # the noise, `(B, D)`; drawn when not given
     ) -> dict[str, Tensor]:
         "The terms to minimise and to log, each in nats per example (0-d tensors)."

@@ -70,26 +70,42 @@ class ProgressBar(Callback):
     ) -> None:
         self.show = show and os.environ.get('TQDM_DISABLE', '0') in ('', '0')
 
-    def on_start(self, run: 'Run') -> None:
+    def on_start(
+        self,
+        run: 'Run', # whose steps are counted
+    ) -> None:
         "Open the bar, in the first of several processes."
         self.bar = tqdm(total=run.total_steps, initial=run.steps_done, unit='step',
                         disable=not self.show or run.rank > 0, desc=str(run.step_config))
 
-    def on_step(self, run: 'Run') -> None:
+    def on_step(
+        self,
+        run: 'Run', # in the middle of an epoch
+    ) -> None:
         "Move it by one step."
         self.bar.update()
 
-    def on_epoch(self, run: 'Run') -> None:
+    def on_epoch(
+        self,
+        run: 'Run', # `run.history` has the row of this epoch
+    ) -> None:
         "Write the loss, and −ELBO on the validation set, beside it."
         row = run.history.rows[-1]
         shown = {k: f'{row[k]:.2f}' for k in ('loss', 'valid_neg_elbo') if k in row}
         self.bar.set_postfix(shown)
 
-    def on_end(self, run: 'Run') -> None:
+    def on_end(
+        self,
+        run: 'Run', # with all its epochs
+    ) -> None:
         "Close it."
         self.bar.close()
 
-    def on_error(self, run: 'Run', error: BaseException) -> None:
+    def on_error(
+        self,
+        run: 'Run',           # that an error ends
+        error: BaseException, # which one
+    ) -> None:
         "Close it."
         self.bar.close()
 
@@ -102,15 +118,24 @@ class EarlyStopping(Callback):
     ) -> None:
         self.patience = patience
 
-    def on_epoch(self, run: 'Run') -> None:
+    def on_epoch(
+        self,
+        run: 'Run', # `run.history` has the row of this epoch
+    ) -> None:
         "Keep the weights when they are the best so far."
         if run.history.epochs_since_best() == 0: run.keep_weights()
 
-    def done(self, run: 'Run') -> bool:
+    def done(
+        self,
+        run: 'Run', # between two epochs
+    ) -> bool:
         "Whether `patience` is at its end."
         return len(run.history) > 0 and run.history.epochs_since_best() >= self.patience
 
-    def on_end(self, run: 'Run') -> None:
+    def on_end(
+        self,
+        run: 'Run', # with all its epochs
+    ) -> None:
         "Put the best weights back."
         if run.best is not None: run.model.load_state_dict(run.best)
 
@@ -123,7 +148,10 @@ class Checkpoint(Callback):
     ) -> None:
         self.path = Path(path)
 
-    def on_start(self, run: 'Run') -> None:
+    def on_start(
+        self,
+        run: 'Run', # about to begin, or to go on
+    ) -> None:
         "Go on from the file, when it is there."
         self.facts = run.facts()
         # raises now what would raise when the first epoch is kept
@@ -131,7 +159,10 @@ class Checkpoint(Callback):
         pack(dict(facts=self.facts, config=run.model.config, optimizers=groups))
         if self.path.exists(): self.resume(run)
 
-    def on_epoch(self, run: 'Run') -> None:
+    def on_epoch(
+        self,
+        run: 'Run', # with the row of this epoch
+    ) -> None:
         "Write the file, in the first of several processes."
         if run.rank > 0: return
         about = dict(kind='run', facts=self.facts, config=run.model.config, best=run.best,
@@ -169,16 +200,26 @@ class Checkpoint(Callback):
 # %% ../nbs/86_callbacks.ipynb #147feab9
 class WatchNaN(Callback):
     "When a term is not finite, finds the step again and names the likely cause."
-    def on_start(self, run: 'Run') -> None:
+    def on_start(
+        self,
+        run: 'Run', # about to begin, or to go on
+    ) -> None:
         "Remember where the epoch begins."
         # several processes would have to repeat the epoch together: they do not
         self.start = copy.deepcopy(run.state()) if run.world_size == 1 else None
 
-    def on_epoch(self, run: 'Run') -> None:
+    def on_epoch(
+        self,
+        run: 'Run', # between two epochs
+    ) -> None:
         "Remember where the next epoch begins."
         self.on_start(run)
 
-    def on_error(self, run: 'Run', error: BaseException) -> None:
+    def on_error(
+        self,
+        run: 'Run',           # in the middle of an epoch
+        error: BaseException, # that ends it
+    ) -> None:
         "Repeat an epoch that ended in NaN. Raises `NonFiniteLoss` with the cause."
         if not isinstance(error, NonFiniteLoss): return
         epoch = len(run.history) + 1
@@ -198,7 +239,7 @@ class WatchNaN(Callback):
         error: NonFiniteLoss, # of the first time
     ) -> tuple[str, str]:
         "Repeat the epoch with a look at every step: `(what happened, likely cause)`."
-        model, losses = run.model, []
+        model, losses = run.model, list[float]()
         model.train()
         for step, batch in enumerate(run.batches):
             run.before_step(step)
@@ -213,6 +254,7 @@ class WatchNaN(Callback):
                 f'the gradient of `{name}` became NaN or infinite at step {step + 1} of '
                 f'{len(run.batches)}')
             return what, diagnose_nan(model, batch, losses, run.learning_rate)
-        if error.where != 'step': batch = list(run.valid_batches)[error.step]
+        if run.valid_batches is not None and error.where != 'step':
+            batch = list(run.valid_batches)[error.step or 0]
         model.train(error.where == 'step')
         return str(error), diagnose_nan(model, batch, losses, run.learning_rate)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-import numpy as np, torch
+import numpy as np
 from torch import Tensor, nn
 from safetensors import SafetensorError
 from safetensors.torch import load, save

@@ -44,7 +44,7 @@ def check_range(
 
 # %% ../nbs/85_checks.ipynb #c3df9b08
 @torch.no_grad()
-def _decoded_shape(model: nn.Module, x: Tensor) -> tuple | None:
+def _decoded_shape(model: Any, x: Tensor) -> tuple | None: # what it has is tried
     "Shape of one example as `model` decodes it; None for a model that cannot say."
     try: return tuple(model.decode(model.encode(x).mean).event_shape)
     except (AttributeError, TypeError): return None
@@ -225,7 +225,7 @@ def _first_bad_module(model: Trainable, batch: Batch) -> str | None:
     return found[0] if found else None
 
 # %% ../nbs/85_checks.ipynb #2cfe216c
-def _unbounded_logvar(model: nn.Module, x: Tensor) -> str:
+def _unbounded_logvar(model: Any, x: Tensor) -> str: # what it has is tried
     "What is wrong with the standard deviations of q(z|x), in words; nothing mostly."
     try: least, most = (v.item() for v in model.encode(x).stddev.aminmax())
     except (AttributeError, TypeError): return ''

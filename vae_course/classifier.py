@@ -11,12 +11,13 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from .data import DataError, Examples
 from .checks import require
-from .step import Trainable, map_rows
+from .step import Batch, Trainable, map_rows
 from .old_names import redirect_old_names
 
 # %% ../nbs/95_classifier.ipynb #5851657d
 class Classifier(Trainable):
     "A small convolutional network that tells classes apart. Raises `ValueError`."
+    data_shape: tuple[int, ...]
 
     def __init__(
         self,
@@ -65,12 +66,14 @@ class Classifier(Trainable):
 
     def losses(
         self,
-        batch: tuple[Tensor, Tensor], # `(x, y)`
+        batch: Batch, # `(x, y)`
         eps: Tensor | None = None,    # not used: nothing is drawn
     ) -> dict[str, Tensor]:
-        "`loss`, the cross-entropy in nats per example, and `error`, the share of wrong answers (0-d tensors)."
-        x, y = (part.to(self.device) for part in batch)
-        logits = self(x)
+        """`loss`, the cross-entropy in nats per example, and `error`, the share of wrong answers (0-d
+        tensors). Raises `ValueError` without labels."""
+        x, y = batch
+        if y is None: raise ValueError('got images without labels: the classifier learns from both')
+        logits, y = self(x), y.to(self.device)
         return dict(loss=F.cross_entropy(logits, y), error=(logits.argmax(-1) != y).float().mean())
 
     def check_examples(

@@ -7,7 +7,7 @@ __all__ = ['copy_notebooks', 'notebooks', 'train', 'image_grid', 'draw_samples',
 
 # %% ../nbs/96_cli.ipynb #5214eb91
 import io, math, os, re, shutil, signal, sys, threading, time
-from argparse import BooleanOptionalAction
+from argparse import BooleanOptionalAction, HelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextlib import redirect_stderr, redirect_stdout
@@ -19,7 +19,7 @@ import vae_course
 from PIL import Image
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import extend_base_type, restricted_number_type
-from torch import Tensor, nn
+from torch import Tensor
 from .data import DataError, DataSet
 from .datasets import load, loaders
 from .folders import from_folder
@@ -32,6 +32,7 @@ from .model_settings import read_settings, settings_parser
 from .protocol import evaluate_test_set, format_result, prepare
 from .run_folder import as_utf8, check_no_file, epochs_kept, load_trained
 from .run_folder import own_folder, read_run, versions, what_is_kept, write_json
+from .step import Trainable
 from .training import fit, registry, save_model
 from .old_names import redirect_old_names
 
@@ -176,29 +177,25 @@ def train(
     data: str = 'mnist',  # a data set by name, or a folder of images
     epochs: int = 10,     # passes over the training set
     batch_size: int = 128,    # images in a batch, over all processes
-    # highest learning rate; 0.003 or the model's own, when not given
-    lr: float | None = None,
+    # highest learning rate;
+    lr: float | None = None,  # 0.003 or the model's own, when not given
     seed: int = 0,            # of weights, order and noise
-    # a setting of the model, such as latent_dim=16; may be repeated
-    set: Sequence[str] = (),
-    # of the pixels; bernoulli for digits, gaussian_learned for other images, when not
-    # given
-    likelihood: str | None = None,
-    # draw pixels as 0 or 1; as the likelihood needs, when not given
-    binarize: bool | None = None,
-    # bring the images of a folder to N pixels a side, or to a height and a width, such
-    # as 32x48
-    size: str | None = None,
-    # what --size does with an image of another shape: add black, cut off what is too
-    # long, or distort
-    resize: Literal['pad', 'crop', 'stretch'] = 'pad',
+    set: Sequence[str] = (),  # a model's setting, such as latent_dim=16; may be repeated
+    # of the pixels; when not given,
+    likelihood: str | None = None,  # bernoulli for digits, else gaussian_learned
+    # as the likelihood needs, when not given:
+    binarize: bool | None = None,  # draw pixels as 0 or 1
+    # bring the images of a folder to
+    size: str | None = None,  # N pixels a side, or a height and a width, such as 32x48
+    # what --size does with an image of another shape:
+    resize: Literal['pad', 'crop', 'stretch'] = 'pad',  # add black, cut off, or distort
     channels: Literal[1, 3] | None = None, # of the images of a folder: 1 grey, 3 colour
     device: str = 'auto',                  # auto, cpu, cuda, cuda:1 or mps
-    # of the matrix products; auto takes what a short trial finds faster here, and another
-    # machine may find otherwise
-    precision: Literal['fp32', 'bf16', 'auto'] = 'fp32',
-    # compile the training step; auto as for --precision, and CUDA graphs are tried too
-    compile: Literal['off', 'on', 'auto'] = 'off',
+    # auto takes what a short trial finds faster here, and another machine may find
+    # otherwise: the precision
+    precision: Literal['fp32', 'bf16', 'auto'] = 'fp32',  # of the matrix products
+    # auto as for --precision, and CUDA graphs are tried too:
+    compile: Literal['off', 'on', 'auto'] = 'off',  # compile the training step
 ) -> None:
     """Train a model and print its -ELBO on the test set; the same command again goes on
     with it. For N processes: torchrun --nproc-per-node N -m vae_course.cli train ..."""
@@ -212,14 +209,15 @@ def train(
     net = build_model(model, complete_settings(model, given, images, likelihood))
     prepared = prepare(net, images, binarize)
     name = images.source or f'folder:{as_utf8(images.name)}'
-    own = {k: v for k, v in net.config.items() if k != 'name'}
+    own = {k: v for k, v in (net.config or {}).items() if k != 'name'}
     settings = dict(model=model, set=own, data=name,
                     shape=list(images.data_shape), binarize=prepared.binarize,
                     epochs=epochs, batch_size=batch_size,
                     lr=3e-3 if lr is None else lr, seed=seed)
-    how = dict(epochs=epochs, batch_size=batch_size, seed=seed, precision=precision,
-               compile=dict(off=False, on=True, auto='auto')[compile],
-               graphs='auto' if compile == 'auto' else False)
+    ways: dict[str, bool | str] = dict(off=False, on=True, auto='auto')
+    how: dict[str, Any] = dict(
+        epochs=epochs, batch_size=batch_size, seed=seed, precision=precision,
+        compile=ways[compile], graphs='auto' if compile == 'auto' else False)
     if lr is not None: how['lr'] = lr                      # otherwise `fit` decides
     what = f'{model} ({sum(p.numel() for p in net.parameters()):,} parameters) on {data}'
     folder = Path(out).expanduser()
@@ -273,22 +271,23 @@ def image_grid(
 
 # %% ../nbs/96_cli.ipynb #af42e1f9
 def draw_samples(
-    model: nn.Module,
+    model: Trainable,         # with `sample(n)`
     n: int,                   # how many
-    seed: int,
-    device: torch.device,
+    seed: int,                # of the draws
+    device: torch.device,     # of the model
     c: Tensor | None = None,  # the condition of each, for a model that needs one
     progress: bool = False,   # show a bar, for a model whose samples take long
 ) -> Tensor:
     "`n` samples, 100 at a time. Raises `ValueError` for a model that cannot."
-    if not hasattr(model, 'sample'):
+    sample: Callable[..., Tensor] | None = getattr(model, 'sample', None)
+    if sample is None:
         raise ValueError(f'a {type(model).__name__} cannot draw samples: it has no method sample(n)')
-    more = dict(progress=progress) if 'progress' in signature(model.sample).parameters else {}
+    more = dict(progress=progress) if 'progress' in signature(sample).parameters else {}
     drawn = []
     with seeded(seed, device), torch.no_grad():
         for i in range(0, n, 100):
             given = () if c is None else (c[i:i + 100],)
-            drawn.append(model.sample(min(100, n - i), *given, **more).cpu())
+            drawn.append(sample(min(100, n - i), *given, **more).cpu())
     return torch.cat(drawn)
 
 # %% ../nbs/96_cli.ipynb #4c136d5e
@@ -317,7 +316,7 @@ def _read_numbers(
     return [v.reshape(tuple(shape)) for v in values]
 
 def _read_conditions(
-    model: nn.Module,
+    model: Trainable,     # conditional or not
     words: Sequence[str], # what was given, such as `['7', '3']`
     n: int,               # images
 ) -> Tensor | None:
@@ -352,8 +351,8 @@ def sample(
     n: int = 64,                # how many
     out: str | None = None,     # image to write; DIR/samples.png when not given
     columns: int | None = None, # of the grid; as many as rows when not given
-    # what a conditional model shall draw: 7, or 7,20 for two conditions, or the file of an image to complete; several take turns
-    condition: Sequence[str] = (),
+    # what a conditional model shall draw, several taking turns:
+    condition: Sequence[str] = (),  # 7, or 7,20 for two, or an image file to complete
     seed: int = 0,              # of the draws
     device: str = 'auto',       # auto, cpu, cuda, cuda:1 or mps
 ) -> None:
@@ -366,8 +365,9 @@ def sample(
     c = _read_conditions(model, condition, n)
     path.parent.mkdir(parents=True, exist_ok=True)
     x = draw_samples(model.to(place), n, seed, place, None if c is None else c.to(place), progress=True)
-    if c is not None and model.condition.unseen is not None:      # what was given stays
-        x = torch.where(model.condition.unseen.cpu() > 0, x, c)
+    unseen = getattr(getattr(model, 'condition', None), 'unseen', None)
+    if c is not None and unseen is not None:              # what was given stays
+        x = torch.where(unseen.cpu() > 0, x, c)
     grid = image_grid(x, columns)
     Image.fromarray(grid.numpy()).save(path)
     _say(f'{n} samples of {what} (seed {seed}): {path}, {grid.shape[1]} x {grid.shape[0]} pixels')
@@ -387,7 +387,7 @@ def _check_size(kind, word): # the type, and what was given
 _SIZE = extend_base_type('N_or_HxW', str, _check_size)
 
 # %% ../nbs/96_cli.ipynb #63fe0fd9
-_COMMANDS = dict(notebooks=notebooks, train=train, sample=sample)
+_COMMANDS: dict[str, Callable[..., None]] = dict(notebooks=notebooks, train=train, sample=sample)
 _SPECIAL = dict( # what the type hints of the commands do not say
     notebooks=dict(dir=dict(flag='dir', metavar='DIR')),
     train=dict(
@@ -409,10 +409,13 @@ class _CommandParser(ArgumentParser):
     "A parser whose help also shows the settings of a model."
     model: str | None = None # a key of `registry`
 
-    def format_help(self) -> str:
+    def format_help(
+        self,
+        formatter: HelpFormatter | None = None, # as of argparse
+    ) -> str:
         "The help, in ASCII hyphens."
         settings = f'\n{settings_parser(self.model).format_help()}' if self.model else ''
-        return _plain(super().format_help() + settings)
+        return _plain(super().format_help(formatter) + settings)
 
 # %% ../nbs/96_cli.ipynb #46cda961
 def parser(

@@ -18,6 +18,7 @@ from .data import DataError, Examples
 from .elbo import full_precision, kl_divergence, make_likelihood, mlp, VAE
 from .latent import StandardNormal, diagonal_gaussian
 from .reparameterization import bound_logvar, draw
+from .step import Batch
 from .old_names import redirect_old_names
 
 # %% ../nbs/07_cvae.ipynb #74fc4421
@@ -38,8 +39,8 @@ class Condition(nn.Module):
     def from_batch(
         self,
         x: Tensor,  # images of a batch
-        y: Tensor,  # what stands beside them, such as labels
-    ) -> Tensor:
+        y: Tensor | None,  # what stands beside them, such as labels
+    ) -> Tensor | None:
         "What of a batch is the condition: y, unless the kind says otherwise."
         return y
 
@@ -327,7 +328,7 @@ class CVAE(VAE):
         self,
         x: Tensor,                 # images, `(B, *data_shape)`, float
         c: Tensor | None = None,   # the condition of each
-    ) -> D.Distribution:           # over `(B, D)`
+    ) -> D.Independent:            # over `(B, D)`
         "q(z|x, c). Raises `ValueError` and `TypeError`."
         if not x.is_floating_point():
             raise ValueError(f'got images as {x.dtype}: give float32 in [0, 1], '
@@ -346,7 +347,7 @@ class CVAE(VAE):
         self,
         z: Tensor,                 # codes, `(..., B, D)`
         c: Tensor | None = None,   # the condition of each of B
-    ) -> D.Distribution:           # over `(..., B, *data_shape)`
+    ) -> D.Independent:            # over `(..., B, *data_shape)`
         "p(x|z, c). Raises `ValueError` and `TypeError`."
         if self.latent_dim and z.shape[-1] != self.latent_dim:
             raise ValueError(
@@ -369,7 +370,7 @@ class CVAE(VAE):
 
     def losses(
         self,
-        batch: tuple[Tensor, Tensor],  # `(x, y)`: `condition` knows which is c
+        batch: Batch,  # `(x, y)`: `condition` knows which is c
         eps: Tensor | None = None,     # the noise, `(B, D)`; drawn when not given
     ) -> dict[str, Tensor]:            # 0-d each
         "The terms to minimise and to log, in nats per example."
@@ -422,7 +423,8 @@ class CVAE(VAE):
     ) -> None:
         """Raise `DataError` when the condition of some example is out of range: once
         per data set, before the first step."""
-        self.condition.check(self.condition.from_batch(examples.x, examples.y), name)
+        c = self.condition.from_batch(examples.x, examples.y)
+        if c is not None: self.condition.check(c, name)
 
 # %% ../nbs/07_cvae.ipynb #6fdc3954
 class FixedConditionVAE(nn.Module):
@@ -606,7 +608,7 @@ class Quadrants(Condition):
     def from_batch(
         self,
         x: Tensor,  # images of a batch
-        y: Tensor,  # not looked at
+        y: Tensor | None,  # not looked at
     ) -> Tensor:
         "The images themselves, of which only the seen pixels are looked at."
         return x

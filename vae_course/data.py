@@ -8,7 +8,7 @@ __all__ = ['DataError', 'print_line', 'as_floats', 'Examples', 'check_unit_inter
 
 # %% ../nbs/70_data.ipynb #e27c8945
 import math, sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import index
 from typing import Any, overload
@@ -176,10 +176,8 @@ class Batches:
                  shuffle: bool = False,     # a new order every epoch
                  binarize: bool = False,    # draw each pixel as 0 or 1, anew every time
                  drop_last: bool = False,  # leave out the last batch when it is smaller
-                 # source of the order and of the drawn pixels, on the CPU
-                 generator: torch.Generator | None = None,
-                 # (rank, world size): this process takes its part of each batch
-                 shard: tuple[int, int] = (0, 1),
+                 generator: torch.Generator | None = None, # of order and pixels, on the CPU
+                 shard: tuple[int, int] = (0, 1), # (rank, world size): whose part it is
                  ) -> None:
         self.examples, self.batch_size, self.shard = examples, batch_size, shard
         self.shuffle, self.binarize, self.drop_last = shuffle, binarize, drop_last

@@ -255,12 +255,13 @@ loaders = dict( # name: function of `root` and `download`, as of `load`
     sprites=lambda root, download: make_sprites(), dsprites=_load_dsprites)
 
 # %% ../nbs/76_datasets.ipynb #d76b38ba
-def load(# a key of `loaders`; None is MNIST, or digits where it cannot be had
-         name: str | None = None,
-         # looked in first, and downloaded to, as by torchvision (`root/MNIST/raw/…`)
-         root: str | os.PathLike | None = None,
-         download: bool = True, # ask the network for what is not on disk
-         ) -> DataSet:
+def load(
+    # where MNIST cannot be had, None is digits
+    name: str | None = None, # a key of `loaders`; None is MNIST
+    # as by torchvision (`root/MNIST/raw/…`)
+    root: str | os.PathLike | None = None, # looked in first, and downloaded to
+    download: bool = True, # ask the network for what is not on disk
+) -> DataSet:
     """The `DataSet` called `name`: `mnist`, `fashion_mnist`, `mnist_static`,
     `digits`, `sprites` or `dsprites`; images as uint8 `(N, 1, 28, 28)`, of sprites
     `(N, 1, 32, 32)`. Raises `DataError` for an unknown name or a damaged file, and

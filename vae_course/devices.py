@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 import numpy as np, torch
-from torch import Tensor, nn
+from torch import nn
 
 # %% ../nbs/80_devices.ipynb #f332c524
 def available_devices() -> list[str]:
@@ -46,7 +46,7 @@ def device_of(
 
 # %% ../nbs/80_devices.ipynb #37895574
 def synchronize(
-    device: torch.device,
+    device: torch.device, # to wait for
 ) -> None:
     "Wait until `device` has done what it was asked to do; a CPU always has."
     if device.type in ('cuda', 'mps'): getattr(torch, device.type).synchronize()

@@ -11,10 +11,14 @@ import gc, os, warnings, weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from .devices import pick_device
+
+# %% ../nbs/82_distributed.ipynb #82000003
+if TYPE_CHECKING:
+    from vae_course.step import Trainable
 
 # %% ../nbs/82_distributed.ipynb #0a1adc0a
 def rank_and_world_size() -> tuple[int, int]:
@@ -58,9 +62,12 @@ def join_processes(
     finally: leave_processes(well)
 
 # %% ../nbs/82_distributed.ipynb #3128da4f
-_wrapped: weakref.WeakSet = weakref.WeakSet() # modules that average their gradients
+# modules that average their gradients
+_wrapped: weakref.WeakSet[nn.parallel.DistributedDataParallel] = weakref.WeakSet()
 
-def _release(module: nn.Module) -> None: # that `wrap_ddp` gave
+def _release(
+    module: nn.parallel.DistributedDataParallel, # that `wrap_ddp` gave
+) -> None:
     "Have `module` hold the group no longer: it becomes the module that it wrapped."
     for name in ('reducer', 'logger', 'process_group'):
         held = module.__dict__.get(name)
@@ -104,7 +111,7 @@ class LossesModule(nn.Module):
     "The `losses` of a model as the `forward` of a module, which torch can wrap."
     def __init__(
         self,
-        model: nn.Module, # with `losses(batch)`
+        model: 'Trainable', # its `losses` counts
     ) -> None:
         super().__init__()
         self.model = model

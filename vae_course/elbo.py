@@ -9,14 +9,13 @@ __all__ = ['likelihoods', 'Bernoulli', 'Gaussian', 'dequantize', 'kl_divergence'
 # %% ../nbs/03_elbo.ipynb #bf57d800
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 import torch.distributions as D
 from .devices import on_device
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
 from .reparameterization import bound_logvar, draw
-from .step import Trainable
+from .step import Batch, Trainable
 from .old_names import redirect_old_names
 
 # %% ../nbs/03_elbo.ipynb #1e08e218
@@ -97,6 +96,7 @@ class VAE(Trainable):
     encoder maps x `(B, *data_shape)` to mu and logvar, the decoder z `(B, D)` to the
     parameters of the likelihood, `(B, *data_shape)`; called, the prior gives p(z)."""
     beta: Tensor
+    prior_net: Callable[..., D.Distribution]  # a `CVAE` gives it the condition
 
     def __init__(
         self,
@@ -109,7 +109,8 @@ class VAE(Trainable):
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.prior_net, self.likelihood = encoder, decoder, prior, likelihood
-        self.data_shape, self.latent_dim = data_shape and tuple(data_shape), latent_dim
+        self.data_shape = None if data_shape is None else tuple(data_shape)
+        self.latent_dim = latent_dim
         self.register_buffer('beta', torch.tensor(1.0), persistent=False)   # weight of the KL, moved by a schedule
 
     @property
@@ -149,7 +150,7 @@ class VAE(Trainable):
 
     def losses(
         self,
-        batch: tuple[Tensor, Tensor | None], # `(x, y)`; y is not used
+        batch: Batch, # `(x, y)`; y is not used
         eps: Tensor | None = None,           # the noise, `(B, D)`; drawn when not given
     ) -> dict[str, Tensor]:
         "The terms to minimise and to log, each in nats per example (0-d tensors)."

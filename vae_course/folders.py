@@ -217,8 +217,8 @@ def read_images(path: str | os.PathLike, # as of `from_folder`
 
 def from_folder(path: str | os.PathLike, # of classes, or `train` and `test` (see below)
                 size: Any = None,        # in pixels, or `(H, W)`; None: all have one
-                # 1 grey, 3 colour; None is grey when all images are
-                channels: int | None = None,
+                # None is grey when all images are
+                channels: int | None = None, # 1 grey, 3 colour
                 test_share: float = .2,  # put aside as `test`, if there is no split yet
                 seed: int = 0,           # of that draw
                 resize: str = 'pad',     # or 'crop' or 'stretch', as of `read_image`

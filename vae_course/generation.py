@@ -11,7 +11,7 @@ __all__ = ['encode_point', 'decode_mean', 'generate', 'AggregatedPosterior', 'ag
 # %% ../nbs/09_generation.ipynb #18192f0c
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import torch, torch.nn.functional as F
 import torch.distributions as D
 from sklearn.mixture import GaussianMixture
@@ -253,7 +253,7 @@ class Autoencoder(VAE):
         return dict(loss=reconstruction, reconstruction=reconstruction)
 
 def mlp_autoencoder(
-    **config, # as of `mlp_vae`
+    **config: Any, # as of `mlp_vae`
 ) -> Autoencoder:
     "An autoencoder of fully connected layers."
     vae = mlp_vae(**config)

@@ -48,8 +48,7 @@ def seconds_of(
     device: str | torch.device = 'cpu', # that works for it
     repeats: int = 5,                   # measurements, of which the median counts
     warm: int = 2,                      # calls before the first of them
-    # seconds that a measurement lasts, by as many calls as that takes
-    least: float = 0.02,
+    least: float = 0.02,                # seconds of a measurement: it repeats calls
     pick: Callable = statistics.median, # of the measurements; `min` for the best
 ) -> float:
     """Seconds of one call of `action`, the device's work included: the median of `repeats`
@@ -88,14 +87,13 @@ _keys_of_0_1 = dict(step_configs='switches')      # in the files of version 0.1.
 
 def on_gpu(
     name: str,                            # a key of `measurements`
-    # where `bench/gpu.py` writes; each file has `device`, and the values under `lesson`
-    folder: str | Path = '../bench/results',
+    folder: str | Path = '../bench/results', # where `bench/gpu.py` writes
 ) -> OnGPU:
     """The measurement `name` made on the GPU of this machine; without one, what a file in
     `folder` holds of another."""
     if torch.cuda.is_available():
         return OnGPU(torch.cuda.get_device_name(), measurements[name](torch.device('cuda')))
-    for path in sorted(Path(folder).glob('*.json')):
+    for path in sorted(Path(folder).glob('*.json')):       # each has `device` and `lesson`
         kept = json.loads(path.read_text(encoding='utf-8'))
         lesson = kept.get('lesson', {}) if isinstance(kept, dict) else {}
         for key in (name, _keys_of_0_1.get(name)):
@@ -399,7 +397,7 @@ def agreement_sweep(
     model, g = mlp_vae(), torch.Generator().manual_seed(0)
     apart: dict[str, float | None] = {}
     batches = [random_batch(model, batch_size, seed=i) for i in range(steps)]
-    noise = [torch.randn(batch_size, model.latent_dim, generator=g) for _ in range(steps)]
+    noise = [torch.randn(batch_size, *model.prior.event_shape, generator=g) for _ in range(steps)]
     plain = losses_along(model, batches, noise)
     for config in configs or step_configs(device):
         name = f'{torch.device(device).type}, {config}'

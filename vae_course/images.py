@@ -146,8 +146,8 @@ def _pixels(image, source, channels, size, resize): # PIL; its file; as of `read
 def read_image(source: Any,                 # a file, or a PIL image
                channels: int | None = None, # 1 grey, 3 colour; None as the image is
                size: Any = None,     # side in pixels, or `(H, W)`; None as the image is
-               # another shape is brought to size by 'pad' (black), 'crop' or 'stretch'
-               resize: str = 'pad',
+               # 'pad' adds black
+               resize: str = 'pad', # how, for another shape: or 'crop', or 'stretch'
                ) -> Tensor:
     """An image as `(C, H, W)`: uint8, or float32 in [0, 1] when it has 16 bits. Turned
     as the camera was held; transparent becomes white; of several pages the first.

@@ -6,8 +6,7 @@
 __all__ = ['diagonal_gaussian', 'StandardNormal', 'kl_monte_carlo', 'kl_to_standard_normal', 'kl_gaussians', 'PPCA']
 
 # %% ../nbs/01_latent.ipynb #e0754886
-import math
-import numpy as np, torch
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 

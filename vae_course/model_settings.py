@@ -8,12 +8,11 @@ __all__ = ['add_options', 'settings_parser', 'read_settings', 'complete_settings
 # %% ../nbs/99_model_settings.ipynb #a1b2c404
 import json, re
 from argparse import SUPPRESS
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from inspect import Parameter, getsource, signature
 from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
-from torch import nn
 from .data import DataSet
 from .protocol import likelihood_for, split_parts
 from .step import Trainable
@@ -24,9 +23,11 @@ def _parameter_comments(
     function: Callable, # a class stands for its constructor
 ) -> dict[str, str]:
     "The comment of each parameter of `function`: beside it, or on the lines above."
-    try: lines = getsource(function.__init__ if isinstance(function, type) else function)
+    kind: Any = function
+    try: lines = getsource(kind.__init__ if isinstance(function, type) else kind)
     except OSError: return {}
-    comments, above = {}, []
+    comments: dict[str, str] = {}
+    above: list[str] = []
     for line in lines.splitlines():
         code, _, comment = map(str.strip, line.partition('#'))
         if code.startswith(('"', "'")): break              # the docstring
@@ -44,14 +45,14 @@ def _type_of(parameter): # of a signature
     return Any if default is None or default is Parameter.empty else type(default)
 
 def add_options(
-    parser: ArgumentParser,         # or a group of one
+    parser: Any,                    # an `ArgumentParser`, or a group of one
     function: Callable,             # each of its parameters becomes an option
-    special: dict[str, dict] = {},  # by parameter: what its type hint does not say
+    special: Mapping[str, dict] = {}, # by parameter: what its type hint does not say
 ) -> None:
     "Add an option for each parameter, with its type, its default and its comment."
     comments = _parameter_comments(function)
     for name, p in signature(function, eval_str=True).parameters.items():
-        how = dict(type=_type_of(p), help=comments.get(name))
+        how: dict[str, Any] = dict(type=_type_of(p), help=comments.get(name))
         if p.default is p.empty: how['required'] = True
         else: how['default'] = SUPPRESS if p.default in (None, ()) else p.default
         how |= special.get(name, {})
@@ -108,7 +109,7 @@ def read_settings(
 def complete_settings(
     name: str,                     # a key of `registry`
     given: dict[str, Any],         # settings
-    data: DataSet,
+    data: DataSet,                 # to train and test on
     likelihood: str | None = None, # as asked for
 ) -> dict[str, Any]:
     "The settings of a model, with what follows from the data. Raises `ValueError`."
@@ -120,7 +121,7 @@ def complete_settings(
         raise ValueError(f'--likelihood {likelihood} and --set '
                          f'likelihood={given["likelihood"]} contradict each other')
     n = len(data.classes)
-    follows = dict(data_shape=list(data.data_shape))
+    follows: dict[str, Any] = dict(data_shape=list(data.data_shape))
     if 'dataset_size' in known: follows['dataset_size'] = len(split_parts(data)[0])
     if n: follows |= dict(classes=n, condition={'labels': n})
     if 'likelihood' in known: follows['likelihood'] = likelihood or likelihood_for(data)

@@ -10,14 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 import torch
-from torch import nn
 from .data import Batches, DataSet, Examples, binarized, split
 from .elbo import Bernoulli, Gaussian, dequantize
-from .step import evaluate
+from .step import Trainable, evaluate
 from .evaluation import bits_per_dim
 
 # %% ../nbs/97_protocol.ipynb #4c379624
-def _black_and_white(data): # a `DataSet`
+def _black_and_white(data: DataSet) -> bool:
     "Whether every pixel is black or white."
     parts = [data.train, data.test] + ([data.valid] if data.valid else [])
     white = lambda x: 255 if x.dtype == torch.uint8 else 1
@@ -42,11 +41,14 @@ class PreparedData:
     name: str      # of the number
 
 # %% ../nbs/97_protocol.ipynb #aceb70a0
-def _grey_levels(examples): # `Examples`
+def _grey_levels(examples: Examples) -> int:
     "How many there are: float images have 16 bits."
     return 256 if examples.x.dtype == torch.uint8 else 65_536
 
-def _dequantized(examples, seed): # grey images: uint8, or float32 from 16 bits
+def _dequantized(
+    examples: Examples, # grey images: uint8, or float32 from 16 bits
+    seed: int,          # of the draws
+) -> Examples:
     "Every pixel spread once over its grey level, (v + u)/256 or (v + u)/65,536."
     rng = torch.Generator().manual_seed(seed)
     if examples.x.dtype == torch.uint8: return Examples(dequantize(examples.x, rng), examples.y)
@@ -64,8 +66,8 @@ def split_parts(
 
 # %% ../nbs/97_protocol.ipynb #87b07010
 def prepare(
-    model: nn.Module,              # decides what its pixels have to be
-    data: DataSet,
+    model: Trainable,              # decides what its pixels have to be
+    data: DataSet,                 # to train and test on
     binarize: bool | None = None,  # as asked for: yes, no, or as suits the model
 ) -> PreparedData:
     """The examples of `data` as `model` needs them.
@@ -82,8 +84,9 @@ def prepare(
         density = 'p(x|c)' if given else 'p'
         pixels = (f'pixels (v + u)/{_grey_levels(test)}, u drawn once (seed 0); Gaussian '
                   f'likelihood: {bound}, in expectation, {density} a density over [0, 1]')
-        parts = [_dequantized(e, seed) for seed, e in ((1, train), (2, valid), (0, test))]
-        return PreparedData(*parts, False, pixels, '−ELBO')
+        train, valid, test = (_dequantized(e, seed)
+                              for seed, e in ((1, train), (2, valid), (0, test)))
+        return PreparedData(train, valid, test, False, pixels, '−ELBO')
     kind = '; Bernoulli likelihood: ' if isinstance(likelihood, Bernoulli) else ''
     bound = f'{kind}{bound}, in expectation' if kind else ''
     if kind and bits:
@@ -99,9 +102,9 @@ def prepare(
 TEST_BATCH = 100 # the noise is drawn batch by batch, so the size belongs to the protocol
 
 def evaluate_test_set(
-    model: nn.Module,              # trained
-    prepared: PreparedData,
-    device: str | torch.device,
+    model: Trainable,              # trained
+    prepared: PreparedData,        # its test set, and what the number says
+    device: str | torch.device,    # that the model is on
 ) -> dict[str, Any]:
     "The numbers on the test set, with their protocol, as JSON values."
     test = prepared.test
@@ -112,13 +115,17 @@ def evaluate_test_set(
                   terms={k: v for k, v in terms.items() if k not in ('loss', 'neg_elbo')},
                   protocol=f'{len(test):,} test images, {drawn}, in batches of '
                            f'{TEST_BATCH}; {prepared.pixels}')
-    if 'density' not in prepared.pixels: return result
+    likelihood = getattr(model, 'likelihood', None)
+    if not isinstance(likelihood, Gaussian) or 'density' not in prepared.pixels:
+        return result
     levels = 65_536 if '/65536' in prepared.pixels else 256
     bits = bits_per_dim(terms[key], math.prod(test.data_shape), levels=levels)
-    return result | dict(sigma=model.likelihood.sigma.item(), bits_per_dim=bits)
+    return result | dict(sigma=likelihood.sigma.item(), bits_per_dim=bits)
 
 # %% ../nbs/97_protocol.ipynb #240a0657
-def format_result(result): # what `evaluate_test_set` gave
+def format_result(
+    result: dict[str, Any], # what `evaluate_test_set` gave
+) -> str:
     "The lines that are printed of it."
     terms = ', '.join(f'{k} {v:.2f}' for k, v in result['terms'].items())
     if 'sigma' in result:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import torch, torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
-from .latent import diagonal_gaussian
 
 # %% ../nbs/02_reparameterization.ipynb #7c9d64a7
 def reparameterize(

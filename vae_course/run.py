@@ -8,11 +8,11 @@ __all__ = ['fingerprint', 'RunConfig', 'Run', 'training_run']
 # %% ../nbs/87_run.ipynb #68e09115
 import copy, zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 import numpy as np, torch
 from torch import Tensor
 from .callbacks import (Callback, Checkpoint, EarlyStopping, ProgressBar,
@@ -30,6 +30,11 @@ from .distributed import (LossesModule, broadcast_object, rank_and_world_size,
 from .step import (StepConfig, Trainable, check_step_options, evaluate,
                              make_optimizers, rates_as_tensors, training_step)
 
+# %% ../nbs/87_run.ipynb #87000003
+if TYPE_CHECKING:
+    from vae_course.acceleration import AcceleratedStep
+    from vae_course.training import History
+
 # %% ../nbs/87_run.ipynb #194530c1
 def fingerprint(
     examples: Any, # `Examples`, a data set that is streamed, or None
@@ -37,8 +42,8 @@ def fingerprint(
     "What tells one set of examples from another: number, shape, type and a checksum."
     if examples is None: return None
     if isinstance(examples, Examples):
-        x = examples.x.cpu().contiguous().view(torch.uint8).numpy()
-        checksum = zlib.crc32(examples.y.cpu().contiguous().numpy(), zlib.crc32(x))
+        x = examples.x.cpu().contiguous().view(torch.uint8).numpy().data
+        checksum = zlib.crc32(examples.y.cpu().contiguous().numpy().data, zlib.crc32(x))
         return dict(examples=len(examples), shape=list(examples.data_shape),
                     dtype=str(examples.x.dtype), content=f'{checksum:08x}')
     with borrowed_random_numbers():      # of a stream, three examples as one seed gives them
@@ -56,7 +61,7 @@ class RunConfig:
     "The settings of `fit`, checked and made plain. Raises `ValueError`."
     epochs: int                   # passes over the training set
     batch_size: int               # over all processes
-    lr: Any                       # a schedule; None keeps the rates of the model's own
+    lr: Callable[[float], float] | None # a schedule; None keeps the rates of the model's own
     binarize: bool = False        # draw the training pixels as 0 or 1
     schedules: dict = field(default_factory=dict) # buffer: schedule
     clip: float | None = None     # largest norm of the gradient
@@ -87,14 +92,16 @@ class Run:
         model: Trainable,               # to train
         train: Any,                     # `Examples`, or a data set to be streamed
         valid: Examples | None,         # to watch
-        history: Any,                   # a `History`, to be filled
+        history: 'History',             # to be filled
         config: RunConfig,              # the settings of `fit`
         device: torch.device,           # to train on
         callbacks: Iterable[Callback] = (), # told in this order
     ) -> None:
         self.model, self.history, self.config, self.device = model, history, config, device
         self.rank, self.world_size = rank_and_world_size()
-        self.callbacks, self.best, self.terms = list(callbacks), None, {}
+        self.callbacks = list(callbacks)
+        self.best: dict[str, Any] | None = None      # weights that `keep_weights` kept
+        self.terms: dict[str, Tensor] = {}           # of the last step
         self.resumed_config: dict | None = None      # of the steps that a file goes on from
         self.trial: dict[str, float] = {}            # seconds of a step of each way tried
         model.to(device)
@@ -130,7 +137,7 @@ class Run:
     def training_batches(
         self,
         train: Any, # `Examples`, or a data set to be streamed
-    ) -> Any:
+    ) -> Batches | Stream:
         "Batches in a new order every epoch; with several processes, the part of this one."
         config, shard = self.config, (self.rank, self.world_size)
         common: dict[str, Any] = dict(shuffle=True, binarize=config.binarize, shard=shard)
@@ -141,7 +148,7 @@ class Run:
             self.model.check_examples(examples, 'a batch of train')
         stream = Stream(train, self.batch_size, workers=config.workers, device=self.device,
                         check=check, **common)
-        if stream.sampler: stream.sampler.seed = config.seed
+        if stream.sampler is not None: stream.sampler.seed = config.seed
         return stream
 
     def batches_to_watch(
@@ -204,7 +211,7 @@ class Run:
     def accelerated(
         self,
         config: StepConfig, # how the step is run
-    ) -> Any:
+    ) -> 'AcceleratedStep':
         "The training step of this model, run in another way."
         from vae_course.acceleration import AcceleratedStep
         return AcceleratedStep(self.model, self.optimizers, self.batch_size,
@@ -213,7 +220,8 @@ class Run:
     def choose_step(self) -> None:
         "Take the way to run a step that was asked for, the plain one mostly."
         asked = (self.config.precision, self.config.compile, self.config.graphs)
-        if self.resumed_config and not self.finished: self.check_precision()
+        if self.resumed_config and not self.finished:
+            self.check_precision(self.resumed_config['precision'])
         if asked != ('fp32', False, False):
             from vae_course.acceleration import choose_step
             self.step_config, self.take_step = choose_step(self, *asked)
@@ -230,9 +238,12 @@ class Run:
         self.callbacks.append(bar := ProgressBar(progress))
         bar.on_start(self)
 
-    def check_precision(self) -> None:
+    def check_precision(
+        self,
+        kept: str, # of the run that this one goes on from
+    ) -> None:
         "Raise `CheckpointError` for a run that was trained in another precision."
-        kept, asked = self.resumed_config['precision'], self.config.precision
+        asked = self.config.precision
         if asked in ('auto', kept): return
         raise CheckpointError(f'the checkpoint is of another run: precision was {kept} and '
                               f'is {asked}. Give precision={kept!r} to go on, or another '
@@ -260,8 +271,10 @@ class Run:
         epoch = len(self.history)
         order, own = (int(np.random.SeedSequence([self.config.seed, epoch, n])
                           .generate_state(1)[0]) for n in (0, 1 + self.rank))
-        if isinstance(self.batches, Batches): self.batches.generator.manual_seed(order)
-        else: self.batches.sampler.set_epoch(epoch)
+        batches = self.batches
+        if isinstance(batches, Stream):
+            if batches.sampler is not None: batches.sampler.set_epoch(epoch)
+        elif batches.generator is not None: batches.generator.manual_seed(order)
         seed_everything(own)
 
     def before_step(
@@ -337,7 +350,7 @@ def training_run(
     model: Trainable,                   # to train
     train: Any,                         # `Examples`, or a data set to be streamed
     valid: Examples | None,             # to watch
-    history: Any,                       # a `History`, to be filled
+    history: 'History',                 # to be filled
     config: RunConfig,                  # the settings of `fit`
     device: str | torch.device,         # to train on
     checkpoint: str | Path | None,      # file to write, and to go on from
@@ -362,7 +375,7 @@ def training_run(
             run.tell('on_end')
             model.eval()
 
-def _quick(device: torch.device) -> Any:
+def _quick(device: torch.device) -> AbstractContextManager[None]:
     "On the CPU, denormal numbers are flushed while training."
     if device.type != 'cpu': return nullcontext()
     from vae_course.acceleration import flushed_denormals

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 import torch
 import vae_course
-from torch import nn
 from .checkpoint import (CheckpointError, current_settings, current_terms,
                                    differences, load_checkpoint, locked, write_atomic)
+from .step import Trainable
 from .training import load_model
 
 # %% ../nbs/98_run_folder.ipynb #548a9040
@@ -128,8 +128,8 @@ def own_folder(
 # %% ../nbs/98_run_folder.ipynb #ff378408
 def load_trained(
     folder: Path,         # of a run
-    device: torch.device,
-) -> tuple[nn.Module, str]:
+    device: torch.device, # to put the model on
+) -> tuple[Trainable, str]:
     """`(model, what it is)`: the trained one in `folder`, or that of the last epoch of a
     run that is not at its end. Raises `CheckpointError`."""
     if (folder/'model.safetensors').exists():

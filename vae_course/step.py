@@ -21,7 +21,7 @@ from .devices import device_of, seeded
 from .distributed import all_reduce_means, rank_and_world_size, shard_weight
 
 # %% ../nbs/83_step.ipynb #9f7b5a8d
-Batch = tuple[Tensor, Tensor]      # inputs and labels
+Batch = tuple[Tensor, Tensor | None]      # inputs, and labels where there are some
 
 class Trainable(nn.Module):
     "What `fit` asks of a model: `losses`; and where the defaults do not suit it, the rest."
@@ -33,7 +33,7 @@ class Trainable(nn.Module):
 
     def losses(
         self,
-        batch: Batch,              # inputs `(B, *data_shape)` and labels `(B,)`
+        batch: Batch,              # inputs `(B, *data_shape)` and labels `(B,)`, or None
         eps: Tensor | None = None, # the noise; drawn when not given
     ) -> dict[str, Tensor]:
         "The terms, 0-d, in nats per example: `loss` is minimised, the others are logged."
@@ -207,12 +207,15 @@ def train_epoch(
     model.train()
     many = optimizers if isinstance(optimizers, (list, tuple)) else [optimizers]
     step = step or partial(training_step, model, optimizers=many, clip=clip)
-    shared = isinstance(batches, Batches) and rank_and_world_size()[1] > 1
-    names, rows, sizes = [], [], []
+    alone = rank_and_world_size()[1] == 1
+    whole = batches if isinstance(batches, Batches) and not alone else None
+    names: list[str] = []
+    rows: list[Tensor] = []
+    sizes: list[int] = []
     for i, batch in enumerate(batches):
         if before_step: before_step(i)
         n = len(batch[0])
-        weight = shard_weight(n, batches.size(i)) if shared else 1.0
+        weight = 1.0 if whole is None else shard_weight(n, whole.size(i))
         terms = step(batch, eps=noise(i) if noise else None, weight=weight)
         names = names or list(terms)
         rows.append(torch.stack([terms[name] for name in names]))
@@ -266,8 +269,8 @@ def evaluate(
     seed: int | None = None,   # of the noise; the same seed, the same noise
 ) -> dict[str, float]:
     "Each term's mean over all examples, in evaluation mode. Raises `NonFiniteLoss`."
-    def row(batch: Batch) -> tuple:
+    def row(batch: Batch) -> tuple[list[str], Tensor, int]:
         terms = model.losses(batch)
         return list(terms), torch.stack(list(terms.values())), len(batch[0])
     names, rows, sizes = zip(*map_batches(row, model, batches, seed))
-    return mean_terms(names[0], torch.stack(rows), sizes, 'validation batch')
+    return mean_terms(names[0], torch.stack(rows), list(sizes), 'validation batch')

@@ -200,8 +200,16 @@ class UniformCodes(nn.Module):
 # %% ../nbs/08_vq_vae.ipynb #bb8590ec
 class PriorOverCodes(Protocol):
     "What a `VQVAE` needs of its prior, which is a module as well."
-    def log_prob(self, codes: Tensor) -> Tensor: ...
-    def sample(self, n: int, progress: bool = False) -> Tensor: ...
+    def log_prob(
+        self,
+        codes: Tensor,  # int64 `(B, h, w)`
+    ) -> Tensor: ...    # `(B,)`
+
+    def sample(
+        self,
+        n: int,                  # how many
+        progress: bool = False,  # show a progress bar
+    ) -> Tensor: ...             # int64 `(n, h, w)`
 
 # %% ../nbs/08_vq_vae.ipynb #1f92120f
 class VQVAE(Trainable):
@@ -265,7 +273,7 @@ class VQVAE(Trainable):
 
     def losses(
         self,
-        batch: tuple[Tensor, Tensor | None],  # `(x, y)`
+        batch: Batch,               # `(x, y)`
         eps: Tensor | None = None,  # ignored: there is no noise
     ) -> dict[str, Tensor]:         # 0-d each
         """The terms to minimise and to log; `reconstruction`, `kl` and `neg_elbo` in
@@ -368,8 +376,9 @@ class CodePrior(Trainable):
 
     def losses(
         self,
-        batch: tuple[Tensor, Tensor | None],  # `(codes, y)`: floats, `(B, h, w)`
-    ) -> dict[str, Tensor]:                   # 0-d
+        batch: Batch,               # `(codes, y)`: floats, `(B, h, w)`
+        eps: Tensor | None = None,  # ignored: there is no noise
+    ) -> dict[str, Tensor]:         # 0-d
         "`loss`: −log p(codes) in nats per example."
         return dict(loss=-self.log_prob(batch[0].long()).mean())
 
@@ -466,7 +475,7 @@ def reconstruction_mse(
 
 # %% ../nbs/08_vq_vae.ipynb #a137153d
 def train_steps(
-    model: nn.Module,       # with `losses`
+    model: Trainable,       # with `losses`
     examples: Examples,     # to draw from
     steps: int = 400,       # so many
     lr: float = 1e-2,       # at its highest; it goes as `warmup_cosine` says
