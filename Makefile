@@ -1,18 +1,22 @@
-# make lab | test | portable | processes | docs | outputs | bench | quality | clean: each makes the environment first, when it is not there.
+# Each target makes the environment first, when it is not there. `make help` lists them.
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 RUN = .venv/bin/python
 
 help:
-	@echo "make lab      environment, then JupyterLab on the course (ARGS=--no-browser for a server)"
-	@echo "make test     environment, then everything that must hold"
+	@echo "make lab        environment, then JupyterLab on the course (ARGS=--no-browser for a server)"
+	@echo "make quick      the inner loop, in less than a minute: lint, types, export, fast tests, changed workshop notebooks"
+	@echo "make test       environment, then everything that must hold: lint, types, export, outputs, lessons, offline, pytest, site"
+	@echo "                ARGS='lint types'                     these steps"
+	@echo "                ARGS='lessons 04 17'                  these notebooks (outputs and offline take them too); what passed as it stands is skipped"
+	@echo "                ARGS='pytest test_cli -k size'        these files of tests/; from the first option on, pytest's own words"
 	@echo "make processes  a hundred times two processes train and leave, on a loaded machine (ARGS='--runs 10 --minutes 5')"
-	@echo "make docs     the site, into _docs/"
-	@echo "make outputs  run the lessons and store what they show (ARGS='03 04' for some, ARGS=--changed for the changed)"
-	@echo "make quality  trains the long runs that the lessons quote: disentanglement, quadrants, codes, samples, anomalies (hours; goes on where it stopped)"
-	@echo "make bench    installs the peers, times this course beside them, writes bench/results/ (ARGS=--quick: shows that it runs)"
-	@echo "make portable every lesson and test under other instruction sets and threads (hours; goes on where it stopped; ARGS='avx2 03 test_vq' for some)"
-	@echo "make clean    remove what was built (the environment stays; rm -r .venv removes it)"
+	@echo "make docs       the site, into _docs/"
+	@echo "make outputs    run the lessons and store what they show (ARGS='03 04' for some, ARGS=--changed for the changed)"
+	@echo "make quality    trains the long runs that the lessons quote: disentanglement, quadrants, codes, samples, anomalies (hours; goes on where it stopped)"
+	@echo "make bench      installs the peers, times this course beside them, writes bench/results/ (ARGS=--quick: shows that it runs)"
+	@echo "make portable   every lesson and test under other instruction sets and threads (hours; goes on where it stopped; ARGS='avx2 03 test_vq' for some)"
+	@echo "make clean      remove what was built (the environment stays; rm -r .venv removes it)"
 
 .venv/installed: settings.ini setup.py $(CONSTRAINTS)
 	test -x $(RUN) || $(PYTHON) -m venv .venv
@@ -25,6 +29,9 @@ lab: .venv/installed
 
 test: .venv/bench
 	$(RUN) tools/check.py $(ARGS)
+
+quick: .venv/bench
+	$(RUN) tools/check.py quick
 
 processes: .venv/installed
 	$(RUN) tools/processes.py $(ARGS)
@@ -56,7 +63,7 @@ portable: .venv/bench
 	$(RUN) tools/portable.py $(ARGS)
 
 clean:
-	rm -rf _docs _proc build dist *.egg-info .pytest_cache .hypothesis
+	rm -rf _docs _proc build dist *.egg-info .pytest_cache .ruff_cache .cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help lab test portable processes docs outputs bench quality clean
+.PHONY: help lab quick test portable processes docs outputs bench quality clean

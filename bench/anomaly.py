@@ -21,7 +21,8 @@ import common
 from vae_course.anomaly_detection import (
     AnomalyDetector, Detection, Proportion, anomaly_scores, auroc, complexity,
     conformal_threshold, score_methods)
-from vae_course.data import Examples, binarized, load, split
+from vae_course.data import Examples, binarized, split
+from vae_course.datasets import load
 from vae_course.elbo import mlp_vae
 from vae_course.acceleration import flush_denormals
 from vae_course.devices import pick_device

@@ -124,7 +124,7 @@ def without_condition(data, quick):
 
 def measure(quick=False):
     "The result of the bench, as written to the file."
-    from vae_course.data import load
+    from vae_course.datasets import load
     data, device = load(), torch.device("cpu")
     shown = settings | dict(hidden=settings["hidden"][0],
                             epochs=1 if quick else settings["epochs"])

@@ -81,7 +81,8 @@ class Plain(Trainable):
 
 def load_images(quick=False):
     "`(name, train, held out, test, train with held out)`."
-    from vae_course.data import load, split
+    from vae_course.data import split
+    from vae_course.datasets import load
     data = load()
     train, held = split(data.train, settings["validation_size"] / len(data.train)
                                     if len(data.train) > 10_000 else 0.1,

@@ -66,7 +66,7 @@ images = dict(
 def world(chosen, quick=False):
     """Training images, held-out ones, and the factors that vary: their names, and a
     function of the labels."""
-    from vae_course.data import DataNotFound, load
+    from vae_course.datasets import DataNotFound, load
     try:
         data = load("dsprites" if chosen["world"] == "dsprites" else "sprites",
                     download=False)
@@ -74,7 +74,7 @@ def world(chosen, quick=False):
         if not quick:
             raise SystemExit("dSprites is not on disk: set VAE_COURSE_DATA to a folder "
                              "that holds it, or fetch it with "
-                             "vae_course.data.load('dsprites')") from None
+                             "vae_course.datasets.load('dsprites')") from None
         data = load("sprites")
     train, test, names, columns = (data.train, data.test, list(data.factors.names),
                                    slice(None))

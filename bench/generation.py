@@ -103,7 +103,8 @@ def judge_of(data, settings, quick):
 
 def measure(folder, quick=False):
     "The result of the bench, as written to the file."
-    from vae_course.data import load, split
+    from vae_course.data import split
+    from vae_course.datasets import load
     from vae_course.generation import quality
     data = load()
     settings = settings_of[data.name]

@@ -26,7 +26,7 @@ def missing(package):
 def images(count=None):
     """The training images that every contender gets: MNIST (or digits, where it cannot
     be had), the first `count`."""
-    from vae_course.data import load
+    from vae_course.datasets import load
     data = load()
     return data.name, data.train if count is None else data.train[:count]
 

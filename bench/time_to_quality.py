@@ -85,7 +85,7 @@ def schedule(peak, warm, flat):
 
 
 def load_images(quick=False):
-    from vae_course.data import load
+    from vae_course.datasets import load
     data = load()
     return (data.name, data.train[:1024] if quick else data.train,
             data.test[:500] if quick else data.test)

@@ -21,7 +21,8 @@ import torch
 
 import common
 from disentanglement import paired
-from vae_course.data import Batches, Examples, load, split
+from vae_course.data import Batches, Examples, split
+from vae_course.datasets import load
 from vae_course.elbo import conv_vae
 from vae_course.acceleration import flush_denormals
 from vae_course.devices import pick_device

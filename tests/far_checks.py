@@ -17,7 +17,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from vae_course import anomaly_detection, beta_vae, classifier, cli, cvae, data, elbo, engine, evaluation, generation, gpu, latent, plots, reparameterization, training, vq_vae, widgets
+from vae_course import (anomaly_detection, beta_vae, classifier, cli, cvae, data, datasets, elbo, evaluation, generation, gpu, latent, plots,
+                        reparameterization, run, step, training, vq_vae, widgets)
 from vae_course.data import Batches, Examples
 
 here = Path(__file__).resolve().parent
@@ -112,7 +113,8 @@ MEASURES = dict(
                     variety=lambda m, to: [classifier.variety(m["classifier"], to(x), y), classifier.variety(m["classifier"], x, to(y))]),
     vq_vae=dict(reconstruction_mse=lambda m, to: [vq_vae.reconstruction_mse(m[name], some(to)) for name in ("vae", "vq_vae")],
                 train_steps=lambda m, to: list(vq_vae.train_steps(m["vq_vae"], some(to), 2, batch_size=8).values())),
-    engine=dict(run_evaluation=lambda m, to: [v for name in ("vae", "cvae", "vq_vae", "classifier") for v in engine.run_evaluation(m[name], Batches(some(to), 8), seed=0).values()]),
+    step=dict(evaluate=lambda m, to: [v for name in ("vae", "cvae", "vq_vae", "classifier") for v in step.evaluate(m[name], Batches(some(to), 8), seed=0).values()],
+              map_rows=lambda m, to: step.map_rows(lambda x: x.sum(1), m["vae"], to(points)).cpu()),
     latent=dict(PPCA=lambda m, to: [v for p in [latent.PPCA.fit(to(points), 1)] for v in (p.log_prob(to(points)), p.posterior(to(points)).mean, p.likelihood(to(points[:, :1])).mean, p.sample(2))]),
     data=dict(binarized=lambda m, to: data.binarized(some(to)).x.cpu(), as_batches=lambda m, to: next(iter(Batches(some(to), 8, shuffle=True, binarize=True, generator=torch.Generator().manual_seed(0))))[0].cpu(),
               dequantize=lambda m, to: elbo.dequantize(to((x * 255).byte()), torch.Generator().manual_seed(0)).cpu()),
@@ -123,8 +125,8 @@ MEASURES = dict(
                plot_traversal=lambda m, to: bool(plots.plot_traversal(m["vae"], to(x[:4]), steps=3)), kl_per_latent=lambda m, to: list(map(float, plots.kl_per_latent(m["vae"].encode(to(x)))))),
     widgets=dict(latent_explorer=lambda m, to: moves(widgets.latent_explorer(m["flat"], some(to))), traversal_explorer=lambda m, to: moves(widgets.traversal_explorer(m["vae"], some(to), 2))))
 NO_MEASURE = dict(      # public functions of the rooms above that are no measures: what they give is a tensor where their inputs are, or no tensor
-    evaluation="importance_weighted ppca_vae evaluating base_distribution check_pixels log_weights effective_samples RateDistortion bits_per_dim",
-    generation="encode_point decode_mean generate attribute_direction lerp slerp interpolate Autoencoder mlp_autoencoder Quality", classifier="Classifier in_parts classify features",
+    evaluation="importance_weighted ppca_vae base_distribution check_pixels log_weights effective_samples RateDistortion bits_per_dim",
+    generation="encode_point decode_mean generate attribute_direction lerp slerp interpolate Autoencoder mlp_autoencoder Quality", classifier="Classifier classify features",
     anomaly_detection="score_methods precision_from_rates AnomalyDetector read_image_folder")
 
 
@@ -279,7 +281,7 @@ class Shorter(ast.NodeTransformer):
 
 def short_runs():
     "Cut what takes long: data sets, passes over them, steps, and samples."
-    real_load, real_run, real_steps = data.load, engine.Run.__init__, vq_vae.train_steps
+    real_load, real_run, real_steps = datasets.load, run.Run.__init__, vq_vae.train_steps
 
     def few(examples, n):
         return examples[torch.arange(0, len(examples), max(1, len(examples) // n))[:n]]
@@ -293,16 +295,17 @@ def short_runs():
                 object.__setattr__(whole, part, few(getattr(whole, part), n))
         return whole
 
-    def run(self, model, train, valid, history, epochs, batch_size, *rest, **named):
+    def short_run(self, model, train, valid, history, config, *rest, **named):
+        config.epochs = min(config.epochs, 1)
         if isinstance(train, Examples):
-            train, batch_size = train[:320], min(batch_size, 80) if isinstance(batch_size, int) else batch_size
-        if hasattr(model, "dataset_size"):
+            train, config.batch_size = train[:320], min(config.batch_size, 80)
+        if model.dataset_size is not None:
             model.dataset_size = len(train)
-        return real_run(self, model, train, valid[:120] if isinstance(valid, Examples) else valid, history, min(epochs, 1) if isinstance(epochs, int) else epochs, batch_size, *rest, **named)
+        return real_run(self, model, train, valid[:120] if isinstance(valid, Examples) else valid, history, config, *rest, **named)
 
     def steps(model, examples, steps=400, *args, **kwargs):
         return real_steps(model, examples, min(steps, 3), *args, **kwargs)
-    data.load, engine.Run.__init__, training.Run.__init__, vq_vae.train_steps = load, run, run, steps
+    datasets.load, run.Run.__init__, vq_vae.train_steps = load, short_run, steps
     for room in list(sys.modules.values()):
         if getattr(room, "__name__", "").startswith("vae_course.") and getattr(room, "load", None) is real_load:
             room.load = load

@@ -174,18 +174,18 @@ class Calls(TorchFunctionMode):
 
 def begin(pretend="mps"):
     "Turn the far device on for the rest of the process: `mps` refuses float64, `cuda` takes it. `fit` and `pick_device` then take it for the fastest."
-    from vae_course import data, engine
+    from vae_course import acceleration, data, devices, elbo
     state["float64"] = pretend == "cuda"
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     Operations().__enter__(), Calls().__enter__()
-    engine.available_devices = lambda: [NAME, "cpu"]
-    engine.compiled = lambda function: function
-    engine.Tried.fastest = lambda self, best, changes: best
+    devices.available_devices = lambda: [NAME, "cpu"]
+    acceleration.compiled = lambda function: function
+    acceleration.Trial.fastest = lambda self, best, changes: (best, self.run.accelerated(best))
 
     def on_device(generator, where):
         if generator is None or where.type == "cpu":
             return generator
         return FarGenerator().manual_seed(torch.randint(2**62, (1,), generator=generator).item())
 
-    for room in (data, *[__import__(f"vae_course.{name}", fromlist=["on_device"]) for name in ("elbo",)]):
+    for room in (data, devices, elbo):
         room.on_device = on_device

@@ -15,7 +15,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from vae_course.anomaly_detection import (AnomalyDetector, Detection, Proportion, anomaly_scores, auroc, auroc_interval, conformal_threshold, precision_from_rates,
                                           read_image_folder, score_methods)
-from vae_course.data import DataError, Examples, load
+from vae_course.data import DataError, Examples
+from vae_course.datasets import load
 from vae_course.checkpoint import CheckpointError
 from vae_course.training import save_model
 
@@ -135,10 +136,11 @@ def test_other_models(kind, config, X, tmp_path):
     assert (AnomalyDetector.load(tmp_path / "d.safetensors").score_samples(X[:20]) == detector.score_samples(X[:20])).all()
 
 
+@pytest.mark.processes
 def test_saved_and_loaded_in_another_process(fitted, digits, tmp_path):
     path = tmp_path / "detector.safetensors"
     fitted.save(path)
-    code = ("import sys, json; from vae_course.anomaly_detection import AnomalyDetector; from vae_course.data import load\n"
+    code = ("import sys, json; from vae_course.anomaly_detection import AnomalyDetector; from vae_course.datasets import load\n"
             "d = AnomalyDetector.load(sys.argv[1]); x = load('digits').test.x[:40]\n"
             "print(json.dumps([d.decision_function(x).tolist(), d.predict(x).tolist(), d.threshold_, d.false_alarm, len(d.calibration_scores_)]))")
     done = subprocess.run([sys.executable, "-c", code, path], encoding="utf-8", capture_output=True, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": str(torch.get_num_threads())})
@@ -202,6 +204,7 @@ def test_constant_scores_give_no_alarm():
     assert found.auroc == 0.5 and found.detection.value == found.false_alarm.value == 0 and math.isnan(found.precision)
 
 
+@pytest.mark.slow
 def test_the_code_for_own_pictures_runs(tmp_path):
     "As README.md has it."
     random = np.random.default_rng(0)

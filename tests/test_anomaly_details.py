@@ -5,7 +5,8 @@ from PIL import Image
 import vae_course.anomaly_detection as room
 from vae_course.anomaly_detection import (AnomalyDetector, Detection, Proportion, _default_epochs, _InputFormat, _sample_codes, anomaly_scores, auroc, auroc_interval,
                                           conformal_threshold, precision_from_rates, score_methods)
-from vae_course.data import DataError, Examples, load, split
+from vae_course.data import DataError, Examples, split
+from vae_course.datasets import load
 from vae_course.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from vae_course.evaluation import ppca_vae
 from vae_course.latent import PPCA, diagonal_gaussian
@@ -102,7 +103,7 @@ def test_just_enough_held_out(X):
 
 def test_a_file_that_does_not_fit(fitted, tmp_path):
     fitted.save(tmp_path / "d.safetensors")
-    state = load_checkpoint(tmp_path / "d.safetensors"); state["recipe"]["config"]["hidden"] = [17]
+    state = load_checkpoint(tmp_path / "d.safetensors"); state["config"]["hidden"] = [17]
     save_checkpoint(tmp_path / "e.safetensors", state)
     with pytest.raises(CheckpointError, match="does not fit"): AnomalyDetector.load(tmp_path / "e.safetensors")
 

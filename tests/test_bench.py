@@ -1,5 +1,5 @@
 """The benches run, say what they did, compute their ratios from their values, and never write over results. No time is judged here."""
-import argparse, importlib.util, json, os, subprocess, sys
+import argparse, html, importlib.util, json, os, subprocess, sys
 from pathlib import Path
 
 import nbformat, pytest, torch
@@ -8,6 +8,8 @@ from nbclient import NotebookClient
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root / "bench"))
 import common, gpu, peers, race, speed, time_to_quality     # noqa: E402  (they are scripts, not a package)
+
+pytestmark = pytest.mark.slow
 
 facts = {"command", "commit", "device", "threads", "omp_num_threads", "load_average", "versions", "date", "seeds", "protocol", "bench", "quick"}
 
@@ -51,7 +53,8 @@ def test_speed_states_its_facts(raced):
     assert [r["name"] for r in result["rows"]] == ["vae_course, fp32, eager", "PyTorch examples", "matrix products alone, fp32"]
     for row in result["rows"]:
         check_seconds(row["seconds"], 1)
-        assert row["warm_up"] >= row["first_epoch"] * row["share_run"] > 0 and (row["share_run"] == 1 or "scaled" in row["note"])
+        assert row["warm_up"] >= row["first_epoch"] * row["share_run"] > 0
+        assert ("scaled" in row["note"]) == (row["share_run"] < 1)
         assert row["name"] in output
 
 
@@ -194,6 +197,7 @@ def test_gpu_bench_runs_on_the_cpu(tmp_path):
     assert facts <= set(result) and result["quick"] and result["left_out"] == [], output
     assert set(result["sections"]) == {"lesson", "roofline", "profile", "agreement", "throughput"}
     assert result["agreement"]["rows"][0]["largest_difference"] == 0 and all(r["largest_difference"] < 0.05 for r in result["agreement"]["rows"])
+    assert len(result["roofline"]["rows"]) > 0 and len(result["throughput"]["rows"]) > 0 and len(result["agreement"]["rows"]) > 1
     for row in result["roofline"]["rows"]:
         assert row["rate"] == pytest.approx(row["flops"] / row["seconds"], rel=1e-4) and row["share_of_roofline"] == pytest.approx(row["rate"] / row["attainable"], rel=1e-4)
     assert all(r["examples_per_second"] > 0 for r in result["throughput"]["rows"])
@@ -217,8 +221,9 @@ def test_gpu_bench_names_a_section_that_fails(tmp_path, monkeypatch):
     def fails(device, args): raise RuntimeError("out of luck")
     monkeypatch.setattr(gpu, "sections", dict(agreement=fails))
     monkeypatch.setattr(sys, "argv", ["bench/gpu.py", "--device", "cpu", "--quick", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as e:
         gpu.main()
+    assert e.value.code
     path, = tmp_path.iterdir()
     assert json.loads(path.read_text(encoding="utf-8"))["left_out"] == [dict(name="agreement", why="RuntimeError: out of luck")]
 
@@ -234,29 +239,83 @@ def test_a_run_cut_short_leaves_the_old_file(tmp_path, monkeypatch):
 
     def fails(*args): raise OSError("no space")
     monkeypatch.setattr(os, "replace", fails)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="no space"):
         common.write(tmp_path, "speed", dict(a=2))
     assert json.loads((tmp_path / "speed.json").read_text(encoding="utf-8")) == dict(a=1)
 
 
-def test_stored_results_are_whole():
-    "What is in bench/results came from full runs and carries its facts."
-    for path in common.results.glob("*.json"):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if result.get("bench") in ("speed", "time_to_quality", "gpu"):
-            assert facts <= set(result) and result["quick"] is False and not result["commit"].endswith("unknown"), path.name
+# the benches that were run in full, of which bench/results holds a file each, with what the page calls a row
+MEASURED = dict(speed="name", time_to_quality="step_config", generation="images",
+                disentanglement="model", disentanglement_ellipses="model",
+                cvae_labels="way", cvae_quadrants="kind", vq=None, anomaly=None)
 
 
-def test_stored_page_shows_the_stored_results():
-    "A result that came after the page was run last is not on it: run `make outputs ARGS=results`."
+@pytest.fixture(scope="module")
+def stored():
+    "What lies in bench/results, each result with its file's name."
+    return {p.name: json.loads(p.read_text(encoding="utf-8"))
+            for p in sorted(common.results.glob("*.json"))}
+
+
+@pytest.fixture(scope="module")
+def page():
+    "What the page of results shows as it is stored."
     nb = nbformat.read(root / "nbs" / "results.ipynb", as_version=4)
-    page = "".join("".join(o.get("data", {}).get("text/html", "")) for c in nb.cells if c.cell_type == "code" for o in c.outputs)
-    for path in common.results.glob("*.json"):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(result, dict) and result.get("bench") in ("speed", "time_to_quality"):
-            for row in result["rows"]:
-                assert row.get("name", row.get("step_config")) in page, path.name
-            assert f'{result["date"][:10]}, commit <code>{result["commit"]}</code>' in page, path.name
+    return "".join("".join(o.get("data", {}).get("text/html", "")) for c in nb.cells
+                   if c.cell_type == "code" for o in c.outputs)
+
+
+def incomplete(result):
+    "What a stored result lacks: facts, a full run, a known commit, rows, versions."
+    if lacks := facts - set(result):
+        return f"lacks {sorted(lacks)}"
+    if result["quick"] is not False:
+        return "of a quick run"
+    if result["commit"].endswith("unknown"):
+        return "of an unknown commit"
+    rows = result["rows"] if "rows" in result else result.get("sections")
+    return "" if rows and result["protocol"] and result["versions"] else "holds nothing"
+
+
+def not_shown(result, page):
+    "What of a stored result the page does not show."
+    made = f'{result["date"][:10]}, commit <code>{result["commit"]}</code>'
+    column = MEASURED[result["bench"]]
+    names = {html.escape(row[column], quote=False) for row in result["rows"]} if column else ()
+    return [words for words in (made, *sorted(names)) if words not in page]
+
+
+def test_every_bench_that_is_quoted_has_a_stored_result(stored):
+    assert {result["bench"] for result in stored.values()} >= set(MEASURED)
+
+
+def test_stored_results_are_whole(stored):
+    "What is in bench/results came from full runs and carries its facts."
+    assert {name: why for name, result in stored.items() if (why := incomplete(result))} == {}
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(quick=True), "quick"), (dict(commit="unknown"), "unknown commit"),
+    (dict(rows=[]), "nothing"), (dict(versions={}), "nothing"), (None, "lacks ['date']")],
+    ids=["quick", "commit", "rows", "versions", "date"])
+def test_a_stored_result_that_is_not_whole_is_noticed(stored, change, words):
+    for result in stored.values():
+        spoiled = {k: v for k, v in result.items() if k != "date"} if change is None else result | change
+        assert words in incomplete(spoiled)
+
+
+def test_stored_page_shows_the_stored_results(stored, page):
+    "A result that came after the page was run last is not on it: run `make outputs ARGS=results`."
+    shown = {name: result for name, result in stored.items() if result["bench"] in MEASURED}
+    assert len(shown) >= len(MEASURED)
+    assert {name: words for name, result in shown.items() if (words := not_shown(result, page))} == {}
+
+
+def test_a_result_that_the_page_does_not_show_is_noticed(stored, page):
+    for result in stored.values():
+        assert not_shown(result | dict(commit="0000000"), page)
+        if column := MEASURED.get(result["bench"]):
+            assert not_shown(result | dict(rows=[*result["rows"], {column: "a new row"}]), page) == ["a new row"]
 
 
 def shown(folder):

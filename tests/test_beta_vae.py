@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np, pytest, torch
 
-from vae_course import data
+from vae_course import datasets, sprites
 from vae_course.beta_vae import BetaTCVAE, BetaVAE, _discretize, beta_tcvae, beta_vae, cyclical, factorvae_score, kl_by_latent, kl_decomposition, kl_penalty, mig
 from vae_course.cli import main
 from vae_course.data import DataError, Examples
@@ -149,13 +149,13 @@ def test_bins_are_of_equal_width_and_the_largest_value_is_in_the_last():
     assert _discretize(codes, bins=4).tolist() == [[0, 0], [0, 0], [1, 0], [3, 0]]
 
 
-def steps(model, switches, moved=None):
+def steps(model, step_config, moved=None):
     "Losses of four steps on fixed batches and noise of one seed."
     torch.manual_seed(0)
     optimizers = make_optimizers(model, torch.device("cpu"))
     for group in optimizers[0].param_groups:
         group["lr"].fill_(1e-3)
-    stepper, rows = AcceleratedStep(model, optimizers, 16, None, switches), []
+    stepper, rows = AcceleratedStep(model, optimizers, 16, None, step_config), []
     for i in range(4):
         if moved:
             getattr(model, moved).fill_(float(i))
@@ -196,11 +196,11 @@ def test_saved_and_loaded(name, tmp_path):
     save_model(model, tmp_path / "model.safetensors")
     for file in ("model.safetensors", "run.safetensors"):
         again = load_model(tmp_path / file)
-        assert type(again) is type(model) and again.beta == 2.5 and again.recipe == model.recipe
+        assert type(again) is type(model) and again.beta == 2.5 and again.config == model.config
         assert torch.equal(again.reconstruct(x), model.reconstruct(x)) and again.sample(2).shape == (2, *SHAPE)
 
 
-def test_free_bits_and_capacity_are_kept_in_the_recipe(tmp_path):
+def test_free_bits_and_capacity_are_kept_in_the_config(tmp_path):
     save_model(beta_vae(SHAPE, D, free_bits=0.3, capacity=2.0), tmp_path / "model.safetensors")
     again = load_model(tmp_path / "model.safetensors")
     assert (again.free_bits, again.capacity.item()) == (pytest.approx(0.3), 2.0)
@@ -239,10 +239,10 @@ def test_the_command_line_trains_and_samples(tmp_path, capsys):
 
 def test_the_published_file_and_the_kept_part_give_the_same_pictures():
     "The published order, all 737,280 of it, with a number in place of a picture; and the factors of what is kept."
-    kept = data.kept_part(np.arange(737_280))
+    kept = datasets._kept_part(np.arange(737_280))
     assert kept.shape == (46_080,)
     orientation, x, y = kept // 1024 % 40, kept // 32 % 32, kept % 32
-    values = data.sprite_factors(torch.arange(46_080)).numpy()
+    values = sprites.sprite_factors(torch.arange(46_080)).numpy()
     assert (values == np.stack([kept // (6 * 40 * 1024), kept // (40 * 1024) % 6, orientation // 4, x // 2, y // 2], 1)).all()
     assert not (orientation % 4).any() and not (x % 2).any() and not (y % 2).any()
 
@@ -256,7 +256,7 @@ def test_the_bench_pairs_by_seed():
 def test_the_bench_runs_goes_on_and_refuses_other_settings(tmp_path, capsys, monkeypatch):
     words = ["--quick", "--world", "ellipses", "--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs")]
     pictures = Examples((torch.rand(96, 1, 32, 32) > 0.8).byte() * 255, torch.randint(46_080, (96,)))
-    monkeypatch.setattr(disentanglement, "world", lambda chosen, quick: ((pictures[:64], pictures[64:]), ["scale", "x", "y"], lambda y: data.sprite_factors(y)[:, [1, 3, 4]]))
+    monkeypatch.setattr(disentanglement, "world", lambda chosen, quick: ((pictures[:64], pictures[64:]), ["scale", "x", "y"], lambda y: sprites.sprite_factors(y)[:, [1, 3, 4]]))
     disentanglement.main([*words, "--minutes", "0"])
     assert "0 of 8 runs of ellipses are done" in capsys.readouterr().out
     disentanglement.main(words)

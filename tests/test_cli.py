@@ -1,7 +1,7 @@
 """`vae_course train` and `sample` as a user meets them: whole runs, killed ones, several processes, and every error in one line.
 
 Run as a script under torchrun (`torchrun … test_cli.py RANK train …`), the process of that rank kills itself as soon as a checkpoint is there."""
-import json, os, re, shutil, signal, subprocess, sys, threading, time
+import inspect, json, os, re, shutil, signal, subprocess, sys, threading, time
 from pathlib import Path
 
 import pytest
@@ -9,14 +9,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vae_course import cli
+from vae_course import cli, model_settings, run_folder
 from vae_course.cli import main
-from vae_course.run_folder import epochs_kept
-from vae_course.data import Batches, Examples, binarized, load
+from vae_course.data import Batches, binarized, Examples
+from vae_course.datasets import load
 from vae_course.elbo import dequantize, mlp_vae
 from vae_course.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from vae_course.devices import OutOfMemory
-from vae_course.step import evaluate
+from vae_course.step import Trainable, evaluate
+from vae_course.run_folder import epochs_kept
+from vae_course.protocol import TEST_BATCH
 from vae_course.evaluation import bits_per_dim, rate_distortion
 from vae_course.training import build, load_model, registry, save_model
 
@@ -91,11 +93,11 @@ def test_a_run_leaves_its_files_and_its_number_is_right(capsys):
     assert {p.name for p in Path("run").iterdir() if p.name[0] != "."} == {"run.safetensors", "model.safetensors", "run.json"}
     run = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
     assert f'{run["test"]["value"]:.2f}' == f"{value(out):.2f}" and len(run["history"]) == 2 and run["versions"]["torch"] == torch.__version__
-    assert run["settings"]["set"]["latent_dim"] == 4 and run["switches"] == "fp32, eager"
+    assert run["settings"]["set"]["latent_dim"] == 4 and run["step_config"] == "fp32, eager"
     assert str(Path.cwd()) not in Path("run/run.json").read_text(encoding="utf-8")
 
     model, test = load_model("run/model.safetensors"), binarized(load("digits").test, seed=0)
-    again = evaluate(model, Batches(test, cli.TEST_BATCH), seed=0)
+    again = evaluate(model, Batches(test, TEST_BATCH), seed=0)
     assert abs(again["neg_elbo"] - run["test"]["value"]) < 1e-4
     assert "each pixel drawn once as 0 or 1" in out and "upper bound on -log p(x)" in out and "1,000 test images" in out
     other = rate_distortion(model, test, seed=7).neg_elbo      # other code, other noise
@@ -109,13 +111,13 @@ def test_grey_pixels_are_a_density_or_are_called_cross_entropy(capsys):
     out = said(capsys, SMALL + "--epochs 1 --likelihood gaussian_learned --out grey".split())
     model, data = load_model("grey/model.safetensors"), load("digits")
     test = Examples(dequantize(data.test.x, torch.Generator().manual_seed(0)), data.test.y)
-    again = evaluate(model, Batches(test, cli.TEST_BATCH), seed=0)["neg_elbo"]
+    again = evaluate(model, Batches(test, TEST_BATCH), seed=0)["neg_elbo"]
     assert abs(again - value(out)) < 0.006 and "density over [0, 1]" in out
     assert f"{bits_per_dim(again, 784, levels=256):.3f} bits per dimension" in out
 
     out = said(capsys, SMALL + "--epochs 1 --no-binarize --out crossed".split())
     assert "test cross-entropy + KL" in out and "no bound" in out and "-ELBO" not in out
-    again = evaluate(load_model("crossed/model.safetensors"), Batches(data.test, cli.TEST_BATCH), seed=0)["neg_elbo"]
+    again = evaluate(load_model("crossed/model.safetensors"), Batches(data.test, TEST_BATCH), seed=0)["neg_elbo"]
     assert abs(again - value(out)) < 0.006
     assert "use --likelihood bernoulli" in refused(SMALL + "--likelihood gaussian --binarize --out x".split())
 
@@ -139,8 +141,8 @@ def test_pictures_of_a_folder(capsys, mode, channels, likelihood):
     assert Image.open("run/samples.png").size == (5*30 + 2, 32)
 
 
-class Mean(nn.Module):
-    "A model of another kind: no likelihood, no ELBO, no recipe."
+class Mean(Trainable):
+    "A model of another kind: no likelihood, no ELBO, no config."
     def __init__(self, shape): super().__init__(); self.mean = nn.Parameter(torch.zeros(shape))
     def losses(self, batch, eps=None): return dict(loss=(batch[0] - self.mean).square().flatten(1).sum(1).mean())
     def sample(self, n): return self.mean.expand(n, *self.mean.shape)
@@ -169,8 +171,6 @@ def test_samples(capsys):
     assert Path("a.png").read_bytes() == Path("run/samples.png").read_bytes() != Path("b.png").read_bytes()
     Path("run/model.safetensors").unlink()
     assert "an unfinished run, after epoch 1 of 1" in said(capsys, "sample run --device cpu")
-    assert "at least 1" in refused("sample run -n 0")
-    assert "at least 1" in refused("sample run --columns 0")
     assert "extension" in refused("sample run --out grid.picture --device cpu")
     assert "no model in nowhere" in refused("sample nowhere")
     Path("run/run.safetensors").write_bytes(b"half a file")
@@ -182,19 +182,81 @@ def test_samples(capsys):
 @pytest.mark.parametrize("words, answer", [
     ("--model vea", "no model called 'vea': there are vae, conv_vae"), ("--data mnits", "there are mnist, fashion_mnist, mnist_static, digits, sprites, dsprites, and folder:PATH"),
     ("--data folder:/no/such/place", "is no folder"), ("--data folder:", "folder:PATH"), ("--device tpu", "it has"), ("--device cuda:99", "it has"),
-    ("--set latent=3", "it takes data_shape, latent_dim, hidden, likelihood, dropout"), ("--set latent_dim", "write key=value"), ("--set hidden=3,4", "no JSON value"),
-    ("--set latent_dim=many", "of the kind of 20"), ("--set latent_dim=true", "of the kind of 20"), ("--set latent_dim=-3", "cannot be built"),
-    ("--set hidden=3", "of the kind of [400]"), ("--set dropout=1.5", "cannot be built"), ("--likelihood poisson", "there are bernoulli, gaussian"),
-    ("--likelihood gaussian --set likelihood=bernoulli", "contradict"), ("--size 3", "for folder:PATH"), ("--epochs 0", "at least 1"),
-    ("--lr -1", "not negative"), ("--lr nan", "finite")])
+    ("--set latent=3", "takes data_shape, latent_dim, hidden, likelihood, dropout"), ("--set latent_dim", "write key=value"), ("--set hidden=3,4", 'key "hidden": Expected'), ("--set =3", "write key=value"), ("--set help=3", "unrecognized"),
+    ("--set latent_dim=many", 'key "latent_dim": Expected'), ("--set latent_dim=true", 'key "latent_dim": Expected'), ("--set latent_dim=1.5", "Got value: 1.5"), ("--set latent_dim=-3", "cannot be built"),
+    ("--set hidden=3", 'key "hidden": Expected'), ('--set hidden=["wide"]', 'key "hidden": Expected'), ("--set dropout=nan", 'key "dropout": Expected'), ("--set dropout=1.5", "cannot be built"),
+    ("--likelihood poisson", "there are bernoulli, gaussian"), ("--likelihood gaussian --set likelihood=bernoulli", "contradict"),
+    ("--model classifier --likelihood gaussian", "the model classifier has none"), ("--size 3", "for folder:PATH"), ("--channels 1", "for folder:PATH")])
 def test_errors_are_one_line_that_says_what_there_is(words, answer):
     assert answer in refused("train --data digits --out run " + words)
 
 
 def test_the_grammar_ends_with_2(capsys):
-    for words in ("train", "train --out x --epochs many", "train --out x --precision fp8", "sample", "draw"):
+    for words, answer in {"train": "required: train.out", "train --out x --epochs many": "epochs", "train --out x --precision fp8": "precision", "sample": "required", "draw": "draw", "": "was not provided"}.items():
         with pytest.raises(SystemExit) as end: main(words.split())
-        assert end.value.code == 2 and "error:" in capsys.readouterr().err
+        assert end.value.code == 2 and answer in capsys.readouterr().err.split("error:")[1], words
+
+
+def help_of(words, capsys):
+    with pytest.raises(SystemExit) as end: main(words.split())
+    assert not end.value.code
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", registry)
+@pytest.mark.parametrize("words", ["train --model {} --help", "train --help --model={}"])
+def test_the_help_shows_every_setting_of_the_chosen_model(name, words, capsys):
+    shown = help_of(words.format(name), capsys)
+    settings = " ".join(shown.split(f"settings of {name}, each as --set KEY=VALUE:")[1].split())
+    parameters = inspect.signature(model_settings._builder(name), eval_str=True).parameters
+    comments = model_settings._parameter_comments(model_settings._builder(name))
+    assert parameters and comments
+    for parameter, p in parameters.items():
+        comment = re.escape(" ".join(cli._plain(comments.get(parameter, "")).split()))
+        default = "" if p.default in (None, (), p.empty) else rf", default: {re.escape(cli._plain(str(p.default)))}"
+        assert re.search(rf"\b{parameter} ({comment} )?\(type: [^()]*(\([^()]*\))?[^()]*{default}\)", settings), (parameter, settings)
+
+
+@pytest.mark.parametrize("words", ["--help", "notebooks --help", "sample --help", *(f"train --model {name} --help" for name in registry)])
+def test_no_help_has_a_dash_that_is_no_hyphen(words, capsys):
+    shown = help_of(words, capsys)
+    assert "usage: vae_course" in shown and not set(shown) & set("−–—‐‑")
+
+
+def test_no_message_has_a_dash_that_is_no_hyphen(monkeypatch, capsys):
+    for sign in "−–—‐‑":
+        cli._say(f"test {sign}ELBO")
+        assert capsys.readouterr().out == "test -ELBO\n"
+    def fit(*args, **kwargs): raise ValueError("log p − KL — a bound")
+    monkeypatch.setattr(cli, "fit", fit)
+    assert refused(SMALL + ["--out", "run"]) == "vae_course: log p - KL - a bound"
+
+
+def test_a_model_without_hints_and_comments_is_read_by_its_defaults():
+    found = model_settings.read_settings
+    namespace = dict(model_settings.registry, bare=f"{__name__}:mean_model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry, "bare", namespace["bare"])
+        patch.syspath_prepend(str(Path(__file__).parent))
+        assert found("bare", ["data_shape=[1,8,8]", "unused=2"]) == dict(data_shape=[1, 8, 8], unused=2.0)
+        with pytest.raises(ValueError, match='key "unused": Expected'): found("bare", ["unused=much"])
+
+
+def test_settings_are_checked_against_the_hints():
+    def builder(
+        width: int,                             # no default
+        condition: dict | list | None = None,   # any JSON
+        rate: float = 0.1,                      # 50% of
+    ): pass
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_settings, "_builder", lambda name: builder)
+        read = lambda *pairs: model_settings.read_settings("own", pairs)
+        assert read('condition={"labels": 10}', "rate=3") == dict(condition={"labels": 10}, rate=3.0) and read() == {}
+        assert read("condition=null") == dict(condition=None) and read("width=1", "width=2") == dict(width=2)
+        assert read("condition=[{\"labels\": 3}, {\"number\": [-30, 30]}]")["condition"][1] == {"number": [-30, 30]}
+        for pair in ("width=null", "width=1.0", "width=true", "rate=nan", "rate=x", "wid=3"):
+            with pytest.raises(ValueError, match="own takes width, condition, rate"): read(pair)
+        assert "50% of" in model_settings.settings_parser("own").format_help()
 
 
 def test_the_folder_of_something_else_is_left_alone():
@@ -227,16 +289,22 @@ def test_out_of_memory_is_one_line(monkeypatch):
     assert "try batch_size=32" in refused(SMALL + ["--out", "run"])
 
 
-@pytest.mark.parametrize("words, answer", [
-    ("train --epochs 0", "--epochs 0: give a whole number of at least 1"), ("train --epochs -3", "at least 1"), ("train --batch-size 0", "--batch-size 0: give a whole number of at least 1"),
-    ("train --seed -1", "--seed -1: give a whole number of at least 0"), (f"train --seed {2**63}", f"of at most {2**63 - 1}"), ("train --lr -1", "--lr -1: give a learning rate"),
-    ("train --lr nan", "finite"), ("train --lr inf", "finite"), ("train --likelihood poisson", "there are bernoulli, gaussian"), ("sample -n 0", "-n 0: give a whole number of at least 1"),
-    ("sample --columns 0", "--columns 0"), ("sample --seed -1", "--seed -1"), ("sample --out grid.picture", "end it in .png"), ("sample --out grid", "end it in .png")])
-def test_a_setting_that_cannot_be_is_one_sentence_before_anything_is_loaded(monkeypatch, words, answer):
-    for name in ("pick_device", "data_named", "load", "model_for", "model_in", "check_folder", "draw_samples"): monkeypatch.setattr(cli, name, lambda *a, **k: pytest.fail("too late"))
+@pytest.mark.parametrize("words, status, answer", [
+    ("train --epochs 0", 2, 'key "epochs": Not of type int_from_1: 0'), ("train --epochs -3", 2, "v>=1"), ("train --epochs many", 2, "many"), ("train --epochs 1.5", 2, "1.5"),
+    ("train --batch-size 0", 2, 'key "batch_size": Not of type int_from_1: 0'), ("train --seed -1", 2, "int_from_0"), (f"train --seed {2**63}", 2, f"v<={2**63 - 1}"),
+    ("train --lr -1", 2, "finite_from_0"), ("train --lr nan", 2, "finite_from_0: nan"), ("train --lr inf", 2, "finite_from_0: inf"), ("train --precision fp8", 2, "'fp32', 'bf16', 'auto'"),
+    ("train --channels 2", 2, "[1, 3]"), ("train --size 32x", 2, "such as 32x48"), ("train --latent_dim 3", 2, "unrecognized arguments: --latent_dim 3"),
+    ("sample -n 0", 2, 'key "n": Not of type int_from_1: 0'), ("sample --columns 0", 2, 'key "columns"'), ("sample --seed -1", 2, 'key "seed"'),
+    ("train --likelihood poisson", 1, "there are bernoulli, gaussian"), ("sample --out grid.picture", 1, "end it in .png"), ("sample --out grid", 1, "end it in .png")])
+def test_a_setting_that_cannot_be_is_said_before_anything_is_loaded(monkeypatch, capsys, words, status, answer):
+    for name in ("pick_device", "_load_named", "load", "build_model", "load_trained", "own_folder", "draw_samples"): monkeypatch.setattr(cli, name, lambda *a, **k: pytest.fail("too late"))
     command, *rest = words.split()
-    line = refused([command, *(["--out", "run"] if command == "train" else ["run"]), *rest])
-    assert answer in line and not Path("run").exists()
+    words = [command, *(["--out", "run"] if command == "train" else ["run"]), *rest]
+    if status == 1: assert answer in refused(words)
+    else:
+        with pytest.raises(SystemExit) as end: main(words)
+        assert end.value.code == 2 and answer in " ".join(capsys.readouterr().err.split("error:")[1].split())
+    assert not Path("run").exists()
 
 
 # --- what is written
@@ -256,7 +324,7 @@ def test_a_report_that_cannot_be_written_loses_neither_model_nor_numbers(monkeyp
         full_disk(disk, after=1)
         line = refused(command)
     out = capsys.readouterr().out
-    assert "could not write run/run.json: No space left on device. Free some space" in line and "test -ELBO" in out
+    assert "could not write run/run.json" in line and "No space left on device" in line and "test -ELBO" in out
     assert load_model("run/model.safetensors") and "test" not in json.loads(Path("run/run.json").read_text(encoding="utf-8"))
     again = said(capsys, command)
     run = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
@@ -265,7 +333,7 @@ def test_a_report_that_cannot_be_written_loses_neither_model_nor_numbers(monkeyp
 
 def test_a_test_that_fails_leaves_the_model(monkeypatch):
     def tested(*a): raise RuntimeError("the test set is broken")
-    monkeypatch.setattr(cli, "tested", tested)
+    monkeypatch.setattr(cli, "evaluate_test_set", tested)
     assert "the test set is broken" in refused(SMALL + ["--epochs", "1", "--out", "run"])
     assert load_model("run/model.safetensors")
 
@@ -310,13 +378,13 @@ def given(monkeypatch):
 
 
 def test_numerics_are_those_asked_for_and_chosen_by_a_stopwatch_only_when_auto_is(given, capsys):
-    switches = lambda *words: [given(SMALL + ["--out", "run", *words])[name] for name in ("precision", "compile", "graphs")]
-    assert switches() == ["fp32", False, False]
-    assert switches("--precision", "bf16", "--compile", "on") == ["bf16", True, False]
-    assert switches("--precision", "auto", "--compile", "auto") == ["auto"] * 3
-    with pytest.raises(SystemExit): main(["train", "--help"])
+    options = lambda *words: [given(SMALL + ["--out", "run", *words])[name] for name in ("precision", "compile", "graphs")]
+    assert options() == ["fp32", False, False]
+    assert options("--precision", "bf16", "--compile", "on") == ["bf16", True, False]
+    assert options("--precision", "auto", "--compile", "auto") == ["auto"] * 3
+    with pytest.raises(SystemExit) as end: main(["train", "--help"])
     words = " ".join(capsys.readouterr().out.split())
-    assert "auto takes what a short trial finds faster here" in words and "(default: fp32)" in words and "(default: off)" in words
+    assert not end.value.code and "auto takes what a short trial finds faster here" in words and "default: fp32)" in words and "default: off)" in words
 
 
 def test_a_learning_rate_that_is_not_given_is_left_to_fit_and_recorded_as_before(given, capsys):
@@ -335,14 +403,16 @@ def test_sampling_that_takes_long_shows_a_bar_among_the_errors(monkeypatch, caps
         monkeypatch.setenv("TQDM_DISABLE", silent)
         main("sample run -n 4 --device cpu".split())
         out, err = capsys.readouterr()
-        assert out.startswith("4 samples") and ("codes: 100%" in err and "64/64" in err) == (silent == "0" and prior == "transformer")
-        assert silent == "0" or not err
+        assert out.startswith("4 samples")
+        if silent == "0" and prior == "transformer": assert "codes: 100%" in err and "64/64" in err
+        else: assert err == ""
         pictures.append(Path("run/samples.png").read_bytes())
     assert pictures[0] == pictures[1]
 
 
 # --- ended early
 
+@pytest.mark.processes
 def test_killed_and_taken_up_again_gives_the_same_weights(started):
     command = SMALL + ["--epochs", "12"]
     process = started(command + ["--out", "killed"])
@@ -357,6 +427,7 @@ def test_killed_and_taken_up_again_gives_the_same_weights(started):
     assert all(torch.equal(killed[name], whole[name]) for name in whole)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_run_is_refused_and_the_first_can_be_stopped(started, number):
     command = SMALL + ["--epochs", str(LONG), "--out", "run"]
@@ -374,6 +445,7 @@ def test_a_second_run_is_refused_and_the_first_can_be_stopped(started, number):
 
 # --- several processes
 
+@pytest.mark.processes
 def test_two_processes_train_as_one_does(started, capsys):
     """Noise and order differ, so the two agree as two seeds do. Over six seeds of one process this run's −ELBO has a standard deviation of 1.0 nats;
     five of them, times √2 for a difference, are allowed. (The exact agreement, with handed-in noise, is tested with the engine.)"""
@@ -386,10 +458,11 @@ def test_two_processes_train_as_one_does(started, capsys):
     assert out.count("test -ELBO") == 1 and out.count("vae (") == 1 and "2 processes" in out         # one of them speaks
     assert abs(value(out) - one) < 5 * 2**.5 * 1.0
     model = load_model("two/model.safetensors")
-    again = evaluate(model, Batches(binarized(load("digits").test), cli.TEST_BATCH), seed=0)["neg_elbo"]
+    again = evaluate(model, Batches(binarized(load("digits").test), TEST_BATCH), seed=0)["neg_elbo"]
     assert abs(again - value(out)) < 0.006 and json.loads(Path("two/run.json").read_text(encoding="utf-8"))["processes"] == 2
 
 
+@pytest.mark.processes
 def test_a_worker_that_dies_ends_the_run_with_a_clear_line(started, capsys):
     command = SMALL + ["--epochs", "10", "--out", "run"]
     process = started(command, *torchrun(__file__, "1"))
@@ -407,6 +480,7 @@ def test_a_worker_that_dies_ends_the_run_with_a_clear_line(started, capsys):
     assert process.returncode == 0 and f"goes on after epoch {done} of 10" in out, err
 
 
+@pytest.mark.processes
 def test_the_others_speak_when_the_first_dies(started):
     process = started(SMALL + ["--epochs", str(LONG), "--out", "run"], *torchrun(__file__, "0"))
     out, err = process.communicate(timeout=180)
@@ -414,14 +488,21 @@ def test_the_others_speak_when_the_first_dies(started):
     assert process.returncode != 0 and len(lines) == 1 and lines[0].startswith("vae_course: rank 1 of 2 processes stops") and f"of {LONG}" in lines[0], err
 
 
-def test_torchrun_is_stopped(started):
+@pytest.mark.processes
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc lists processes on Linux alone")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_torchrun_is_stopped(started, number):
     process = started(SMALL + ["--epochs", str(LONG), "--out", "run"], *torchrun("-m", "vae_course.cli"))
     wait_for("run/run.safetensors", process)
-    process.send_signal(signal.SIGINT)
+    workers = [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()]
+    process.send_signal(number)
     out, err = process.communicate(timeout=120)
-    assert process.returncode != 0 and f"of {LONG}, and the same command goes on" in err, err
+    done, of = epochs_kept(Path("run"))
+    assert process.returncode != 0 and f"holds epoch {done} of {LONG}, and the same command goes on" in err and 1 <= done < of, err
+    assert len(workers) >= 2 and not [w for w in workers if Path(f"/proc/{w}").exists()]
 
 
+@pytest.mark.processes
 def test_an_error_in_two_processes_is_said_once(started):
     process = started("train --data mnits --out x".split(), *torchrun("-m", "vae_course.cli"))
     out, err = process.communicate(timeout=120)

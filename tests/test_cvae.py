@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest, torch
 from torch import nn
 
-from vae_course import engine
+from vae_course import run
 from vae_course.classifier import Classifier
 from vae_course.cvae import CVAE, Quadrants, Unconditional, complete, mlp_cvae
 from vae_course.data import Batches, DataError, Examples
@@ -88,19 +88,19 @@ def test_every_weight_is_used(name, sees):
 def test_it_comes_back_from_a_file(name, tmp_path):
     model, data, eps = model_of(name, sees=every), examples(name), torch.randn(100, 4)
     again = load_model(save_model(model, tmp_path / "model.safetensors"))
-    assert isinstance(again, CVAE) and again.recipe == model.recipe and not again.training
+    assert isinstance(again, CVAE) and again.config == model.config and not again.training
     assert torch.equal(again.losses((data.x, data.y), eps)["loss"], model.losses((data.x, data.y), eps)["loss"])
-    assert json.loads(json.dumps(model.recipe)) == model.recipe
-    assert isinstance(build(model.recipe["name"], **model.recipe["config"]), CVAE) and "cvae" in registry
+    assert json.loads(json.dumps(model.config)) == model.config
+    assert isinstance(build(**model.config), CVAE) and "cvae" in registry
 
 
-def steps_of(switches, name):
-    "Every step's terms on 100 examples in batches of 16, the same order and noise for all switches; and the model."
+def steps_of(step_config, name):
+    "Every step's terms on 100 examples in batches of 16, the same order and noise for all ways; and the model."
     model, device = model_of(name, sees=every), torch.device("cpu")
     optimizers = make_optimizers(model, device)
     optimizers[0].param_groups[0]["lr"].fill_(3e-3)
     batches = Batches(examples(name), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
-    stepper, numbers = AcceleratedStep(model, optimizers, 16, None, switches), torch.Generator().manual_seed(2)
+    stepper, numbers = AcceleratedStep(model, optimizers, 16, None, step_config), torch.Generator().manual_seed(2)
     model.train()
     return torch.stack([torch.stack(list(stepper((x, y), torch.randn(len(x), 4, generator=numbers)).values())) for x, y in batches]), model
 
@@ -127,7 +127,7 @@ bad = dict(counted_from_one=("labels", torch.tensor([1, 4]), "do they count from
 @pytest.mark.parametrize("case", bad)
 def test_a_bad_condition_is_refused_before_the_first_step(case, monkeypatch):
     name, y, words = bad[case]
-    monkeypatch.setattr(engine.Run, "before_step", lambda self, step: pytest.fail("a step was taken"))
+    monkeypatch.setattr(run.Run, "before_step", lambda self, step: pytest.fail("a step was taken"))
     model = model_of(name)
     with pytest.raises(ValueError, match=words):                         # a `DataError` is one
         fit(model, Examples(torch.rand(2, *shape), y), epochs=1, batch_size=2, progress=False, device="cpu")

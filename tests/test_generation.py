@@ -10,7 +10,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from vae_course.classifier import Classifier, features
 from vae_course.cvae import mlp_cvae
-from vae_course.data import Examples, from_folder
+from vae_course.data import Examples
+from vae_course.folders import from_folder
 from vae_course.elbo import conv_vae, mlp_vae
 from vae_course.generation import (AggregatedPosterior, _ball_radii, _count_balls, aggregated_posterior, attribute_direction, decode_mean, encode_point, fit_mixture,
                                    frechet_distance, frechet_gaussians, generate, hole_mass, interpolate, lerp, memorized_share, mlp_autoencoder, nearest_neighbours,

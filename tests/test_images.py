@@ -6,10 +6,16 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from vae_course import cli, folders, images
 from vae_course.anomaly_detection import read_image_folder
 from vae_course.cli import _read_part, main, parser
 from vae_course.protocol import likelihood_for
-from vae_course.data import DataError, Stream, as_floats, from_arrays, from_folder, in_order, load, read_image, read_pictures
+from vae_course.arrays import from_arrays
+from vae_course.data import DataError, as_floats
+from vae_course.datasets import load
+from vae_course.folders import _natural_key, from_folder, read_images
+from vae_course.images import read_image
+from vae_course.streams import Stream
 
 RANDOM = np.random.default_rng(0)
 GREY, COLOUR = RANDOM.integers(0, 256, (6, 9), dtype=np.uint8), RANDOM.integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -77,6 +83,7 @@ def kinds(tmp_path):
         if c != 3: shown = shown * alpha[..., None] + 255 * (1 - alpha[..., None])
         keep(f"deep{c}.png", shown.transpose(2, 0, 1))
         deep_png(made[f"deep{c}.png"][0], a)
+    assert len(made) == 24
     return made
 
 
@@ -105,6 +112,15 @@ def test_a_picture_is_turned_once(tmp_path, kind, turn):
             assert x.shape == wanted.shape and (as_floats(x) - wanted).abs().max() < (0.06 if kind == "colour.jpg" else 1e-6)
 
 
+def test_damaged_notes_of_a_camera_do_not_stop_an_image(tmp_path):
+    "A negative number where there is none, and letters where a number is: Pillow cannot write such notes again."
+    for bad in (struct.pack("<HHIi", 0x0100, 9, 1, -5), struct.pack("<HHI", 0x0128, 2, 3) + b"ab\xff\0"):
+        notes = sorted([bad, struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)], key=lambda note: note[:2][::-1])
+        exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + b"".join(notes) + bytes(4)
+        Image.fromarray(np.rot90(GREY, 1).copy()).save(tmp_path / "held.webp", exif=exif, lossless=True)
+        assert torch.equal(read_image(tmp_path / "held.webp", channels=1)[0], torch.from_numpy(GREY))
+
+
 def deep_tiff(path, a, bits=16, white=1, sign=1):
     "A grey TIFF of `bits` a pixel as it lies on disk; `white` 0 says that 0 is white, `sign` 2 that numbers have a sign."
     h, w = a.shape
@@ -126,9 +142,9 @@ def test_a_tiff_says_what_its_numbers_mean(tmp_path):
 def test_a_size_beyond_memory_is_no_fault_of_the_picture(tmp_path, monkeypatch):
     paint(tmp_path / "a.png")
     def full(*_): raise MemoryError
-    monkeypatch.setattr("vae_course.data.fitted", full)
+    monkeypatch.setattr(images, "_fit", full)
     with pytest.raises(DataError, match="a.png does not fit into memory with 300000×300000 pixels: give a smaller size") as e: read_image(tmp_path / "a.png", size=300_000)
-    assert "no picture" not in str(e.value)
+    assert "no image" not in str(e.value)
 
 
 def test_depth_is_kept(kinds):
@@ -149,7 +165,7 @@ def test_all_ways_in_read_the_same(kinds, tmp_path):
                 wanted = read_image(path, channels, (8, 10), resize)
                 assert wanted.shape == (channels, 8, 10)
                 folder = from_folder(alone, (8, 10), channels, test_share=.5, resize=resize).train.x[0]
-                read = read_pictures(alone, (8, 10), channels, resize)[0][0]
+                read = read_images(alone, (8, 10), channels, resize)[0][0]
                 assert torch.equal(folder, wanted) and torch.equal(read, wanted), name
             wanted = read_image(path, channels, (8, 10))
             assert torch.equal(read_image_folder(alone, (8, 10), channels)[0][0], wanted), name
@@ -164,7 +180,7 @@ def test_read_image_takes_a_path_a_string_and_a_picture(kinds):
     path = kinds["colour.png"][0]
     with Image.open(path) as picture: assert torch.equal(read_image(path), read_image(str(path))) and torch.equal(read_image(path), read_image(picture))
     for other in (np.zeros((50, 50)), 7, None):
-        with pytest.raises(DataError, match="is no picture that can be read") as e: read_image(other)
+        with pytest.raises(DataError, match="is no image that can be read") as e: read_image(other)
         assert len(str(e.value)) < 200
 
 
@@ -207,22 +223,26 @@ def test_other_words_for_resize_and_channels_are_refused(tmp_path):
     with pytest.raises(DataError, match="channels=2"): read_image(tmp_path / "a.png", channels=2)
 
 
-@pytest.mark.parametrize("words, size", [("32", 32), ("32x48", (32, 48))])
-def test_the_command_takes_one_side_or_two(words, size):
-    a = parser().parse_args(["train", "--out", "x", "--size", words, "--resize", "crop"])
-    assert a.size == size and a.resize == "crop" and parser().parse_args(["train", "--out", "x"]).resize == "pad"
+@pytest.mark.parametrize("words, size", [("32", (32, 32)), ("32x48", (32, 48))])
+def test_the_command_takes_one_side_or_two(words, size, tmp_path, monkeypatch):
+    for i in range(4): paint(tmp_path / f"{i}.png")
+    monkeypatch.setattr(cli, "complete_settings", lambda model, given, data, likelihood: pytest.fail(f"of shape {data.data_shape}"))
+    with pytest.raises(pytest.fail.Exception) as found: main(["train", "--data", f"folder:{tmp_path}", "--out", str(tmp_path / "run"), "--size", words, "--resize", "crop"])
+    assert f"of shape {(1, *size)}" in str(found.value) or f"of shape {(3, *size)}" in str(found.value)
+    assert parser().parse_args(["train", "--out", "x", "--resize", "crop"]).train.resize == "crop" and parser().parse_args(["train", "--out", "x"]).train.resize == "pad"
 
 
 @pytest.mark.parametrize("words", ["0", "-3", "32x0", "0x32", "axb", "32x", "3.5", "1x2x3"])
 def test_the_command_refuses_other_sizes(words, capsys):
-    with pytest.raises(SystemExit): parser().parse_args(["train", "--out", "x", f"--size={words}"])
-    assert "such as 32x48, each at least 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as e: parser().parse_args(["train", "--out", "x", f"--size={words}"])
+    assert e.value.code == 2 and "such as 32x48, each at least 1" in capsys.readouterr().err
 
 
 def test_the_help_says_what_becomes_of_other_shapes(capsys):
-    with pytest.raises(SystemExit): main(["train", "--help"])
+    with pytest.raises(SystemExit) as e: main(["train", "--help"])
+    assert e.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "{pad,crop,stretch}" in said and "N|HxW" in said and "(default: pad)" in said
+    assert "{pad,crop,stretch}" in said and "N|HxW" in said and "default: pad)" in said
 
 
 # ---------------------------------------------------------------- 8 and 16 bits in one folder
@@ -232,9 +252,9 @@ def test_mixed_depth_becomes_float32_and_is_said(tmp_path, channels, capsys):
     paint(tmp_path / "a.png", colour=51)
     Image.fromarray(np.full((6, 8), 13_107, np.uint16)).save(tmp_path / "b.png")
     paint(tmp_path / "c.png", "RGB", colour=(51, 51, 51))
-    x = read_pictures(tmp_path, None, channels)[0]
+    x = read_images(tmp_path, None, channels)[0]
     assert x.dtype == torch.float32 and torch.allclose(x, torch.full((3, channels or 3, 6, 8), .2), atol=1e-6)
-    assert capsys.readouterr().out == f"{tmp_path.name}: 3 pictures, 1 of them of 16 bits, so that all become float32.\n"
+    assert capsys.readouterr().out == f"{tmp_path.name}: 3 images, 1 of them of 16 bits, so that all become float32.\n"
 
 
 def test_a_folder_of_16_bits_is_trained_on_by_the_command(tmp_path, monkeypatch, capsys):
@@ -243,7 +263,7 @@ def test_a_folder_of_16_bits_is_trained_on_by_the_command(tmp_path, monkeypatch,
     for i in range(20): Image.fromarray(RANDOM.integers(0, 65_536, (10, 12)).astype(np.uint16)).save(tmp_path / "scans" / f"{i}.png")
     main("train --data folder:scans --size 8 --epochs 1 --batch-size 4 --set hidden=[8] --set latent_dim=2 --device cpu --compile off --precision fp32 --out run".split())
     said = capsys.readouterr().out
-    assert "all of 16 bits" in said and "pixels (v + u)/65536" in said and said.count("scans: 20 pictures") == 1
+    assert "all of 16 bits" in said and "pixels (v + u)/65536" in said and said.count("scans: 20 images") == 1
 
 
 @pytest.mark.parametrize("name, make", [
@@ -254,7 +274,7 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path, name, make):
     paint(tmp_path / "good.png")
     make(tmp_path / name)
     for take in (from_folder, read_image_folder, lambda path: read_image(path / name)):
-        with pytest.raises(DataError, match=f"{name} is no picture that can be read") as e: take(tmp_path)
+        with pytest.raises(DataError, match=f"{name} is no image that can be read") as e: take(tmp_path)
         assert "\n" not in str(e.value)
 
 
@@ -267,7 +287,7 @@ def png(a):
 def test_masks_of_0_and_1_are_refused_until_the_scale_is_said(tmp_path):
     for i in range(4): Image.fromarray(np.eye(6, dtype=np.uint8)).save(tmp_path / f"{i}.png")
     with pytest.raises(DataError, match="scale=1 if 1 stands for white, or scale=255"): from_folder(tmp_path)
-    x, _, y, classes = read_pictures(tmp_path, None, None)
+    x, _, y, classes = read_images(tmp_path, None, None)
     assert from_arrays(x, y, classes, scale=1).train.floats().max() == 1 and from_arrays(x, y, classes, scale=255).train.x.max() == 1
 
 
@@ -323,13 +343,13 @@ def test_mixed_sizes_need_a_size(tmp_path):
 
 
 def test_folders_without_pictures(tmp_path):
-    with pytest.raises(DataError, match="holds no picture"): from_folder(tmp_path)
+    with pytest.raises(DataError, match="holds no image"): from_folder(tmp_path)
     with pytest.raises(DataError, match="is no folder"): from_folder(tmp_path / "absent")
     paint(tmp_path / "cat" / "a.png")
     (tmp_path / "dog").mkdir()
-    with pytest.raises(DataError, match="dog holds no picture"): from_folder(tmp_path)
+    with pytest.raises(DataError, match="dog holds no image"): from_folder(tmp_path)
     paint(tmp_path / "loose.png")
-    with pytest.raises(DataError, match=r"holds pictures \(loose.png\) beside folders \(cat\)"): from_folder(tmp_path)
+    with pytest.raises(DataError, match=r"holds images \(loose.png\) beside folders \(cat\)"): from_folder(tmp_path)
     with pytest.raises(DataError, match="channels=2"): from_folder(tmp_path, channels=2)
 
 def test_hidden_things_are_left_out_at_every_depth(tmp_path, capsys):
@@ -337,9 +357,9 @@ def test_hidden_things_are_left_out_at_every_depth(tmp_path, capsys):
         for i in range(3): paint(tmp_path / kind / f"{i}.png", colour=40 * i + 7)
     for place in ("a/.ipynb_checkpoints/0-checkpoint.png", "b/deep/.cache/deeper/x.png", "b/.thumbnail.png", ".trash/y.png", "__MACOSX/a/._0.png"): paint(tmp_path / place)
     paint(tmp_path / "b" / "deep" / "z.png")
-    x, files, labels, classes = read_pictures(tmp_path, None, None)
+    x, files, labels, classes = read_images(tmp_path, None, None)
     assert len(x) == 7 and classes == ["a", "b"] and not any("/." in str(f.relative_to(tmp_path)) for f in files)
-    assert capsys.readouterr().out == f"{tmp_path.name}: 7 pictures of 2 classes (left out: hidden: 5).\n"
+    assert capsys.readouterr().out == f"{tmp_path.name}: 7 images of 2 classes (left out: hidden: 5).\n"
 
 
 def test_one_line_says_what_was_left_out_and_why(tmp_path, capsys):
@@ -350,10 +370,10 @@ def test_one_line_says_what_was_left_out_and_why(tmp_path, capsys):
         frames = [Image.fromarray(RANDOM.integers(0, 256, (6, 8), dtype=np.uint8)) for _ in range(more + 1)]
         frames[0].save(tmp_path / "ok" / name, save_all=True, append_images=frames[1:])
     os.symlink(tmp_path / "gone.png", tmp_path / "ok" / "broken.png")
-    for take in (lambda: from_folder(tmp_path, channels=1), lambda: read_image_folder(tmp_path), lambda: read_pictures(tmp_path, None, 1)):
+    for take in (lambda: from_folder(tmp_path, channels=1), lambda: read_image_folder(tmp_path), lambda: read_images(tmp_path, None, 1)):
         take()
         said = capsys.readouterr().out
-        assert said.startswith(f"{tmp_path.name}: 6 pictures of 2 classes (left out: ") and said.endswith(").\n") and said.count("\n") == 1
+        assert said.startswith(f"{tmp_path.name}: 6 images of 2 classes (left out: ") and said.endswith(").\n") and said.count("\n") == 1
         why, kinds = said.split("left out: ")[1][:-3].split("; of a kind that is not read: ")
         assert set(why.split("; ")) == {"links that lead nowhere: 1", "further pages or frames: 6"} and set(kinds.split(", ")) == {"1 without an ending", "1 .txt", "2 .dcm", "1 .heic"}
     assert from_folder(tmp_path, channels=1).classes == ["_odd", "ok"]
@@ -377,7 +397,7 @@ def test_links_are_followed_and_nothing_comes_twice(tmp_path, capsys):
     os.symlink(root, root / "b" / "loop")
     os.symlink(tmp_path, root / "b" / "up")
     os.symlink(root / "b" / "self", root / "b" / "self")
-    x, files, labels, classes = read_pictures(root, None, None)
+    x, files, labels, classes = read_images(root, None, None)
     assert classes == ["a", "b", "c"] and np.bincount(labels).tolist() == [4, 2, 2] and len({os.path.realpath(f) for f in files}) == len(files) == 8
     assert "links to what is read anyway: 5" in (said := capsys.readouterr().out) and "links that lead nowhere: 1" in said
 
@@ -425,7 +445,7 @@ def test_a_class_is_one_class_however_its_letters_are_coded(tmp_path, capsys):
 
 def test_both_codings_in_one_folder_are_one_class(tmp_path):
     for form in ("NFC", "NFD"): paint(tmp_path / unicodedata.normalize(form, "Äpfel") / f"{form}.png")
-    _, files, labels, classes = read_pictures(tmp_path, None, None)
+    _, files, labels, classes = read_images(tmp_path, None, None)
     assert len(files) == 2 and labels == [0, 0] and classes == [unicodedata.normalize("NFC", "Äpfel")]
 
 
@@ -441,13 +461,13 @@ def test_the_line_is_printed_on_a_terminal_without_its_letters(tmp_path, monkeyp
     monkeypatch.setattr(sys, "stdout", out)
     from_folder(tmp_path / "日本", test_share=.5)
     out.flush()
-    assert out.buffer.getvalue().decode("cp1252").strip() == "??: 2 pictures."
+    assert out.buffer.getvalue().decode("cp1252").strip() == "??: 2 images."
 
 
 def test_a_seed_and_a_share_are_checked_before_pictures_are_read(tmp_path, monkeypatch):
     for i in range(4): paint(tmp_path / f"{i}.png", colour=50 + i)
     assert torch.equal(from_folder(tmp_path, seed=np.int64(3)).train.x, from_folder(tmp_path, seed=3).train.x)
-    monkeypatch.setattr("vae_course.data.read_image", lambda *a: pytest.fail("a picture was read"))
+    monkeypatch.setattr(folders, "read_image", lambda *a: pytest.fail("a picture was read"))
     for how, message in ((dict(seed=None), "got seed=None: give a whole number"), (dict(test_share="a"), "got a share of 'a': give the part")):
         with pytest.raises(DataError, match=message): from_folder(tmp_path, **how)
 
@@ -475,15 +495,15 @@ def test_train_alone_or_test_alone_is_a_class(tmp_path):
 
 def test_numbers_sort_as_numbers(tmp_path):
     names = ["10", "2", "1", "-3", "0.5", "0.25", "b10", "b2", "a"]
-    assert sorted(names, key=in_order) == ["-3", "0.25", "0.5", "1", "2", "10", "a", "b2", "b10"]
+    assert sorted(names, key=_natural_key) == ["-3", "0.25", "0.5", "1", "2", "10", "a", "b2", "b10"]
     for name in ("10", "2", "1"): paint(tmp_path / name / "x.png", colour=int(name))
-    x, _, labels, classes = read_pictures(tmp_path, None, None)
+    x, _, labels, classes = read_images(tmp_path, None, None)
     assert classes == ["1", "2", "10"] and x.amax((1, 2, 3)).tolist() == [1, 2, 10] and labels == [0, 1, 2]
 
 
 def test_an_empty_folder_says_what_it_left_out(tmp_path):
     for name in ("a.dcm", "b.dcm"): (tmp_path / name).write_bytes(b"?")
-    with pytest.raises(DataError, match=r"holds no picture.*left out: of a kind that is not read: 2 .dcm"): from_folder(tmp_path)
+    with pytest.raises(DataError, match=r"holds no image.*left out: of a kind that is not read: 2 .dcm"): from_folder(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist", "mnist_static"])

@@ -15,7 +15,7 @@ import pytest
 
 root = Path(__file__).resolve().parent.parent
 chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(not chromium, reason="no Chromium found: install it (`apt-get install chromium`) to test JupyterLab in a browser")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(not chromium, reason="no Chromium found: install it (`apt-get install chromium`) to test JupyterLab in a browser")]
 
 name = "92_widgets.ipynb"
 widget = "application/vnd.jupyter.widget-view+json"

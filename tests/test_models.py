@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from vae_course.cli import main
-from vae_course.data import Batches, DataError, Examples, load
+from vae_course.data import Batches, DataError, Examples
+from vae_course.datasets import load
 from vae_course.step import evaluate
 from vae_course.training import build, fit, load_model, registry, save_model
 
@@ -68,7 +69,7 @@ def test_saved_and_loaded_it_is_the_same_model(name, batch, digits, tmp_path):
     fit(model, digits.train[:256], epochs=2, batch_size=64, progress=False)
     save_model(model, tmp_path / "m.safetensors")
     again = load_model(tmp_path / "m.safetensors")
-    assert type(again) is type(model) and again.recipe == model.recipe
+    assert type(again) is type(model) and again.config == model.config
     examples = Examples(digits.test.x[:200], digits.test.y[:200])
     assert evaluate(model, Batches(examples, 100), seed=0) == evaluate(again, Batches(examples, 100), seed=0)
 

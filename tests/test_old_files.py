@@ -23,6 +23,7 @@ def test_a_model():
     assert model.beta == 2.5 and model.latent_dim == 3 and type(model).__name__ == "BetaVAE"
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_a_model_and_goes_on(tmp_path):
     path = shutil.copy(files / "run-0.1.0.safetensors", tmp_path / "run.safetensors")
     assert load_model(path).beta == 4.0 and len(load_checkpoint(path)["history"]) == 2

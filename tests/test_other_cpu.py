@@ -9,6 +9,8 @@ import torch.nn.functional as F
 
 from other_cpu import OtherCPU, products, reductions
 
+pytestmark = pytest.mark.slow
+
 here = Path(__file__).resolve().parent
 g = torch.Generator().manual_seed(0)
 x, W, b = (torch.randn(*shape, generator=g) for shape in ((50, 33), (7, 33), (7,)))

@@ -232,6 +232,7 @@ def test_ten_signs_differ():
 
 # What a notebook stores
 
+@pytest.mark.slow
 def test_notebook_stores_one_image_with_words():
     import nbformat
     from nbclient import NotebookClient

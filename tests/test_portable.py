@@ -9,6 +9,8 @@ root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root / "tools"))
 portable = pytest.importorskip("portable")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture()
 def course(tmp_path):

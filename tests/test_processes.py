@@ -14,6 +14,8 @@ from vae_course.step import make_optimizers
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 import processes
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def as_torchrun(monkeypatch):

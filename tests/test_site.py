@@ -110,6 +110,7 @@ look = r"""() => {
 }"""
 
 
+@pytest.mark.browser
 @needs_browser
 def test_every_page(tab, address):
     "In both modes on a phone and in two widths on a desk; then every link between the pages."
@@ -140,6 +141,7 @@ def test_every_page(tab, address):
     assert not tab.complaints and not outside, "\n".join([*tab.complaints, *outside])
 
 
+@pytest.mark.browser
 @needs_browser
 def test_the_way_through_the_pages_and_the_downloads(tab, address):
     tab.set_viewport_size({"width": 1280, "height": 900})
@@ -159,6 +161,7 @@ def test_the_way_through_the_pages_and_the_downloads(tab, address):
         assert Path(download.value.path()).read_bytes() == (root / "nbs" / notebook).read_bytes()
 
 
+@pytest.mark.browser
 @needs_browser
 @pytest.mark.parametrize("where", ["server", "file"])
 def test_search_and_dark_mode(tab, site, address, where):
@@ -181,6 +184,7 @@ def test_search_and_dark_mode(tab, site, address, where):
     assert not tab.complaints, tab.complaints
 
 
+@pytest.mark.browser
 @needs_browser
 def test_a_phone_opens_the_sidebar(tab, address):
     tab.goto(address + "index.html")

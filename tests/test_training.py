@@ -11,12 +11,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vae_course import callbacks
-from vae_course.data import Batches, DataError, Examples, load
+from vae_course.data import Batches, DataError, Examples
+from vae_course.datasets import load
 from vae_course.elbo import VAE, mlp_vae
 from vae_course.checkpoint import CheckpointError, from_bytes, load_checkpoint, save_checkpoint
 from vae_course.step import evaluate, make_optimizers, NonFiniteLoss, train_epoch, Trainable
 from vae_course.latent import diagonal_gaussian
-from vae_course.run import ProgressBar
+from vae_course.callbacks import ProgressBar
 from vae_course.training import build, constant, fit, History, linear, load_model, save_model
 
 torch.set_num_threads(1)    # here and in the killed process: the bits depend on the number of threads
@@ -97,6 +98,7 @@ def weights(model):
 
 # --- killed and resumed
 
+@pytest.mark.processes
 @pytest.mark.parametrize("when, epochs", [("within", 2), ("between", 2), ("writing", 2)])
 def test_killed_and_resumed(folder, uninterrupted, when, epochs):
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(Path(callbacks.__file__).parents[1]))

@@ -1,17 +1,21 @@
-"""What a saboteur found: mistakes in the engine, the streams and the command line that no other test would notice."""
-import itertools, json, math, types
+"""What a saboteur found: mistakes in training, the streams and the command line that no other test would notice."""
+import itertools, json, math
 
 import numpy as np
 import pytest, torch
 from torch import nn
 
-from vae_course import cli, engine, training
-from vae_course.data import Batches, DataError, Examples, Stream, as_batch, load
+from vae_course import acceleration, cli, protocol, run, step
+from vae_course.data import Batches, DataError, Examples
+from vae_course.datasets import load
+from vae_course.streams import as_batch, Stream
 from vae_course.elbo import mlp_vae
 from vae_course.acceleration import AcceleratedStep
 from vae_course.devices import OutOfMemory
-from vae_course.step import evaluate, make_optimizers, StepConfig
+from vae_course.distributed import LossesModule, wrap_ddp
+from vae_course.step import evaluate, make_optimizers, StepConfig, Trainable
 from vae_course.training import fit
+from pretended import several_processes
 
 small = lambda **more: mlp_vae((1, 8, 8), **dict(latent_dim=4, hidden=(32,)) | more)
 
@@ -23,7 +27,7 @@ def pictures(n=100, side=8, seed=0):
 
 # ---------------------------------------------------------------- what one of several processes does, without the others
 
-class Probe(nn.Module):
+class Probe(Trainable):
     "Keeps the rows, the labels and a draw of noise of every step."
     data_range = (-math.inf, math.inf)
 
@@ -39,11 +43,12 @@ class Probe(nn.Module):
 @pytest.fixture
 def as_one_of_two(monkeypatch):
     "`fit` as process `number` of two sees itself; nothing is sent."
-    monkeypatch.setattr(engine, "together", lambda losses, device: losses)
-    monkeypatch.setattr(engine, "over_processes", lambda rows, sizes: (rows, sizes))
-    monkeypatch.setattr(engine, "same_everywhere", lambda value: value)
+    for room in (acceleration, run):
+        monkeypatch.setattr(room, "wrap_ddp", lambda losses, device: losses)
+    monkeypatch.setattr(step, "all_reduce_means", lambda rows, sizes: (rows, sizes))
+    monkeypatch.setattr(run, "broadcast_object", lambda value: value)
     def train(number, **more):
-        for module in (engine, training): monkeypatch.setattr(module, "group", lambda: (number, 2))
+        several_processes(monkeypatch, number, 2)
         model = Probe()
         data = more.pop("train", Examples(torch.arange(12.)[:, None], torch.arange(12)))
         history = fit(model, data, **dict(epochs=3, batch_size=4, progress=False, device="cpu", precision="fp32", compile=False, graphs=False) | more)
@@ -91,7 +96,7 @@ def test_a_stream_for_several_processes_may_end_in_a_small_batch(as_one_of_two):
 
 
 def test_one_process_writes_and_none_tries(as_one_of_two, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine.Run, "try_out", lambda *a: pytest.fail("a trial, which may end differently in every process"))
+    monkeypatch.setattr(acceleration.Trial, "measure", lambda *a: pytest.fail("a trial, which may end differently in every process"))
     as_one_of_two(1, checkpoint=tmp_path / "run", epochs=200, precision="auto", compile="auto", graphs="auto")
     assert not (tmp_path / "run").exists()
     as_one_of_two(0, checkpoint=tmp_path / "run")
@@ -99,7 +104,7 @@ def test_one_process_writes_and_none_tries(as_one_of_two, tmp_path, monkeypatch)
 
 
 def test_processes_stop_by_what_the_first_one_saw(as_one_of_two, monkeypatch):
-    monkeypatch.setattr(engine, "same_everywhere", lambda terms: {"valid_loss": 5.0})
+    monkeypatch.setattr(run, "broadcast_object", lambda terms: {"valid_loss": 5.0})
     _, history = as_one_of_two(1, valid=Examples(torch.zeros(2, 1), torch.zeros(2).long()), epochs=9, patience=2)
     assert history["valid_loss"] == [5.0] * 3
 
@@ -129,8 +134,8 @@ def test_a_stream_shuffles_anew_keeps_labels_draws_pixels_and_checks():
 def test_what_is_said_about_a_stream_reaches_it(monkeypatch):
     "Processes that read, drawn pixels, and the order."
     given = []
-    real = engine.Stream.__init__
-    monkeypatch.setattr(engine.Stream, "__init__", lambda self, *args, **more: (given.append(more), real(self, *args, **more | dict(workers=0)))[1])
+    real = Stream.__init__
+    monkeypatch.setattr(Stream, "__init__", lambda self, *args, **more: (given.append(more), real(self, *args, **more | dict(workers=0)))[1])
     class Seen(Probe):
         data_range = (0, 1)
     model = Seen()
@@ -156,17 +161,17 @@ def test_whole_numbers_of_any_kind_are_labels_and_nothing_else_is():
     for y in (3, np.int64(3), np.uint8(3), torch.tensor(3), np.array(3), torch.tensor([3]), 3.0, torch.tensor(3.0)): assert label(y) == [3]
     assert label(None) == [-1]
     for y in (0.7, torch.tensor(0.7), "cat", (1, 2), math.nan):                     # 0.7 is no class
-        with pytest.raises(DataError): label(y)
+        with pytest.raises(DataError, match="whole number|one label|labels"): label(y)
 
 
 # ---------------------------------------------------------------- compiled steps
 
-def first_loss(switches, change=lambda model: None, **more):
+def first_loss(config, change=lambda model: None, **more):
     torch.manual_seed(0)
     model = small(**more)
     change(model)
     eps = torch.randn(16, 4)
-    step = AcceleratedStep(model.train(), make_optimizers(model, torch.device("cpu")), 16, switches=switches)
+    step = AcceleratedStep(model.train(), make_optimizers(model, torch.device("cpu")), 16, config=config)
     torch.manual_seed(1)
     return step((pictures(16).x, torch.zeros(16).long()), eps)["loss"].item()
 
@@ -184,7 +189,7 @@ def test_a_weight_that_no_loss_uses_is_left_alone(compile):
     model = small()
     model.unused = nn.Linear(3, 3)
     kept, used = model.unused.weight.clone(), model.encoder[2][0].weight.clone()
-    step = AcceleratedStep(model, [torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)], 16, switches=StepConfig(compile=compile))
+    step = AcceleratedStep(model, [torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)], 16, config=StepConfig(compile=compile))
     step((pictures(16).x, torch.zeros(16).long()))
     assert torch.equal(model.unused.weight, kept) and not torch.equal(model.encoder[2][0].weight, used)
 
@@ -195,30 +200,32 @@ def test_several_processes_take_a_weight_that_no_loss_uses(tmp_path):
     try:
         model = small()
         model.unused = nn.Linear(3, 3)
-        losses = engine.together(engine.Losses(model), torch.device("cpu"))
-        for _ in range(3): losses(pictures(16).x, torch.zeros(16).long())["loss"].backward()
+        losses = wrap_ddp(LossesModule(model), torch.device("cpu"))
+        for _ in range(3): losses((pictures(16).x, torch.zeros(16).long()))["loss"].backward()
+        assert model.unused.weight.grad is None or not model.unused.weight.grad.any()
+        assert all(p.grad is not None for p in model.decoder.parameters()) and model.encoder[2][0].weight.grad.any()
     finally: torch.distributed.destroy_process_group()
 
 
 # ---------------------------------------------------------------- the trial, precision, memory
 
 def test_a_switch_must_be_worth_a_tenth_and_one_that_fails_is_left(monkeypatch):
-    def try_out(self, switches, limit=None):
-        self.tried[switches] = self.new_stepper(switches)
-        self.trial[str(switches)] = 0.95 if switches.precision == "bf16" else 1.0
+    def measure(self, config, limit=None):
+        self.steps[config] = self.run.accelerated(config)
+        self.seconds[config] = 0.95 if config.precision == "bf16" else 1.0
     with monkeypatch.context() as patch:
-        patch.setattr(engine.Run, "try_out", try_out)
-        assert fit(small(), pictures(320), epochs=1, batch_size=1, precision="auto", compile=False, progress=False, device="cpu").switches == StepConfig()
-    real = engine.Run.new_stepper
-    def new_stepper(self, switches):
-        def breaks(*args): raise RuntimeError("not here")
+        patch.setattr(acceleration.Trial, "measure", measure)
+        assert fit(small(), pictures(320), epochs=1, batch_size=1, precision="auto", compile=False, progress=False, device="cpu").step_config == StepConfig()
+    real = run.Run.accelerated
+    def accelerated(self, config):
+        def breaks(*args, **more): raise RuntimeError("not here")
         breaks.forget = lambda: None
-        return breaks if switches.precision == "bf16" else real(self, switches)
-    monkeypatch.setattr(engine.Run, "new_stepper", new_stepper)
+        return breaks if config.precision == "bf16" else real(self, config)
+    monkeypatch.setattr(run.Run, "accelerated", accelerated)
     clock = itertools.count()
-    monkeypatch.setattr(engine.time, "perf_counter", lambda: float(next(clock)))       # a second for everything: worth a trial
+    monkeypatch.setattr(acceleration.time, "perf_counter", lambda: float(next(clock)))       # a second for everything: worth a trial
     history = fit(small(), pictures(320), epochs=1, batch_size=1, precision="auto", compile=False, progress=False, device="cpu")
-    assert history.switches == StepConfig() and history.trial["bf16, eager"] == math.inf
+    assert history.step_config == StepConfig() and history.trial["bf16, eager"] == math.inf
 
 
 def test_validation_stays_in_float32():
@@ -238,32 +245,40 @@ def test_other_errors_are_not_called_a_lack_of_memory():
 
 
 def test_a_copy_of_the_weights_may_need_too_much_memory(monkeypatch):
-    "`watch` copies weights and moments before each epoch: on a full device that is where memory ends."
+    "`WatchNaN` copies weights and moments before each epoch: on a full device that is where memory ends."
     def full(self): raise torch.OutOfMemoryError("CUDA out of memory")
-    monkeypatch.setattr(engine.Run, "state", full)
+    monkeypatch.setattr(run.Run, "state", full)
     with pytest.raises(OutOfMemory, match="batch_size=16"):
         fit(small(), pictures(32), epochs=1, batch_size=16, precision="fp32", compile=False, progress=False, device="cpu")
 
 
 def test_training_flushes_denormals(monkeypatch):
     asked = []
-    monkeypatch.setattr(engine, "flush_denormals", lambda: asked.append(1))
+    monkeypatch.setattr(acceleration, "flush_denormals", lambda: asked.append(1))
     fit(small(), pictures(32), epochs=1, batch_size=16, precision="fp32", compile=False, progress=False, device="cpu")
     assert asked
 
 
-def test_a_recording_is_not_taken_up_by_several_processes():
-    "The checkpoint of one process on a GPU, gone on with by two, everything at `auto`."
-    run = types.SimpleNamespace(kept=dict(precision="fp32", compile=False, graphs=True), device=torch.device("cuda"), processes=2)
-    assert engine.Tried.choose(run, "auto", "auto", "auto") == StepConfig()
-    run.processes = 1
-    assert engine.Tried.choose(run, "auto", "auto", "auto") == StepConfig(graphs=True)
+def test_a_recording_is_not_taken_up_by_several_processes(monkeypatch):
+    "The checkpoint of one process on a GPU, gone on with by two, everything at `auto`: what the run of `fit` chooses where it thinks itself there."
+    choose, chosen = acceleration.choose_step, {}
+    def choose_there(self, *asked):
+        here, real = (self.device, self.world_size), self.accelerated
+        self.resumed_config, self.accelerated = dict(precision="fp32", compile=False, graphs=True), lambda config: None
+        for there in (("cuda", 2), ("cuda", 1), ("cpu", 1)):
+            self.device, self.world_size = torch.device(there[0]), there[1]
+            chosen[there] = choose(self, *asked)[0]
+        (self.device, self.world_size), self.accelerated = here, real
+        return choose(self, *asked)
+    monkeypatch.setattr(acceleration, "choose_step", choose_there)
+    fit(small(), pictures(32), epochs=1, batch_size=16, precision="auto", compile="auto", graphs="auto", progress=False, device="cpu")
+    assert chosen == {("cuda", 2): StepConfig(), ("cuda", 1): StepConfig(graphs=True), ("cpu", 1): StepConfig()}
 
 
 # ---------------------------------------------------------------- the command line
 
 def test_what_is_validated_on_is_neither_trained_nor_tested_on():
-    train, valid, test = ({bytes(x.numpy().tobytes()) for x in part.x} for part in cli.parts(load("digits")))
+    train, valid, test = ({bytes(x.numpy().tobytes()) for x in part.x} for part in protocol.split_parts(load("digits")))
     assert not train & valid and not valid & test and not train & test and (len(valid), len(test)) == (400, 1000)
 
 

@@ -153,13 +153,13 @@ def test_no_restart_leaves_the_dead_where_they_are():
     assert torch.allclose(quantizer.codebook[2:], torch.tensor([[500.0, 500], [-500, 500]]), rtol=1e-3)
 
 
-def trained_steps(switches, ema, prior):
+def trained_steps(step_config, ema, prior):
     torch.manual_seed(0)
     model = vq_vae((1, 12, 12), n_codes=8, dim=4, widths=(4, 8), ema=ema, prior=prior)
     optimizers = make_optimizers(model, torch.device("cpu"))
     for g in optimizers[0].param_groups:
         g["lr"].fill_(1e-3)
-    stepper, rows = AcceleratedStep(model, optimizers, 16, None, switches), []
+    stepper, rows = AcceleratedStep(model, optimizers, 16, None, step_config), []
     for i in range(4):
         x = torch.rand(16, 1, 12, 12, generator=torch.Generator().manual_seed(i))
         rows.append(stepper((x, torch.zeros(16, dtype=torch.int64)))["loss"].item())
@@ -255,6 +255,7 @@ def processes(tmp_path, number, threshold):
     return [json.loads((tmp_path / f"{number}.{i}.json").read_text(encoding="utf-8")) for i in range(number)]
 
 
+@pytest.mark.processes
 def test_two_processes_move_the_codebook_as_one(tmp_path):
     "Counts and sums are those of the whole batch: 8 and 8 of its images, 4 and 4 in the last."
     one, = processes(tmp_path, 1, 0)
@@ -266,6 +267,7 @@ def test_two_processes_move_the_codebook_as_one(tmp_path):
             assert a[name] == pytest.approx(b[name], rel=1e-4), name
 
 
+@pytest.mark.processes
 def test_two_processes_restart_the_dead_at_the_same_places(tmp_path):
     two, other = processes(tmp_path, 2, 0.5)
     assert two["codebook"] == other["codebook"] and two["usage"] == other["usage"]

@@ -1,4 +1,5 @@
-"""Print the oldest supported set as constraints: every `name>=version` of settings.ini becomes `name==version`."""
+"""Print the oldest supported set as constraints: every `name>=version` of settings.ini
+becomes `name==version`."""
 import re
 from configparser import ConfigParser
 from pathlib import Path

@@ -1,8 +1,9 @@
-"""Execute the notebooks and keep what they show: `make outputs` stores, `make test` compares.
+"""Execute the notebooks and keep what they show: `make outputs` stores.
 
-The code cells of a notebook have a hash, kept in its metadata beside the stored outputs, so that
-outputs which belong to older code are noticed."""
+The code cells of a notebook have a hash, kept in its metadata beside the stored
+outputs, so that outputs which belong to older code are noticed."""
 import argparse, hashlib, os, re, sys, time
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -12,21 +13,25 @@ root = Path(__file__).resolve().parent.parent
 key = "vae_course"
 
 
-def notebooks(names=()):
-    "Paths of the notebooks in `nbs/`; all of them, or those whose names start with one of `names`."
+def notebooks(
+    names: Iterable[str] = (),      # beginnings of file names; none means all
+) -> list[Path]:
+    "Paths of the notebooks in `nbs/`."
+    starts = tuple(Path(n).name for n in names)
     every = sorted((root / "nbs").glob("*.ipynb"))
-    return [p for p in every if not names or any(p.name.startswith(Path(n).name) for n in names)]
+    return [p for p in every if not starts or p.name.startswith(starts)]
 
 
-def code_hash(nb):
+def code_hash(nb: nbformat.NotebookNode) -> str:
     "A hash of the code cells, in order: prose may change without it."
     text = "\0".join(c.source for c in nb.cells if c.cell_type == "code")
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def is_run(cell):
+def is_run(cell: nbformat.NotebookNode) -> bool:
     "Whether a cell is to be executed: code, and not marked `#| eval: false`."
-    return cell.cell_type == "code" and not re.search(r"^#\|\s*eval:\s*false", cell.source, re.M)
+    off = re.search(r"^#\|\s*eval:\s*false", cell.source, re.M)
+    return cell.cell_type == "code" and not off
 
 
 class Client(NotebookClient):
@@ -40,8 +45,12 @@ class Client(NotebookClient):
         return await super().async_execute_cell(cell, cell_index, **kwargs)
 
 
-def execute(nb, folder=root / "nbs", timeout=600):
-    "Run `nb` from top to bottom in a kernel of its own; return the seconds that its cells took."
+def execute(
+    nb: nbformat.NotebookNode,
+    folder: Path = root / "nbs",    # where its cells run
+    timeout: int = 600,             # seconds that a cell may take
+) -> float:
+    "Run `nb` from top to bottom in a kernel of its own; the seconds of its cells."
     client = Client(nb, timeout=timeout, kernel_name="python3", store_widget_state=True,
                     resources={"metadata": {"path": str(folder)}})
     start = time.perf_counter()
@@ -49,8 +58,8 @@ def execute(nb, folder=root / "nbs", timeout=600):
     return time.perf_counter() - start
 
 
-def tidy(nb):
-    "Leave in the outputs only what a reader should see: no widget state, no counts, no timestamps."
+def tidy(nb: nbformat.NotebookNode) -> None:
+    "Leave in the outputs what a reader should see: no widget state, count or time."
     nb.metadata.pop("widgets", None)
     for cell in nb.cells:
         if cell.cell_type != "code":
@@ -60,18 +69,20 @@ def tidy(nb):
         for out in cell.outputs:
             if "execution_count" in out:
                 out.execution_count = None
-            out.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)     # dead without its kernel: the still picture stays
-        merged = []
+            # dead without its kernel: the still image stays
+            out.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+        merged: list[nbformat.NotebookNode] = []
         for out in cell.outputs:
-            if out.output_type == "stream" and merged and merged[-1].output_type == "stream" and merged[-1].name == out.name:
+            stream = out.name if out.output_type == "stream" else None
+            if stream and merged and merged[-1].get("name") == stream:
                 merged[-1].text += out.text
             else:
                 merged.append(out)
         cell.outputs = merged
 
 
-def store(path):
-    "Execute a notebook and write it back with its outputs, the hash of its code and its running time."
+def store(path: Path) -> float:
+    "Execute a notebook and keep it with its outputs, its code's hash and its seconds."
     nb = nbformat.read(path, 4)
     seconds = execute(nb)
     tidy(nb)
@@ -80,8 +91,8 @@ def store(path):
     return seconds
 
 
-def stale(path):
-    "Why the stored outputs of a notebook are not those of its code; an empty string when they are."
+def stale(path: Path) -> str:
+    "Why the stored outputs of a notebook are not those of its code; or nothing."
     nb = nbformat.read(path, 4)
     if not any(is_run(c) for c in nb.cells):
         return ""
@@ -90,19 +101,23 @@ def stale(path):
         return "has no stored outputs: run `make outputs`"
     if kept != code_hash(nb):
         return "was changed after its outputs were stored: run `make outputs`"
-    errors = [i for i, c in enumerate(nb.cells) if c.cell_type == "code" and any(o.output_type == "error" for o in c.outputs)]
+    errors = [i for i, c in enumerate(nb.cells) if c.cell_type == "code"
+              and any(o.output_type == "error" for o in c.outputs)]
     if errors:
         return f"has stored errors in cells {errors}"
     size = path.stat().st_size / 1e6
     return f"is {size:.1f} MB: at most 2 MB are allowed" if size > 2 else ""
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Execute notebooks of nbs/ and store their outputs.")
-    parser.add_argument("names", nargs="*", help="beginnings of file names, such as 03; none means all")
-    parser.add_argument("--changed", action="store_true", help="only those whose code changed since")
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Execute notebooks of nbs/ and store their outputs.")
+    parser.add_argument(
+        "names", nargs="*", help="beginnings of file names, such as 03; none means all")
+    parser.add_argument(
+        "--changed", action="store_true", help="only those whose code changed since")
     args = parser.parse_args()
-    os.environ.setdefault("TQDM_DISABLE", "1")     # a progress bar is for who waits, not for who reads
+    os.environ.setdefault("TQDM_DISABLE", "1")     # a reader does not wait
     failed = 0
     for path in notebooks(args.names):
         if args.changed and not stale(path):

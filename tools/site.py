@@ -12,8 +12,8 @@ root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root))       # nbdev finds tools.procs and the package here, in its worker processes too
 os.chdir(root)
 
-from smalldocs import config, layout
-from smalldocs.site import Site
+from smalldocs import config, layout      # noqa: E402
+from smalldocs.site import Site           # noqa: E402
 
 
 class Course(Site):

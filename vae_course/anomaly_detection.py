@@ -24,7 +24,8 @@ from scipy.stats import binomtest
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
-from .data import Batches, DataError, Examples, read_pictures, split
+from .data import Batches, DataError, Examples, split
+from .folders import read_images
 from .devices import device_of
 from .elbo import VAE, Bernoulli, Gaussian, kl_divergence
 from .checkpoint import CheckpointError, load_checkpoint, load_model_state, model_state
@@ -34,6 +35,7 @@ from .devices import pick_device, seeded
 from .evaluation import base_distribution, check_pixels, importance_weighted, per_example
 from .latent import diagonal_gaussian
 from .training import History, build, fit
+from .old_names import redirect_old_names
 
 # %% ../nbs/10_anomaly_detection.ipynb #1bdc84f4
 def _as_scores(values: Tensor | ArrayLike) -> Tensor:
@@ -805,5 +807,8 @@ def read_image_folder(
 ) -> tuple[Tensor, list[Path]]:
     """`(x, files)`: the images of a folder as uint8 `(N, C, H, W)`, or float32 where some
     have 16 bits, and where each came from. Raises `DataError`."""
-    x, files, *_ = read_pictures(path, size, channels, resize)
+    x, files, *_ = read_images(path, size, channels, resize)
     return x, files
+
+# %% ../nbs/10_anomaly_detection.ipynb #325f3dd5
+redirect_old_names(__name__)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .elbo import VAE, conv_networks, kl_divergence, make_likelihood, mlp_networks
 from .latent import StandardNormal
 from .reparameterization import draw
+from .old_names import redirect_old_names
 
 # %% ../nbs/06_beta_vae.ipynb #809dd41a
 def kl_penalty(
@@ -313,3 +314,6 @@ def cyclical(
     """A schedule that rises from 0 to `peak` in a straight line, stays, and begins anew (Fu et al. 2019);
     it ends at `peak`."""
     return lambda t: peak if t >= 1 else peak * min(1.0, (t * cycles) % 1.0 / rise)
+
+# %% ../nbs/06_beta_vae.ipynb #c538caf0
+redirect_old_names(__name__)

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 import numpy as np, torch
 from torch import Tensor, nn
-from .data import Batches, DataError, Examples, Stream
+from .data import Batches, DataError, Examples
+from .streams import Stream
 from .distributed import rank_and_world_size
 from .step import Batch, NonFiniteLoss, Trainable, evaluate, first_non_finite
 

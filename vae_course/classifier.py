@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .data import DataError, Examples
 from .checks import require
 from .step import Trainable, map_rows
+from .old_names import redirect_old_names
 
 # %% ../nbs/95_classifier.ipynb #5851657d
 class Classifier(Trainable):
@@ -137,3 +138,6 @@ def variety(
     groups = [g for g in groups if len(g) > 1]
     if not groups: raise ValueError('no class has two images: their distance cannot be measured')
     return sum(map(mean_distance, groups)) / len(groups)
+
+# %% ../nbs/95_classifier.ipynb #423b3c36
+redirect_old_names(__name__)

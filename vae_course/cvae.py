@@ -18,6 +18,7 @@ from .data import DataError, Examples
 from .elbo import full_precision, kl_divergence, make_likelihood, mlp, VAE
 from .latent import StandardNormal, diagonal_gaussian
 from .reparameterization import bound_logvar, draw
+from .old_names import redirect_old_names
 
 # %% ../nbs/07_cvae.ipynb #74fc4421
 class Condition(nn.Module):
@@ -650,3 +651,6 @@ def complete(
     c = _expand(condition, x, len(x), model.device)
     p = model.decode(model.prior(c).sample((n,)), c)
     return torch.where(condition.unseen > 0, p.sample() if drawn else p.mean, c)
+
+# %% ../nbs/07_cvae.ipynb #6b089ac7
+redirect_old_names(__name__)

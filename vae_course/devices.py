@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['available_devices', 'pick_device', 'device_of', 'synchronize', 'OutOfMemory', 'explain_out_of_memory',
-           'seed_everything', 'random_state', 'set_random_state', 'borrowed_random_numbers', 'seeded']
+           'seed_everything', 'random_state', 'set_random_state', 'borrowed_random_numbers', 'seeded', 'on_device']
 
 # %% ../nbs/80_devices.ipynb #30060556
 import random
@@ -133,3 +133,13 @@ def seeded(
             yield
     finally:
         if mps is not None: torch.mps.set_rng_state(mps)
+
+# %% ../nbs/80_devices.ipynb #b981ceb3
+def on_device(
+    generator: torch.Generator | None, # on the CPU
+    device: torch.device,              # where the numbers are wanted
+) -> torch.Generator | None:
+    "`generator` itself on the CPU, else one on `device` that is seeded from it."
+    if generator is None or device.type == 'cpu': return generator
+    seed = torch.randint(2**62, (1,), generator=generator).item()
+    return torch.Generator(device).manual_seed(int(seed))

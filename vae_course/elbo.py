@@ -13,10 +13,11 @@ from typing import Any
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 import torch.distributions as D
-from .data import on_device
+from .devices import on_device
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
 from .reparameterization import bound_logvar, draw
 from .step import Trainable
+from .old_names import redirect_old_names
 
 # %% ../nbs/03_elbo.ipynb #1e08e218
 class Bernoulli(nn.Module):
@@ -282,3 +283,6 @@ def conv_vae(
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim, widths=list(widths), likelihood=likelihood)
     model.config = dict(name='conv_vae', **config)
     return model
+
+# %% ../nbs/03_elbo.ipynb #6056b955
+redirect_old_names(__name__)

@@ -18,6 +18,7 @@ from .data import Batches, DataError, Examples
 from .elbo import Gaussian, VAE, kl_divergence
 from .latent import PPCA, StandardNormal
 from .step import Batch, map_batches
+from .old_names import redirect_old_names
 
 # %% ../nbs/05_evaluation.ipynb #172c0731
 def importance_weighted(
@@ -372,3 +373,6 @@ def interval_coverage(
         return torch.stack([((a <= x) & (x <= b)).float().flatten(1).mean(1) for a, b in zip(low, high)], 1)
     shares = per_example(inside, model, examples, batch_size, seed)
     return {level: Estimate(share, unit='of the pixels') for level, share in zip(levels, shares.T)}
+
+# %% ../nbs/05_evaluation.ipynb #932b1807
+redirect_old_names(__name__)

@@ -20,6 +20,7 @@ from .classifier import Classifier, features
 from .elbo import VAE, mlp_vae
 from .checks import require
 from .step import evaluating, map_rows
+from .old_names import redirect_old_names
 
 # %% ../nbs/09_generation.ipynb #21447b1a
 def encode_point(
@@ -365,3 +366,6 @@ def quality(
     require(classifier, 'quality', 'features')
     a, b = features(classifier, real), features(classifier, generated)
     return Quality(frechet_distance(a, b), *precision_recall(a, b, k))
+
+# %% ../nbs/09_generation.ipynb #485b78b4
+redirect_old_names(__name__)

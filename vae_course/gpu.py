@@ -22,6 +22,7 @@ from .acceleration import AcceleratedStep, flush_denormals
 from .devices import synchronize
 from .elbo import mlp_vae
 from .step import Batch, StepConfig, Trainable, make_optimizers
+from .old_names import redirect_old_names
 
 # %% ../nbs/17_gpu.ipynb #40e82fbd
 def clock_twice(
@@ -418,3 +419,6 @@ def all_reduce_bytes(
 ) -> float:
     "Bytes that each process sends, and receives, in one ring all-reduce: 2 (n − 1) / n of it."
     return 2 * (world_size - 1) / world_size * size * parameters
+
+# %% ../nbs/17_gpu.ipynb #7c91b9b0
+redirect_old_names(__name__)

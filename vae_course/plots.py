@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torchvision.utils import make_grid
 from .checks import require
 from .step import evaluating
+from .old_names import redirect_old_names
 
 # %% ../nbs/91_plots.ipynb #e8e28850
 ink, faint, paper = '#222222', '#767676', '#ffffff'
@@ -417,3 +418,6 @@ def plot_history(
     ax.grid(color=faint, alpha=.25)
     ax.legend(frameon=False, labelcolor=ink)
     return shown
+
+# %% ../nbs/91_plots.ipynb #c3c03ea6
+redirect_old_names(__name__)

@@ -20,7 +20,8 @@ from .callbacks import (Callback, Checkpoint, EarlyStopping, ProgressBar,
 from .checkpoint import CheckpointError, load_model_state, locked, model_state
 from .checks import (check_model_takes, check_schedules, check_settings,
                                real_number, sample_schedule, whole_number)
-from .data import Batches, Examples, Stream, as_batch, binarized
+from .data import Batches, binarized, Examples
+from .streams import as_batch, Stream
 from .devices import (borrowed_random_numbers, explain_out_of_memory,
                                 pick_device, random_state, seed_everything,
                                 set_random_state)

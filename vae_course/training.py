@@ -20,6 +20,7 @@ from .devices import pick_device
 from .callbacks import Callback
 from .run import RunConfig, training_run
 from .step import StepConfig, Trainable, train_epoch
+from .old_names import redirect_old_names
 
 # %% ../nbs/04_training.ipynb #fe1471b2
 class History:
@@ -208,3 +209,6 @@ def load_model(
     except (RuntimeError, TypeError, ValueError) as e:
         raise CheckpointError(f'{path} does not fit the model: {e}') from e
     return model.to(pick_device(device)).eval()
+
+# %% ../nbs/04_training.ipynb #8017614e
+redirect_old_names(__name__)

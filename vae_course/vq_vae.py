@@ -25,6 +25,7 @@ from .distributed import rank_and_world_size
 from .step import Batch, Trainable, make_optimizers, map_batches, train_epoch
 from .reparameterization import straight_through
 from .training import warmup_cosine
+from .old_names import redirect_old_names
 
 # %% ../nbs/08_vq_vae.ipynb #097f02f6
 def nearest_codes(
@@ -483,3 +484,6 @@ def train_steps(
         train_epoch(model, Batches(drawn, batch_size), [optimizer], set_rate, terms.append)
     model.eval()
     return {name: torch.stack([row[name] for row in terms]).cpu() for name in terms[0]}
+
+# %% ../nbs/08_vq_vae.ipynb #2dadd49e
+redirect_old_names(__name__)

@@ -21,6 +21,7 @@ from .checks import require
 from .plots import (as_float_images, faint, ink, kl_per_latent, palette,
                               plot_latent_map, subplots)
 from .step import evaluating
+from .old_names import redirect_old_names
 
 # %% ../nbs/92_widgets.ipynb #ab381702
 class _Blitter:
@@ -333,3 +334,6 @@ def traversal_explorer(
     sliders = {f'z{i}': (f'z[{i}], KL {kl[i]:.1f} nats',
                          _slider(float(start[i]), -limit, limit)) for i in dims}
     return Explorer('One image, its latents moved', drawn.figure, drawn.move, **sliders)
+
+# %% ../nbs/92_widgets.ipynb #0354b62a
+redirect_old_names(__name__)

@@ -1,18 +1,19 @@
 """The ways to run a step agree: the same batches and the same noise give the same losses, within a stated tolerance."""
-import json, os, subprocess, sys
+import itertools, json, os, subprocess, sys
 from pathlib import Path
 
 import pytest, torch
 from torch import nn
 
-from vae_course import engine
+from vae_course import acceleration, run
 from vae_course.data import Batches, Examples
 from vae_course.elbo import conv_vae, mlp_vae
-from vae_course.acceleration import AcceleratedStep, flush_denormals
+from vae_course.acceleration import AcceleratedStep
 from vae_course.checkpoint import CheckpointError, locked
 from vae_course.devices import OutOfMemory
-from vae_course.step import make_optimizers, StepConfig, train_epoch
+from vae_course.step import StepConfig, Trainable, make_optimizers, train_epoch
 from vae_course.training import fit
+from pretended import several_processes
 
 here = Path(__file__).parent
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: needs a CUDA device")
@@ -23,7 +24,7 @@ def pictures(n=100, side=8, seed=0):
     return Examples(torch.rand(n, 1, side, side, generator=numbers), torch.zeros(n).long())
 
 
-class Normed(nn.Module):
+class Normed(Trainable):
     "A model that writes to a buffer in its forward pass, has a weight that no loss uses, and counts its steps."
 
     def __init__(self):
@@ -43,14 +44,14 @@ class Normed(nn.Module):
 models = dict(mlp=lambda: mlp_vae((1, 8, 8), latent_dim=4, hidden=(32,)), conv=lambda: conv_vae((1, 8, 8), latent_dim=4, widths=(4, 8)), normed=Normed)
 
 
-def steps_of(switches, name, device="cpu", epochs=2, clip=None):
-    "Every step's terms on 100 pictures in batches of 16 (the last holds 4), the same order and noise for all switches; and the model."
+def steps_of(config, name, device="cpu", epochs=2, clip=None):
+    "Every step's terms on 100 pictures in batches of 16 (the last holds 4), the same order and noise for all ways; and the model."
     torch.manual_seed(0)
     model, device = models[name]().to(device), torch.device(device)
     optimizers = make_optimizers(model, device)
     optimizers[0].param_groups[0]["lr"].fill_(3e-3)
     batches = Batches(pictures().to(device), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
-    stepper, rows, numbers = AcceleratedStep(model, optimizers, 16, clip, switches), [], torch.Generator().manual_seed(2)
+    stepper, rows, numbers = AcceleratedStep(model, optimizers, 16, clip, config), [], torch.Generator().manual_seed(2)
     model.train()
     for _ in range(epochs):
         for x, y in batches:
@@ -79,65 +80,66 @@ def test_bfloat16_agrees_with_float32(name):
 
 
 def test_the_program_draws_the_random_numbers_of_the_eager_step():
-    def losses(switches):
+    def losses(config):
         torch.manual_seed(0)
         model = models["mlp"]()
         optimizers = make_optimizers(model, torch.device("cpu"))
-        step = AcceleratedStep(model, optimizers, 16, switches=switches)
+        step = AcceleratedStep(model, optimizers, 16, config=config)
         return [step((pictures(16).x, None))["loss"].item() for _ in range(3)]
 
     assert losses(StepConfig()) == pytest.approx(losses(StepConfig(compile=True)), rel=1e-4)
 
 
-def test_a_run_says_what_it_chose_and_the_trial_leaves_no_trace():
-    def run(**switches):
+def test_a_run_says_what_it_chose_and_the_trial_leaves_no_trace(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(acceleration.time, "perf_counter", lambda: float(next(clock)))       # a second for everything: worth a trial
+    def trained(**options):
         torch.manual_seed(0)
         model = models["normed"]()
-        history = fit(model, pictures(640), epochs=31, batch_size=64, progress=False, **switches)
+        history = fit(model, pictures(640), epochs=31, batch_size=64, progress=False, **options)
         return history, model
 
-    tried, a = run(precision="auto", compile=False)
-    asked, b = run(precision=str(tried.switches).split(",")[0], compile=False)
-    assert {"fp32, eager", "bf16, eager"} == set(tried.trial) or "fp32, eager" in tried.trial
-    assert asked.trial == {} and str(tried.switches) in repr(tried)
+    tried, a = trained(precision="auto", compile=False)
+    asked, b = trained(precision=str(tried.step_config).split(",")[0], compile=False)
+    assert tried.trial == {"fp32, eager": 1.0, "bf16, eager": 1.0} and tried.step_config == StepConfig()
+    assert asked.trial == {} and str(tried.step_config) in repr(tried)
     for x, y in zip(a.state_dict().values(), b.state_dict().values()):
         assert torch.equal(x, y)
-    for x, y in zip(tried.rows, asked.rows):
-        assert x["loss"] == y["loss"]
+    assert len(tried) == 31 and tried["loss"] == asked["loss"]
 
 
 def test_the_trial_takes_what_is_faster(monkeypatch):
     "A switch that halves the time is taken; one that does not work is left."
     seconds = {"fp32, eager": 1.0, "bf16, eager": 0.5, "bf16, compiled": None}
 
-    def try_out(self, switches, limit=None):
-        self.tried[switches] = self.new_stepper(switches)
-        self.trial[str(switches)] = seconds[str(switches)] or float("inf")
+    def measure(self, config, limit=None):
+        self.steps[config] = self.run.accelerated(config)
+        self.seconds[config] = seconds[str(config)] or float("inf")
 
-    monkeypatch.setattr(engine.Run, "try_out", try_out)
+    monkeypatch.setattr(acceleration.Trial, "measure", measure)
     history = fit(models["mlp"](), pictures(320), epochs=1, batch_size=1, progress=False, precision="auto", compile="auto", graphs="auto")
-    assert str(history.switches) == "bf16, eager" and set(history.trial) == set(seconds)
+    assert str(history.step_config) == "bf16, eager" and set(history.trial) == set(seconds)
 
 
-def test_a_resumed_run_keeps_the_switches_it_had(tmp_path):
+def test_a_resumed_run_keeps_the_step_config_it_had(tmp_path):
     def stop(self, terms):
-        finish(self, terms)
+        end(self, terms)
         raise KeyboardInterrupt
 
-    finish = engine.Run.finish_epoch
+    end = run.Run.end_epoch
     model, again = models["mlp"](), models["mlp"]()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine.Run, "finish_epoch", stop)
+        patch.setattr(run.Run, "end_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
             fit(model, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", precision="bf16", progress=False)
     with pytest.raises(CheckpointError, match="precision was bf16 and is fp32. Give precision='bf16' to go on"):
         fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)
     history = fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False, precision="auto", compile="auto", graphs="auto")
-    assert len(history) == 2 and history.switches == StepConfig("bf16")
+    assert len(history) == 2 and history.step_config == StepConfig("bf16")
     assert len(fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)) == 2      # a finished one is only given back
 
 
-def test_switches_that_do_not_exist_are_named():
+def test_options_that_do_not_exist_are_named():
     for switch, words in (dict(precision="fp8"), "fp32 and bf16, and auto"), (dict(compile="on"), "True or False"), (dict(graphs=True), "CUDA device"):
         if words == "CUDA device" and torch.cuda.is_available():
             continue
@@ -152,18 +154,18 @@ def test_without_a_compiler_the_error_says_so(monkeypatch):
         raise RuntimeError("no C++ compiler")
 
     torch._dynamo.reset()
-    monkeypatch.setattr(engine, "compiled", lambda f: torch.compile(f, backend=no_compiler))
-    step = AcceleratedStep(model := models["mlp"](), make_optimizers(model, torch.device("cpu")), 16, switches=StepConfig(compile=True))
+    monkeypatch.setattr(acceleration, "compiled", lambda f: torch.compile(f, backend=no_compiler))
+    step = AcceleratedStep(model := models["mlp"](), make_optimizers(model, torch.device("cpu")), 16, config=StepConfig(compile=True))
     with pytest.raises(RuntimeError, match="train with compile=False"):
         step((pictures(16).x, None))
 
 
 # ---------------------------------------------------------------- several processes
 
-def processes(tmp_path, number, switches):
+def processes(tmp_path, number, config):
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(here.parent))
     out = tmp_path / f"{number}.json"
-    every = [subprocess.Popen([sys.executable, str(here / "two_processes.py"), str(out), json.dumps(switches), str(i), str(number)], env=env, encoding="utf-8", stderr=subprocess.PIPE)
+    every = [subprocess.Popen([sys.executable, str(here / "two_processes.py"), str(out), json.dumps(config), str(i), str(number)], env=env, encoding="utf-8", stderr=subprocess.PIPE)
              for i in range(number)]
     try:
         errors = [process.communicate(timeout=300)[1] for process in every]
@@ -174,28 +176,31 @@ def processes(tmp_path, number, switches):
     return json.loads(out.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("switches", [dict(), dict(precision="bf16"), dict(compile=True)], ids=str)
-def test_two_processes_give_the_losses_of_one(tmp_path, switches):
+@pytest.mark.processes
+@pytest.mark.parametrize("config", [dict(), dict(precision="bf16"), dict(compile=True)], ids=str)
+def test_two_processes_give_the_losses_of_one(tmp_path, config):
     "Batches of 16 and a last one of 7, parted as 4 and 3; the terms of three epochs and the weights after them."
-    one, two = (processes(tmp_path, n, switches) for n in (1, 2))
+    one, two = (processes(tmp_path, n, config) for n in (1, 2))
     assert (one["processes"], two["processes"]) == (1, 2)
-    tolerance = 2e-3 if switches.get("precision") == "bf16" else 1e-4
-    for a, b in zip(one["history"], two["history"]):
+    tolerance = 2e-3 if config.get("precision") == "bf16" else 1e-4
+    assert len(one["history"]) == 3 and one["weights"]
+    for a, b in zip(one["history"], two["history"], strict=True):
         assert a == pytest.approx(b, rel=tolerance)
-    for a, b in zip(one["weights"], two["weights"]):
+    for a, b in zip(one["weights"], two["weights"], strict=True):
         assert a == pytest.approx(b, abs=10 * tolerance)
 
 
 def test_more_processes_than_examples_in_a_batch_is_refused(monkeypatch):
-    monkeypatch.setattr(engine, "group", lambda: (0, 3))
+    several_processes(monkeypatch, 0, 3)
     with pytest.raises(ValueError, match="for 3 processes"):
         fit(models["mlp"](), pictures(32 + 2), epochs=1, batch_size=16, progress=False, device="cpu")
 
 
 # ---------------------------------------------------------------- faults
 
+@pytest.mark.processes
 def test_two_runs_do_not_write_one_file(tmp_path):
-    program = "import sys, time; from vae_course.engine import locked\nwith locked(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    program = "import sys, time; from vae_course.checkpoint import locked\nwith locked(sys.argv[1]): print('held', flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "run")], stdout=subprocess.PIPE, encoding="utf-8", cwd=here.parent)
     try:
         assert other.stdout.readline() == "held\n"
@@ -210,7 +215,7 @@ def test_two_runs_do_not_write_one_file(tmp_path):
 
 
 def test_out_of_memory_names_the_batch_size():
-    class Hungry(nn.Module):
+    class Hungry(Trainable):
         def __init__(self):
             super().__init__()
             self.w = nn.Parameter(torch.zeros(()))
@@ -241,9 +246,10 @@ def test_a_stream_trains_as_tensors_do(tmp_path):
         fit(models["mlp"](), FakeData(96, (1, 9, 9)), epochs=1, batch_size=32, stream=True, progress=False)
 
 
+@pytest.mark.processes
 def test_denormals_are_flushed_in_every_thread():
     "In threads that lived before the setting was made, too: torch's own switch reaches the calling thread alone."
-    program = ("import torch; x = torch.full((500_000,), 1e-20); x * x; from vae_course.engine import flush_denormals, threads_flush\n"
+    program = ("import torch; x = torch.full((500_000,), 1e-20); x * x; from vae_course.acceleration import flush_denormals, threads_flush\n"
                "torch.set_flush_denormal(True); before = threads_flush(); print(before, flush_denormals(), (x * x).count_nonzero().item())")
     done = subprocess.run([sys.executable, "-c", program], env=os.environ | dict(OMP_NUM_THREADS="2"), capture_output=True, encoding="utf-8", cwd=here.parent)
     before, after, left = done.stdout.split()
@@ -257,19 +263,19 @@ def test_denormals_are_flushed_in_every_thread():
 # ---------------------------------------------------------------- on a GPU
 
 @cuda
-@pytest.mark.parametrize("switches", [StepConfig(), StepConfig("bf16"), StepConfig(compile=True), StepConfig("bf16", compile=True)], ids=str)
+@pytest.mark.parametrize("config", [StepConfig(), StepConfig("bf16"), StepConfig(compile=True), StepConfig("bf16", compile=True)], ids=str)
 @pytest.mark.parametrize("name", models)
-def test_a_gpu_agrees_with_the_cpu(name, switches):
+def test_a_gpu_agrees_with_the_cpu(name, config):
     cpu, _ = steps_of(StepConfig(), name)
-    gpu, _ = steps_of(switches, name, "cuda")
-    assert (cpu - gpu).abs().max() < (0.01 if switches.precision == "bf16" else 2e-3) * cpu.abs().max()
+    gpu, _ = steps_of(config, name, "cuda")
+    assert (cpu - gpu).abs().max() < (0.01 if config.precision == "bf16" else 2e-3) * cpu.abs().max()
 
 
 @cuda
-@pytest.mark.parametrize("switches", [StepConfig(graphs=True), StepConfig("bf16", graphs=True), StepConfig(compile=True, graphs=True)], ids=str)
-def test_captured_steps_agree_with_launched_ones(switches):
+@pytest.mark.parametrize("config", [StepConfig(graphs=True), StepConfig("bf16", graphs=True), StepConfig(compile=True, graphs=True)], ids=str)
+def test_captured_steps_agree_with_launched_ones(config):
     "The recording draws its own noise, so this model has none: the same batches, the same losses, the last partial batch too."
-    class Plain(nn.Module):
+    class Plain(Trainable):
         def __init__(self):
             super().__init__()
             self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.SiLU(), nn.Linear(32, 64))
@@ -278,16 +284,16 @@ def test_captured_steps_agree_with_launched_ones(switches):
             x = batch[0]
             return dict(loss=((self.net(x).float() - x.flatten(1))**2).sum(1).mean())
 
-    def losses(switches):
+    def losses(config):
         torch.manual_seed(0)
         model, device = Plain().cuda(), torch.device("cuda")
         optimizers = make_optimizers(model, device)
         optimizers[0].param_groups[0]["lr"].fill_(3e-3)
-        step = AcceleratedStep(model, optimizers, 16, switches=switches)
+        step = AcceleratedStep(model, optimizers, 16, config=config)
         batches = Batches(pictures().to(device), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
         return torch.tensor([train_epoch(model, batches, optimizers, step=step)["loss"] for _ in range(4)])
 
-    assert torch.allclose(losses(StepConfig(switches.precision)), losses(switches), rtol=1e-2 if switches.precision == "bf16" else 1e-4)
+    assert torch.allclose(losses(StepConfig(config.precision)), losses(config), rtol=1e-2 if config.precision == "bf16" else 1e-4)
 
 
 @cuda
@@ -295,7 +301,7 @@ def test_captured_steps_draw_new_noise_and_follow_the_schedule():
     torch.manual_seed(0)
     model, device = models["mlp"]().cuda(), torch.device("cuda")
     optimizers = make_optimizers(model, device)
-    step, batch = AcceleratedStep(model, optimizers, 16, switches=StepConfig(graphs=True)), (pictures(16).x.cuda(), torch.zeros(16).long().cuda())
+    step, batch = AcceleratedStep(model, optimizers, 16, config=StepConfig(graphs=True)), (pictures(16).x.cuda(), torch.zeros(16).long().cuda())
     model.train()
     seen = [step(batch)["loss"].item() for _ in range(8)]
     assert len(set(seen)) == 8                                          # the rate is 0: the noise alone differs
