@@ -76,8 +76,8 @@ class Ours:
                     latent)
         config = RunConfig(epochs=1000, batch_size=batch_size, lr=lambda t: lr,
                            **step_config)
-        self.open = contextlib.ExitStack()      # the run lasts until `close`
-        self.run = self.open.enter_context(
+        self.stack = contextlib.ExitStack()      # the run lasts until `close`
+        self.run = self.stack.enter_context(
             training_run(model, examples, None, History(), config, device, None, False))
         self.name, self.device = f"vae_course, {self.run.step_config}", device
 
@@ -94,7 +94,7 @@ class Ours:
 
     def close(self):
         "Leave random numbers and denormals as they were before."
-        self.open.close()
+        self.stack.close()
 
 
 class Net(nn.Module):
