@@ -1,5 +1,6 @@
-"""Contenders timed in turn, each in a process of its own that stays alive: what one of them sets (flushed denormals, a compiler's
-threads, a logger) does not touch the others, and a slow minute of the machine meets all alike."""
+"""Contenders timed in turn, each in a process of its own that stays alive: what one of
+them sets (flushed denormals, a compiler's threads, a logger) does not touch the others,
+and a slow minute of the machine meets all alike."""
 import multiprocessing, time, traceback
 
 
@@ -10,7 +11,9 @@ def serve(pipe, kind, args, kwargs):
     "In the child: build the contender, then answer each `epoch` with its seconds."
     try:
         contender = kind(*args, **kwargs)
-        pipe.send(("ready", dict(name=contender.name, share=getattr(contender, "share", 1.0), note=getattr(contender, "note", ""))))
+        pipe.send(
+            ("ready", dict(name=contender.name, share=getattr(contender, "share", 1.0),
+                           note=getattr(contender, "note", ""))))
         while pipe.recv() == "epoch":
             pipe.send(("seconds", contender.epoch()))
     except EOFError:
@@ -26,7 +29,8 @@ class Lane:
     def __init__(self, kind, *args, **kwargs):
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, kind, args, kwargs), daemon=False)
+        self.process = context.Process(target=serve, args=(theirs, kind, args, kwargs),
+                                       daemon=False)
         self.process.start()
         theirs.close()
         facts = self.answer()
@@ -37,7 +41,8 @@ class Lane:
             kind, value = self.pipe.recv()
         except EOFError:
             self.process.join()
-            raise RuntimeError(f"its process ended with status {self.process.exitcode}") from None
+            raise RuntimeError(
+                f"its process ended with status {self.process.exitcode}") from None
         if kind == "failed":
             raise RuntimeError(value)
         return value
@@ -55,8 +60,10 @@ class Lane:
 
 
 def race(contenders, repeats):
-    """Run `contenders`, `(name, function that makes a Lane)`, `repeats` times in turn after one epoch each to warm up.
-    Returns `(rows, left_out)`: a row holds name, warm-up seconds (from the building of the contender on), and the seconds of the repeats."""
+    """Run `contenders`, `(name, function that makes a Lane)`, `repeats` times in turn
+    after one epoch each to warm up.
+    Returns `(rows, left_out)`: a row holds name, warm-up seconds (from the building of
+    the contender on), and the seconds of the repeats."""
     rows, left_out, lanes = {}, [], {}
     try:
         for name, make in contenders:
@@ -69,13 +76,18 @@ def race(contenders, repeats):
                 left_out.append(dict(name=name, why=str(e)))
                 continue
             lanes[lane.name] = lane
-            rows[lane.name] = dict(name=lane.name, warm_up=time.perf_counter() - start, first_epoch=first, share_run=lane.share, note=lane.note, seconds=[])
-            print(f"warm-up   {lane.name:42}{rows[lane.name]['warm_up']:9.2f} s" + (f"   ({lane.note})" if lane.note else ""), flush=True)
+            rows[lane.name] = dict(name=lane.name, warm_up=time.perf_counter() - start,
+                                   first_epoch=first, share_run=lane.share,
+                                   note=lane.note, seconds=[])
+            print(f"warm-up   {lane.name:42}{rows[lane.name]['warm_up']:9.2f} s"
+                  + (f"   ({lane.note})" if lane.note else ""), flush=True)
         for repeat in range(repeats):
             for name, lane in lanes.items():
                 rows[name]["seconds"].append(lane.epoch())
-                print(f"repeat {repeat + 1}  {name:42}{rows[name]['seconds'][-1]:9.3f} s", flush=True)
+                print(f"repeat {repeat + 1}  "
+                      f"{name:42}{rows[name]['seconds'][-1]:9.3f} s", flush=True)
     finally:
         for lane in lanes.values():
             lane.close()
-    return [row | dict(seconds=common.summary(row["seconds"])) for row in rows.values()], left_out
+    return ([row | dict(seconds=common.summary(row["seconds"]))
+             for row in rows.values()], left_out)

@@ -1,11 +1,17 @@
-"""One epoch of the same VAE on the same pictures: this course beside three peers and beside the machine's own limit, in one run.
+"""One epoch of the same VAE on the same images: this course beside three peers and
+beside the machine's own limit, in one run.
 
-    OMP_NUM_THREADS=2 python bench/speed.py      # five repeats; writes bench/results/speed-DEVICE.json
-    python bench/speed.py --device cuda          # the same on a GPU (bench/gpu.py does this and more)
-    python bench/speed.py --quick                # a fraction of the pictures, once: shows that it runs
+    # five repeats; writes bench/results/speed-DEVICE.json
+    OMP_NUM_THREADS=2 python bench/speed.py
+    # the same on a GPU (bench/gpu.py does this and more)
+    python bench/speed.py --device cuda
+    # a fraction of the images, once: shows that it runs
+    python bench/speed.py --quick
 
-The peers come with `pip install -e ".[bench]"`; one that is not installed is left out, and the result says so. Take a quiet machine:
-with other work on the cores, two threads wait for each other and every time is wrong. MNIST is looked for in `VAE_COURSE_DATA`."""
+The peers come with `pip install -e ".[bench]"`; one that is not installed is left out,
+and the result says so. Take a quiet machine: with other work on the cores, two threads
+wait for each other and every time is wrong. MNIST is looked for in
+`VAE_COURSE_DATA`."""
 import argparse
 from functools import partial
 
@@ -13,31 +19,46 @@ import torch
 
 import common, peers, race
 
-protocol = ("Model 784-400-20 with ReLU, cross-entropy on grey pixels, Adam at 1e-3, batches of 128, the same {pictures} pictures of {data}, in an order drawn "
-            "anew every epoch. One epoch with its data pipeline, in seconds; {repeats} repeats after one epoch to warm up. Each contender is a process of its "
-            "own that stays alive; they take turns, one epoch each, within every repeat. Peers run in fp32 through their public interfaces. The matrix products "
-            "alone are this machine's limit. A ratio is the median of the other divided by the median of ours. Warm-up runs from the start of the process to the end of its first epoch.")
+protocol = ("Model 784-400-20 with ReLU, cross-entropy on grey pixels, Adam at 1e-3, "
+            "batches of 128, the same {images} images of {data}, in an order drawn "
+            "anew every epoch. One epoch with its data pipeline, in seconds; {repeats} "
+            "repeats after one epoch to warm up. Each contender is a process of its "
+            "own that stays alive; they take turns, one epoch each, within every "
+            "repeat. Peers run in fp32 through their public interfaces. The matrix "
+            "products alone are this machine's limit. A ratio is the median of the "
+            "other divided by the median of ours. Warm-up runs from the start of the "
+            "process to the end of its first epoch.")
 
-asked = {   # how many times as fast as each; of the limit, the share
-    "fp32": {"PyTorch examples": 4.0, "pythae": 2.5, "Lightning": 4.5, "matrix products alone, fp32": 0.65},
-    "bf16": {"PyTorch examples": 5.5, "pythae": 3.4, "Lightning": 6.0, "matrix products alone, bf16": 0.42}}
-asked_on_gpu = {"PyTorch examples": 50.0}
+targets = {
+    # how many times as fast as each; of the limit, the share
+    "fp32": {"PyTorch examples": 4.0, "pythae": 2.5, "Lightning": 4.5,
+             "matrix products alone, fp32": 0.65},
+    "bf16": {"PyTorch examples": 5.5, "pythae": 3.4, "Lightning": 6.0,
+             "matrix products alone, bf16": 0.42}}
+targets_on_gpu = {"PyTorch examples": 50.0}
 epoch_on_gpu = 0.040    # seconds
 no_units = "not judged: this machine has no bfloat16 units"
 
 
 def contenders(device, count=None, quick=False, only=None):
-    "`(contenders, left out)`: what `race` takes, and the peers that are not installed. `only` keeps those whose name holds one of its words."
+    """`(contenders, left out)`: what `race` takes, and the peers that are not
+    installed. `only` keeps those whose name holds one of its words."""
     from vae_course.step import StepConfig
     wanted = lambda name: not only or any(word.lower() in name.lower() for word in only)
-    lane = lambda name, kind, **kwargs: (name, partial(race.Lane, kind, str(device), count=count, **kwargs))
+    lane = lambda name, kind, **kwargs: (
+        name, partial(race.Lane, kind, str(device), count=count, **kwargs))
     few = dict(steps=3 if quick else 20) if peers.bfloat16_is_slow(device) else {}
-    settings = [("fp32", False, False), ("bf16", False, False)] if quick else [("fp32", True, False), ("fp32", False, False), ("bf16", True, False)]
+    settings = [("fp32", False, False), ("bf16", False, False)] if quick else [
+        ("fp32", True, False), ("fp32", False, False), ("bf16", True, False)]
     if device.type == "cuda" and not quick:
-        settings = [("fp32", False, False), ("fp32", False, True), ("fp32", True, True), ("bf16", True, True)]
-    every = [lane(f"vae_course, {StepConfig(*s)}", peers.Ours, precision=s[0], compile=s[1], graphs=s[2], **(few if s[0] == "bf16" else {})) for s in settings]
+        settings = [("fp32", False, False), ("fp32", False, True), ("fp32", True, True),
+                    ("bf16", True, True)]
+    every = [lane(f"vae_course, {StepConfig(*s)}", peers.Ours, precision=s[0],
+                  compile=s[1], graphs=s[2], **(few if s[0] == "bf16" else {}))
+             for s in settings]
     left_out = []
-    for package, peer in (("torchvision", peers.Examples), ("pythae", peers.Pythae), ("lightning", peers.Lightning)):
+    for package, peer in (("torchvision", peers.Examples), ("pythae", peers.Pythae),
+                          ("lightning", peers.Lightning)):
         if not wanted(peer.name):
             continue
         if why := peers.missing(package):
@@ -46,13 +67,16 @@ def contenders(device, count=None, quick=False, only=None):
         else:
             every.append(lane(peer.name, peer))
     every.append(lane("matrix products alone, fp32", peers.MatrixProducts))
-    every.append(lane("matrix products alone, bf16", peers.MatrixProducts, dtype="bfloat16", **few))
+    every.append(lane("matrix products alone, bf16", peers.MatrixProducts,
+                      dtype="bfloat16", **few))
     return [c for c in every if wanted(c[0])], left_out
 
 
 def ratios(rows, device, slow=False):
-    """Ours beside every other, with what was asked: from the medians; and, from each repeat, the ratio of that repeat.
-    Where bfloat16 is `slow`, its figures are kept and not judged: a share of a limit twenty times too low says nothing."""
+    """Ours beside every other, with its target: from the medians; and, from each
+    repeat, the ratio of that repeat.
+    Where bfloat16 is `slow`, its figures are kept and not judged: a share of a limit
+    twenty times too low says nothing."""
     found = []
     for ours in (row for row in rows if row["name"].startswith("vae_course")):
         precision = "bf16" if "bf16" in ours["name"] else "fp32"
@@ -60,12 +84,17 @@ def ratios(rows, device, slow=False):
             limit = other["name"].startswith("matrix")
             if limit and precision not in other["name"]:
                 continue
-            wanted = (asked_on_gpu if device.type == "cuda" else asked[precision]).get(other["name"])
+            wanted = (targets_on_gpu if device.type == "cuda"
+                      else targets[precision]).get(other["name"])
             note = no_units if precision == "bf16" and slow else ""
-            each = [b / a for a, b in zip(ours["seconds"]["values"], other["seconds"]["values"])]
-            found.append(dict(ours=ours["name"], other=other["name"], what="share of the limit" if limit else "times as fast",
-                              **common.compare(other["seconds"]["median"] / ours["seconds"]["median"], wanted, judged=not note), note=note,
-                              least=min(each), most=max(each), values=each))
+            each = [b / a for a, b in zip(ours["seconds"]["values"],
+                                          other["seconds"]["values"])]
+            found.append(dict(
+                ours=ours["name"], other=other["name"],
+                what="share of the limit" if limit else "times as fast",
+                **common.compare(other["seconds"]["median"] / ours["seconds"]["median"],
+                                 wanted, judged=not note),
+                note=note, min=min(each), max=max(each), values=each))
     return found
 
 
@@ -73,35 +102,52 @@ def measure(device, repeats, count=None, quick=False, only=None):
     "The result of the bench on `device`, as written to the file."
     data, examples = peers.images(count)
     every, left_out = contenders(device, count, quick, only)
-    result = common.facts(device, protocol.format(pictures=f"{len(examples):,}", data=data, repeats=repeats), packages=("pythae", "lightning"))
-    result |= dict(bench="speed", quick=quick, pictures=len(examples), steps=-(-len(examples) // peers.batch_size), repeats=repeats)
+    result = common.facts(device, protocol.format(images=f"{len(examples):,}",
+                                                  data=data, repeats=repeats),
+                          packages=("pythae", "lightning"))
+    result |= dict(bench="speed", quick=quick, images=len(examples),
+                   steps=-(-len(examples) // peers.batch_size), repeats=repeats)
     rows, failed = race.race(every, repeats)
-    result |= dict(rows=rows, ratios=ratios(rows, device, peers.bfloat16_is_slow(device)), left_out=left_out + failed, load_average_after=common.load_average())
-    if device.type == "cuda" and (best := min((row["seconds"]["median"] for row in rows if row["name"].startswith("vae_course")), default=None)):
+    result |= dict(rows=rows,
+                   ratios=ratios(rows, device, peers.bfloat16_is_slow(device)),
+                   left_out=left_out + failed, load_average_after=common.load_average())
+    if device.type == "cuda" and (best := min((row["seconds"]["median"] for row in rows
+                                               if row["name"].startswith("vae_course")),
+                                              default=None)):
         result["epoch_seconds"] = common.compare(best, epoch_on_gpu, at_least=False)
     return result
 
 
 def show(result):
     "The table of the result, for the terminal."
-    print(f"\n{'':42}{'median':>9}{'least':>9}{'most':>9}{'warm-up':>9}   seconds an epoch, {result['device']}, {result['threads']} threads")
+    print(f"\n{'':42}{'median':>9}{'min':>9}{'max':>9}{'warm-up':>9}   seconds an "
+          f"epoch, {result['device']}, {result['threads']} threads")
     for row in result["rows"]:
         s = row["seconds"]
-        print(f"{row['name']:42}{s['median']:9.3f}{s['least']:9.3f}{s['most']:9.3f}{row['warm_up']:9.2f}   {row['note']}")
+        print(f"{row['name']:42}{s['median']:9.3f}{s['min']:9.3f}{s['max']:9.3f}"
+              f"{row['warm_up']:9.2f}   {row['note']}")
     for r in result["ratios"]:
-        verdict = "" if r["asked"] is None else f"asked {r['asked']:g}: {r['note'] or ('reached' if r['reached'] else 'MISSED')}"
-        print(f"{r['ours']:30}{r['measured']:8.2f}  {r['what']:20}{r['other']:30}{verdict}")
+        verdict = ("" if r["target"] is None
+                   else f"target {r['target']:g}: "
+                        f"{r['note'] or ('reached' if r['reached'] else 'MISSED')}")
+        print(f"{r['ours']:30}{r['measured']:8.2f}  "
+              f"{r['what']:20}{r['other']:30}{verdict}")
     for r in result["left_out"]:
         print(f"left out: {r['name']}: {r['why']}")
 
 
 def main():
-    parser = common.options(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
+    parser = common.options(
+        argparse.ArgumentParser(description=__doc__.split("\n\n")[0]))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", action="append", metavar="WORD", help="contenders whose name holds WORD (may be repeated); such a run is written like a quick one")
+    parser.add_argument("--only", action="append", metavar="WORD",
+                        help="contenders whose name holds WORD (may be repeated); such "
+                             "a run is written like a quick one")
     args = parser.parse_args()
-    folder, device = common.output_folder(args, args.quick or bool(args.only)), torch.device(args.device)
-    result = measure(device, 1 if args.quick else args.repeats, 512 if args.quick else None, args.quick, args.only)
+    folder, device = (common.output_folder(args, args.quick or bool(args.only)),
+                      torch.device(args.device))
+    result = measure(device, 1 if args.quick else args.repeats,
+                     512 if args.quick else None, args.quick, args.only)
     show(result)
     common.write(folder, f"speed-{result['slug']}", result)
 

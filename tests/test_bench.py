@@ -37,7 +37,7 @@ def quick(script, folder, *words, **environment):
 
 
 def check_seconds(s, n):
-    assert len(s["values"]) == n and s["least"] == min(s["values"]) <= s["median"] <= s["most"] == max(s["values"])
+    assert len(s["values"]) == n and s["min"] == min(s["values"]) <= s["median"] <= s["max"] == max(s["values"])
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_speed_states_its_facts(raced):
     result, output = raced
     assert facts <= set(result) and result["quick"] and result["bench"] == "speed" and result["threads"] == 1 and result["omp_num_threads"] == "1"
     assert result["command"].startswith("python bench/speed.py --quick") and {"python", "torch", "torchvision"} <= set(result["versions"])
-    assert "784-400-20" in result["protocol"] and "512 pictures" in result["protocol"]
+    assert "784-400-20" in result["protocol"] and "512 images" in result["protocol"]
     assert [r["name"] for r in result["rows"]] == ["vae_course, fp32, eager", "PyTorch examples", "matrix products alone, fp32"]
     for row in result["rows"]:
         check_seconds(row["seconds"], 1)
@@ -64,7 +64,7 @@ def test_speed_computes_its_ratios_from_the_values(raced):
     assert len(result["ratios"]) == 2
     for r in result["ratios"]:
         assert r["measured"] == pytest.approx(seconds[r["other"]]["median"] / seconds[r["ours"]]["median"], rel=1e-4)
-        assert r["reached"] == (r["measured"] >= r["asked"]) and r["asked"] == speed.asked["fp32"][r["other"]]
+        assert r["reached"] == (r["measured"] >= r["target"]) and r["target"] == speed.targets["fp32"][r["other"]]
 
 
 def test_ratios_of_made_up_seconds():
@@ -74,10 +74,10 @@ def test_ratios_of_made_up_seconds():
     found = {(r["ours"][12:16], r["other"]): r for r in speed.ratios(rows, torch.device("cpu"))}
     assert len(found) == 4
     r = found["fp32", "PyTorch examples"]
-    assert r["measured"] == 4.0 and r["reached"] and r["values"] == [7.0, 2.5, 4.0] and (r["least"], r["most"]) == (2.5, 7.0)
+    assert r["measured"] == 4.0 and r["reached"] and r["values"] == [7.0, 2.5, 4.0] and (r["min"], r["max"]) == (2.5, 7.0)
     assert found["fp32", "matrix products alone, fp32"] | dict(values=0) == dict(
-        ours="vae_course, fp32, compiled", other="matrix products alone, fp32", what="share of the limit", measured=pytest.approx(0.6), asked=0.65, reached=False,
-        bound="at least", note="", least=pytest.approx(0.45), most=pytest.approx(0.9), values=0)
+        ours="vae_course, fp32, compiled", other="matrix products alone, fp32", what="share of the limit", measured=pytest.approx(0.6), target=0.65, reached=False,
+        bound="at least", note="", min=pytest.approx(0.45), max=pytest.approx(0.9), values=0)
     assert found["bf16", "matrix products alone, bf16"]["measured"] == 0.5 and found["bf16", "matrix products alone, bf16"]["reached"]
     slow = {(r["ours"][12:16], r["other"]): r for r in speed.ratios(rows, torch.device("cpu"), slow=True)}
     assert slow["bf16", "PyTorch examples"]["reached"] is None and "not judged" in slow["bf16", "PyTorch examples"]["note"]
@@ -109,10 +109,11 @@ def test_every_contender_learns():
     before = ours.run.model.losses((x, None))["loss"].item()
     ours.epoch()
     assert ours.run.model.losses((x, None))["loss"].item() < before - 50
+    ours.close()
     assert sum(p.numel() for p in ours.run.model.parameters()) == sum(p.numel() for p in examples.net.parameters())
 
 
-def test_peers_get_the_same_pictures(tmp_path):
+def test_peers_get_the_same_images(tmp_path):
     examples = peers.images(300)[1]
     mnist = peers.torchvision_mnist(examples, tmp_path)
     assert len(mnist) == 300 and torch.equal(mnist.data, examples.x[:, 0]) and torch.equal(mnist.targets, examples.y)
@@ -144,10 +145,10 @@ def test_time_to_quality(tmp_path):
     result, output = quick("time_to_quality", tmp_path)
     assert facts <= set(result) and result["quick"] and result["bench"] == "time_to_quality" and result["bound"] == 100
     row, = result["rows"]
-    assert row["seeds"] == result["seeds"] == [0] and row["asked"] == result["asked"] == 7
+    assert row["seeds"] == result["seeds"] == [0] and row["target"] == result["target"] == 7
     check_seconds(row["fit_seconds"], 1)
     check_seconds(row["neg_elbo"], 1)
-    assert not row["all_under"] and row["reached"] is None and row["neg_elbo"]["most"] > 100 and "not judged" in output       # one epoch on 1,024 pictures
+    assert not row["all_under"] and row["reached"] is None and row["neg_elbo"]["max"] > 100 and "not judged" in output       # one epoch on 1,024 pictures
     assert row["runs"][0]["fit_seconds"] >= sum(row["runs"][0]["epoch_seconds"]) > 0
     assert {"python", "torch"} <= set(result["versions"])
 
@@ -166,7 +167,7 @@ def test_quality_benches_state_their_facts(script, bench, rows, tmp_path):
 
 
 def test_a_seed_over_the_bound_is_a_miss():
-    def runs(nats, seconds): return [dict(seed=i, fit_seconds=s, epoch_seconds=[s - 1], switches="fp32, eager", neg_elbo=n) for i, (n, s) in enumerate(zip(nats, seconds))]
+    def runs(nats, seconds): return [dict(seed=i, fit_seconds=s, epoch_seconds=[s - 1], step_config="fp32, eager", neg_elbo=n) for i, (n, s) in enumerate(zip(nats, seconds))]
     good, over, late = (time_to_quality.row_of(runs(*r), "cold", 7.0) for r in (([99, 99.5, 100], [5, 6, 7]), ([99, 99.5, 100.1], [5, 6, 7]), ([99, 99, 99], [5, 6, 7.5])))
     assert good["all_under"] and good["reached"] and good["reached_in_training"]
     assert not over["all_under"] and not over["reached"] and not over["reached_in_training"]
@@ -179,16 +180,16 @@ def test_every_seed_runs_cold_then_warm(monkeypatch):
     "The warm run finds what the cold run of the same seed left, and each seed begins with an empty cache."
     asked_for = []
 
-    def run(seed, device, switches, cache, quick):
-        asked_for.append((seed, switches["compile"], cache, os.listdir(cache)))
+    def run(seed, device, step_config, cache, quick):
+        asked_for.append((seed, step_config["compile"], cache, os.listdir(cache)))
         Path(cache, "compiled").touch()
-        return dict(seed=seed, fit_seconds=6.0, epoch_seconds=[1.0, 1.0], switches=str(switches["compile"]), neg_elbo=99.0 + seed / 10)
+        return dict(seed=seed, fit_seconds=6.0, epoch_seconds=[1.0, 1.0], step_config=str(step_config["compile"]), neg_elbo=99.0 + seed / 10)
     monkeypatch.setattr(time_to_quality, "fresh_process", run)
     monkeypatch.setattr(peers, "bfloat16_is_slow", lambda device: True)
     result = time_to_quality.measure(torch.device("cpu"))
-    assert [(r["switches"], r["cache"], r["seeds"]) for r in result["rows"]] == [("False", "no compilation", [0, 1, 2]), ("True", "cold", [0, 1, 2]), ("True", "warm", [0, 1, 2])]
+    assert [(r["step_config"], r["cache"], r["seeds"]) for r in result["rows"]] == [("False", "no compilation", [0, 1, 2]), ("True", "cold", [0, 1, 2]), ("True", "warm", [0, 1, 2])]
     assert [bool(there) for _, compiled, _, there in asked_for if compiled] == [False, True] * 3
-    assert all(r["reached"] and r["neg_elbo"]["values"] == [99.0, 99.1, 99.2] for r in result["rows"]) and str(time_to_quality.recipe["epochs"]) in result["protocol"]
+    assert all(r["reached"] and r["neg_elbo"]["values"] == [99.0, 99.1, 99.2] for r in result["rows"]) and str(time_to_quality.settings["epochs"]) in result["protocol"]
 
 
 def test_gpu_bench_runs_on_the_cpu(tmp_path):
@@ -244,7 +245,7 @@ def test_a_run_cut_short_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 # the benches that were run in full, of which bench/results holds a file each, with what the page calls a row
-MEASURED = dict(speed="name", time_to_quality="switches", generation="pictures",
+MEASURED = dict(speed="name", time_to_quality="step_config", generation="images",
                 disentanglement="model", disentanglement_ellipses="model",
                 cvae_labels="way", cvae_quadrants="kind", vq=None, anomaly=None)
 

@@ -202,7 +202,7 @@ def test_the_plain_network_counts_unseen_pixels_alone():
 
 @pytest.mark.parametrize("sees", [["encoder", "decoder"], ["decoder"]], ids=" ".join)
 def test_the_joined_model_of_the_bench_hears_the_label_where_it_says(sees):
-    model, x = cvae_labels.joined(cvae_labels.recipe | dict(sees=sees), shape, 4), torch.rand(2, *shape)
+    model, x = cvae_labels.joined(cvae_labels.settings | dict(sees=sees), shape, 4), torch.rand(2, *shape)
     model.losses((x, torch.tensor([0, 3])))["loss"].backward()
     assert all(p.grad is not None for p in model.parameters())
     assert torch.equal(model.encode(x, torch.tensor([0, 0])).mean, model.encode(x, torch.tensor([1, 1])).mean) == ("encoder" not in sees)

@@ -345,11 +345,11 @@ def test_the_weights_of_a_learned_prior_keep_their_names():
 
 def test_a_result_of_version_0_1_0_is_read_with_todays_keys():
     old = json.loads((files / "vq-0.1.0.json").read_text(encoding="utf-8"))
-    new = bench.current(old)
+    new = bench.common.translate(old)
     assert new["settings"] == json.loads(json.dumps(bench.settings | dict(prior_examples=20_000)))
-    assert new["runs"][0]["codebook_usage"] == old["runs"][0]["in_use"] and new["aims"]["codebook_usage"] == old["aims"]["in_use"]
+    assert new["runs"][0]["codebook_usage"] == old["runs"][0]["in_use"] and new["aims"]["codebook_usage"]["target"] == old["aims"]["in_use"]["asked"]
     assert '"in_use"' not in json.dumps(new) and '"restart"' not in json.dumps(new)
-    assert bench.current(new) == new
+    assert bench.common.translate(new) == new
 
 
 if __name__ == "__main__":
