@@ -29,8 +29,8 @@ VARIANTS = dict(cvae_columns=("cvae", dict(condition=[{"labels": 10}, {"number":
 MODELS = {name: (name, config) for name, config in SMALL.items()} | VARIANTS
 
 
-def pictures(n=96):
-    "Some pictures of 0 and 1, and labels, on the CPU."
+def images(n=96):
+    "Some images of 0 and 1, and labels, on the CPU."
     numbers = torch.Generator().manual_seed(0)
     return Examples((torch.rand(n, 1, 28, 28, generator=numbers) < 0.2).float(), torch.arange(n) % 10)
 
@@ -46,7 +46,7 @@ def of_labels(name, examples):
     return Examples(examples.x, conditions(name, examples)) if name == "cvae_columns" else examples
 
 
-# Public methods of the models: name → what is asked, of the model, pictures x, conditions c, codes z, and lists of codes k.
+# Public methods of the models: name → what is asked, of the model, images x, conditions c, codes z, and lists of codes k.
 VAES = dict(encode=lambda m, x, c, z, k: m.encode(x).mean, decode=lambda m, x, c, z, k: m.decode(z).mean, prior=lambda m, x, c, z, k: m.prior.sample((2,)),
             sample=lambda m, x, c, z, k: m.sample(3), reconstruct=lambda m, x, c, z, k: m.reconstruct(x))
 CVAES = dict(encode=lambda m, x, c, z, k: m.encode(x, c).mean, decode=lambda m, x, c, z, k: m.decode(z, c).mean, prior=lambda m, x, c, z, k: m.prior(c).mean,
@@ -70,7 +70,7 @@ OWN |= dict(classifier=dict(classify=lambda m, x, c, z, k: classifier.classify(m
             vq_vae=dict(dataset_codes=lambda m, x, c, z, k: vq_vae.dataset_codes(m, Examples(x, torch.zeros(len(x), dtype=torch.long, device=x.device)))))
 
 # Public measures: name → what is asked, of fitted models by name, and `to`, which moves a tensor to where the inputs shall be.
-x, y = pictures().x, pictures().y
+x, y = images().x, images().y
 points, more = torch.randn(60, 3, generator=torch.Generator().manual_seed(1)), torch.randn(50, 3, generator=torch.Generator().manual_seed(2))
 factors = torch.stack([torch.arange(60) % 3, torch.arange(60) % 4], 1)
 low, high = torch.randn(40, generator=torch.Generator().manual_seed(3)), 1 + torch.randn(30, generator=torch.Generator().manual_seed(4))
@@ -143,7 +143,7 @@ def values_of(result):
 def fitted(name, kind, config, to):
     torch.manual_seed(0)
     model = training.build(kind, **config)
-    training.fit(model, of_labels(name, pictures()), valid=of_labels(name, pictures(40)), epochs=1, batch_size=32, progress=False)
+    training.fit(model, of_labels(name, images()), valid=of_labels(name, images(40)), epochs=1, batch_size=32, progress=False)
     return model
 
 
@@ -153,7 +153,7 @@ def check_model(name, device):
     model = fitted(name, kind, config, device)
     at = {t.device.type for t in (*model.parameters(), *model.buffers())}
     assert at == {device.type}, f"after `fit` its weights are on {at}"
-    examples = pictures(6)
+    examples = images(6)
     z, k = torch.randn(6, 4, generator=torch.Generator().manual_seed(5)), torch.arange(6 * 49).view(6, 7, 7) % 16
     for where in ("cpu", device):
         asked = (examples.x.to(where), conditions(name, examples).to(where), z.to(where), k.to(where))

@@ -19,7 +19,7 @@ here = Path(__file__).parent
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: needs a CUDA device")
 
 
-def pictures(n=100, side=8, seed=0):
+def images(n=100, side=8, seed=0):
     numbers = torch.Generator().manual_seed(seed)
     return Examples(torch.rand(n, 1, side, side, generator=numbers), torch.zeros(n).long())
 
@@ -45,12 +45,12 @@ models = dict(mlp=lambda: mlp_vae((1, 8, 8), latent_dim=4, hidden=(32,)), conv=l
 
 
 def steps_of(config, name, device="cpu", epochs=2, clip=None):
-    "Every step's terms on 100 pictures in batches of 16 (the last holds 4), the same order and noise for all ways; and the model."
+    "Every step's terms on 100 images in batches of 16 (the last holds 4), the same order and noise for all ways; and the model."
     torch.manual_seed(0)
     model, device = models[name]().to(device), torch.device(device)
     optimizers = make_optimizers(model, device)
     optimizers[0].param_groups[0]["lr"].fill_(3e-3)
-    batches = Batches(pictures().to(device), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
+    batches = Batches(images().to(device), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
     stepper, rows, numbers = AcceleratedStep(model, optimizers, 16, clip, config), [], torch.Generator().manual_seed(2)
     model.train()
     for _ in range(epochs):
@@ -85,7 +85,7 @@ def test_the_program_draws_the_random_numbers_of_the_eager_step():
         model = models["mlp"]()
         optimizers = make_optimizers(model, torch.device("cpu"))
         step = AcceleratedStep(model, optimizers, 16, config=config)
-        return [step((pictures(16).x, None))["loss"].item() for _ in range(3)]
+        return [step((images(16).x, None))["loss"].item() for _ in range(3)]
 
     assert losses(StepConfig()) == pytest.approx(losses(StepConfig(compile=True)), rel=1e-4)
 
@@ -96,7 +96,7 @@ def test_a_run_says_what_it_chose_and_the_trial_leaves_no_trace(monkeypatch):
     def trained(**options):
         torch.manual_seed(0)
         model = models["normed"]()
-        history = fit(model, pictures(640), epochs=31, batch_size=64, progress=False, **options)
+        history = fit(model, images(640), epochs=31, batch_size=64, progress=False, **options)
         return history, model
 
     tried, a = trained(precision="auto", compile=False)
@@ -117,7 +117,7 @@ def test_the_trial_takes_what_is_faster(monkeypatch):
         self.seconds[config] = seconds[str(config)] or float("inf")
 
     monkeypatch.setattr(acceleration.Trial, "measure", measure)
-    history = fit(models["mlp"](), pictures(320), epochs=1, batch_size=1, progress=False, precision="auto", compile="auto", graphs="auto")
+    history = fit(models["mlp"](), images(320), epochs=1, batch_size=1, progress=False, precision="auto", compile="auto", graphs="auto")
     assert str(history.step_config) == "bf16, eager" and set(history.trial) == set(seconds)
 
 
@@ -131,12 +131,12 @@ def test_a_resumed_run_keeps_the_step_config_it_had(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run.Run, "end_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
-            fit(model, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", precision="bf16", progress=False)
+            fit(model, images(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", precision="bf16", progress=False)
     with pytest.raises(CheckpointError, match="precision was bf16 and is fp32. Give precision='bf16' to go on"):
-        fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)
-    history = fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False, precision="auto", compile="auto", graphs="auto")
+        fit(again, images(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)
+    history = fit(again, images(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False, precision="auto", compile="auto", graphs="auto")
     assert len(history) == 2 and history.step_config == StepConfig("bf16")
-    assert len(fit(again, pictures(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)) == 2      # a finished one is only given back
+    assert len(fit(again, images(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)) == 2      # a finished one is only given back
 
 
 def test_options_that_do_not_exist_are_named():
@@ -144,7 +144,7 @@ def test_options_that_do_not_exist_are_named():
         if words == "CUDA device" and torch.cuda.is_available():
             continue
         with pytest.raises(ValueError, match=words):
-            fit(models["mlp"](), pictures(), epochs=1, device="cpu", batch_size=16, progress=False, **switch)
+            fit(models["mlp"](), images(), epochs=1, device="cpu", batch_size=16, progress=False, **switch)
 
 
 def test_without_a_compiler_the_error_says_so(monkeypatch):
@@ -157,7 +157,7 @@ def test_without_a_compiler_the_error_says_so(monkeypatch):
     monkeypatch.setattr(acceleration, "compiled", lambda f: torch.compile(f, backend=no_compiler))
     step = AcceleratedStep(model := models["mlp"](), make_optimizers(model, torch.device("cpu")), 16, config=StepConfig(compile=True))
     with pytest.raises(RuntimeError, match="train with compile=False"):
-        step((pictures(16).x, None))
+        step((images(16).x, None))
 
 
 # ---------------------------------------------------------------- several processes
@@ -193,7 +193,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path, config):
 def test_more_processes_than_examples_in_a_batch_is_refused(monkeypatch):
     several_processes(monkeypatch, 0, 3)
     with pytest.raises(ValueError, match="for 3 processes"):
-        fit(models["mlp"](), pictures(32 + 2), epochs=1, batch_size=16, progress=False, device="cpu")
+        fit(models["mlp"](), images(32 + 2), epochs=1, batch_size=16, progress=False, device="cpu")
 
 
 # ---------------------------------------------------------------- faults
@@ -205,11 +205,11 @@ def test_two_runs_do_not_write_one_file(tmp_path):
     try:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(CheckpointError, match="another run is writing"):
-            fit(models["mlp"](), pictures(), epochs=1, batch_size=16, checkpoint=tmp_path / "run", progress=False)
+            fit(models["mlp"](), images(), epochs=1, batch_size=16, checkpoint=tmp_path / "run", progress=False)
     finally:
         other.kill()
         other.wait()
-    fit(models["mlp"](), pictures(), epochs=1, batch_size=16, checkpoint=tmp_path / "run", progress=False)     # the lock died with its process
+    fit(models["mlp"](), images(), epochs=1, batch_size=16, checkpoint=tmp_path / "run", progress=False)     # the lock died with its process
     with locked(tmp_path / "run"):
         pass
 
@@ -226,7 +226,7 @@ def test_out_of_memory_names_the_batch_size():
             return dict(loss=self.w**2)
 
     with pytest.raises(OutOfMemory, match="batch_size=64: try batch_size=32"):
-        fit(Hungry(), pictures(), epochs=1, batch_size=64, progress=False, device="cpu")
+        fit(Hungry(), images(), epochs=1, batch_size=64, progress=False, device="cpu")
 
 
 def test_a_stream_trains_as_tensors_do(tmp_path):
@@ -235,12 +235,12 @@ def test_a_stream_trains_as_tensors_do(tmp_path):
     torch.manual_seed(0)
     data = FakeData(96, (1, 8, 8))
     model = models["mlp"]()
-    history = fit(model, data, pictures(), epochs=2, batch_size=32, stream=True, workers=1, checkpoint=tmp_path / "run", progress=False)
+    history = fit(model, data, images(), epochs=2, batch_size=32, stream=True, workers=1, checkpoint=tmp_path / "run", progress=False)
     x = torch.stack([pil_to_tensor(p) for p, _ in data])
     torch.manual_seed(0)
-    tensors = fit(models["mlp"](), Examples(x, torch.zeros(96).long()), pictures(), epochs=2, batch_size=32, progress=False)
+    tensors = fit(models["mlp"](), Examples(x, torch.zeros(96).long()), images(), epochs=2, batch_size=32, progress=False)
     assert history["loss"][-1] == pytest.approx(tensors["loss"][-1], rel=0.05)
-    again = fit(model, data, pictures(), epochs=2, batch_size=32, stream=True, checkpoint=tmp_path / "run", progress=False)
+    again = fit(model, data, images(), epochs=2, batch_size=32, stream=True, checkpoint=tmp_path / "run", progress=False)
     assert again["loss"] == history["loss"]
     with pytest.raises(ValueError, match="cannot take examples|built for"):
         fit(models["mlp"](), FakeData(96, (1, 9, 9)), epochs=1, batch_size=32, stream=True, progress=False)
@@ -290,7 +290,7 @@ def test_captured_steps_agree_with_launched_ones(config):
         optimizers = make_optimizers(model, device)
         optimizers[0].param_groups[0]["lr"].fill_(3e-3)
         step = AcceleratedStep(model, optimizers, 16, config=config)
-        batches = Batches(pictures().to(device), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
+        batches = Batches(images().to(device), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
         return torch.tensor([train_epoch(model, batches, optimizers, step=step)["loss"] for _ in range(4)])
 
     assert torch.allclose(losses(StepConfig(config.precision)), losses(config), rtol=1e-2 if config.precision == "bf16" else 1e-4)
@@ -301,7 +301,7 @@ def test_captured_steps_draw_new_noise_and_follow_the_schedule():
     torch.manual_seed(0)
     model, device = models["mlp"]().cuda(), torch.device("cuda")
     optimizers = make_optimizers(model, device)
-    step, batch = AcceleratedStep(model, optimizers, 16, config=StepConfig(graphs=True)), (pictures(16).x.cuda(), torch.zeros(16).long().cuda())
+    step, batch = AcceleratedStep(model, optimizers, 16, config=StepConfig(graphs=True)), (images(16).x.cuda(), torch.zeros(16).long().cuda())
     model.train()
     seen = [step(batch)["loss"].item() for _ in range(8)]
     assert len(set(seen)) == 8                                          # the rate is 0: the noise alone differs
@@ -316,9 +316,9 @@ def test_captured_steps_draw_new_noise_and_follow_the_schedule():
 @cuda
 def test_a_run_with_graphs_trains_and_resumes(tmp_path):
     torch.manual_seed(0)
-    plain = fit(models["mlp"](), pictures(640), epochs=4, batch_size=16, lr=3e-3, graphs=False, compile=False, precision="fp32", progress=False)
+    plain = fit(models["mlp"](), images(640), epochs=4, batch_size=16, lr=3e-3, graphs=False, compile=False, precision="fp32", progress=False)
     torch.manual_seed(0)
-    graphs = fit(models["mlp"](), pictures(640), epochs=4, batch_size=16, lr=3e-3, graphs=True, compile=False, precision="fp32", progress=False, checkpoint=tmp_path / "run")
+    graphs = fit(models["mlp"](), images(640), epochs=4, batch_size=16, lr=3e-3, graphs=True, compile=False, precision="fp32", progress=False, checkpoint=tmp_path / "run")
     assert graphs["loss"][-1] == pytest.approx(plain["loss"][-1], rel=0.02)
-    again = fit(models["mlp"](), pictures(640), epochs=4, batch_size=16, lr=3e-3, graphs=True, compile=False, precision="fp32", progress=False, checkpoint=tmp_path / "run")
+    again = fit(models["mlp"](), images(640), epochs=4, batch_size=16, lr=3e-3, graphs=True, compile=False, precision="fp32", progress=False, checkpoint=tmp_path / "run")
     assert again["loss"] == graphs["loss"]

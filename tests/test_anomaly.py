@@ -208,15 +208,15 @@ def test_constant_scores_give_no_alarm():
 def test_the_code_for_own_pictures_runs(tmp_path):
     "As README.md has it."
     random = np.random.default_rng(0)
-    def picture(path, bright):
+    def image(path, bright):
         path.parent.mkdir(exist_ok=True)
         up, across = np.mgrid[:40, :36] / 40
         Image.fromarray((255 * (bright * up + random.uniform(0, 0.3) * across).clip(0, 1)).astype(np.uint8)).save(path)
     for i in range(200):
-        picture(tmp_path / "my_normal_pictures" / f"{i}.png", 0.7)
+        image(tmp_path / "my_normal_images" / f"{i}.png", 0.7)
     for i in range(10):
-        picture(tmp_path / "my_new_pictures" / f"good{i}.png", 0.7)
-    Image.fromarray(random.integers(0, 256, (36, 40, 3), dtype=np.uint8)).save(tmp_path / "my_new_pictures" / "broken.png")
+        image(tmp_path / "my_new_images" / f"good{i}.png", 0.7)
+    Image.fromarray(random.integers(0, 256, (36, 40, 3), dtype=np.uint8)).save(tmp_path / "my_new_images" / "broken.png")
     code, = [c for c in re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.S) if "AnomalyDetector" in c]
     code += "\nassert 'broken.png' in [f.name for f in strange] and len(strange) < 6, strange\n"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, encoding="utf-8", capture_output=True, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})

@@ -26,7 +26,7 @@ def table(n, seed=0):
     return np.column_stack([free, free.sum(1)])
 
 
-def pictures(n, seed=0):
+def images(n, seed=0):
     "Grey ramps `(n, 6, 5)`, uint8."
     random = np.random.default_rng(seed)
     up, across = np.mgrid[:6, :5] / 6
@@ -38,7 +38,7 @@ def columns(): return make_pipeline(StandardScaler(), AnomalyDetector(**TINY)).f
 
 
 @pytest.fixture(scope="module")
-def ramps(): return AnomalyDetector(**TINY).fit(pictures(200))
+def ramps(): return AnomalyDetector(**TINY).fit(images(200))
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_an_outlier_beyond_float32_gets_its_score_in_float64(columns, how):
 
 @pytest.mark.parametrize("model, config", [("vae", dict(hidden=[8])), ("conv_vae", dict(widths=[4])), ("beta_vae", dict(hidden=[8]))])
 def test_bernoulli_keeps_zero_to_one_and_names_the_row(model, config, untrained, monkeypatch):
-    x = pictures(100) / 255
+    x = images(100) / 255
     x[3, 2, 2] = 1 + 1e-7                                                           # a rounding
     x[41, 0, 0], x[60, 0, 0] = -0.5, 7
     detector = AnomalyDetector(**TINY | dict(model=model, config=config | dict(latent_dim=2, likelihood="bernoulli"), epochs=1))
@@ -84,20 +84,20 @@ def test_bernoulli_keeps_zero_to_one_and_names_the_row(model, config, untrained,
 
 
 def test_grey_levels_are_counted_only_from_zero_to_one(ramps):
-    grey = clone(ramps).set_params(score_method="complexity_corrected", epochs=1).fit(pictures(100))
+    grey = clone(ramps).set_params(score_method="complexity_corrected", epochs=1).fit(images(100))
     with pytest.raises(DataError, match=r"row 1, counted from 0, holds 2, and this Gaussian model with complexity_corrected takes \[0, 1\] alone: .* another score_method"):
         grey.predict(np.stack([np.zeros((6, 5)), np.full((6, 5), 2.0)]))
 
 
 @pytest.mark.parametrize("how", ["neg_log_px", "complexity_corrected"])
 def test_grey_pixels_under_bernoulli_are_refused_before_training(how, untrained):
-    x = pictures(100)
+    x = images(100)
     x[:90] = np.where(x[:90] > 60, 255, 0)          # grey only towards the end
     with pytest.raises(DataError, match="binarize first"): AnomalyDetector(**TINY | dict(config=dict(hidden=[8], likelihood="bernoulli")), score_method=how).fit(x)
 
 
 def test_floats_outside_the_scale_of_uint8_are_scored_with_a_warning(ramps):
-    x = pictures(5) / 255
+    x = images(5) / 255
     with pytest.warns(UserWarning, match="learned from whole numbers read as"): assert (ramps.predict(x * 255) == -1).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -122,7 +122,7 @@ def test_a_search_gives_numbers(scoring):
 
 
 def test_score_is_the_mean_of_score_samples(ramps):
-    new = pictures(50, seed=1)
+    new = images(50, seed=1)
     assert math.isclose(ramps.score(new), ramps.score_samples(new).mean(), rel_tol=1e-12) and ramps.score(255 - new) < ramps.score(new)
 
 
@@ -132,7 +132,7 @@ def test_settings_are_kept_as_they_came():
     detector = AnomalyDetector(**given)
     assert all(v is given[k] for k, v in detector.get_params(deep=False).items()) and set(given) == set(detector.get_params())
     assert clone(detector).get_params() == detector.get_params() == AnomalyDetector().set_params(**given).get_params()
-    assert all(v is given[k] for k, v in detector.fit(pictures(100)).get_params(deep=False).items())
+    assert all(v is given[k] for k, v in detector.fit(images(100)).get_params(deep=False).items())
 
 
 def test_a_file_of_the_version_before_still_loads():
@@ -178,24 +178,24 @@ BAD = [(dict(epochs=0), "whole number of at least 1"), (dict(epochs=-1), "whole 
 @pytest.mark.parametrize("bad, words", BAD, ids=lambda v: re.sub(r" at 0x.*", "", str(v))[:40])
 def test_a_setting_that_cannot_work_or_be_saved_is_refused_before_training(bad, words, untrained):
     detector = AnomalyDetector(**TINY | bad)
-    with pytest.raises(ValueError, match=words): detector.fit(pictures(100))
-    with pytest.raises(NotFittedError, match="call `fit`"): detector.predict(pictures(2))
+    with pytest.raises(ValueError, match=words): detector.fit(images(100))
+    with pytest.raises(NotFittedError, match="call `fit`"): detector.predict(images(2))
 
 
 @pytest.mark.parametrize("rate", [0, 5, False, math.nan, "5 %"])
 def test_a_rate_that_is_no_share_is_refused_wherever_it_is_given(rate, ramps):
     with pytest.raises(ValueError, match="share between 0 and 1"): conformal_threshold(torch.arange(100), rate)
-    with pytest.raises(ValueError, match="share between 0 and 1"): ramps.set_threshold(pictures(50, seed=1), rate)
+    with pytest.raises(ValueError, match="share between 0 and 1"): ramps.set_threshold(images(50, seed=1), rate)
 
 
 def test_numbers_of_numpy_work_and_can_be_saved(tmp_path):
     settings = dict(config=dict(hidden=np.array([16]), latent_dim=np.int64(2)), score_method=np.str_("neg_elbo"), settings=dict(samples=np.int64(3)), false_alarm=np.float32(0.1), calibration_fraction=np.float64(0.2),
                     epochs=np.int64(3), batch_size=np.int32(16), lr=np.float32(0.01), seed=np.uint8(7), data_shape=(np.int64(6), np.int64(5)), device=torch.device("cpu"))
-    detector = AnomalyDetector(**settings).fit(pictures(100))
+    detector = AnomalyDetector(**settings).fit(images(100))
     detector.save(tmp_path / "d.safetensors")
     again = AnomalyDetector.load(tmp_path / "d.safetensors")
-    own = AnomalyDetector(**room._as_python(settings)).fit(pictures(100))
-    new = pictures(20, seed=1)
+    own = AnomalyDetector(**room._as_python(settings)).fit(images(100))
+    new = images(20, seed=1)
     assert (again.decision_function(new) == detector.decision_function(new)).all() and np.allclose(own.decision_function(new), detector.decision_function(new), **ALIKE)
     assert (again.epochs, again.seed, again.data_shape) == (3, 7, (6, 5)) and len(detector.history_) == 3
 
@@ -240,7 +240,7 @@ def test_a_column_may_have_any_name():
 
 
 def of_kind(kind, x):
-    "uint8 pictures as another type."
+    "uint8 images as another type."
     return {"uint8": lambda: x, "floats": lambda: x / 255, "int64": lambda: x.astype(np.int64), "uint16": lambda: x.astype(np.uint16) * 257, "bool": lambda: x > 100,
             "list": lambda: x.tolist(), "tensor": lambda: torch.from_numpy(x), "half": lambda: torch.from_numpy(x / 255).half(), "big endian": lambda: (x / 255).astype(">f8")}[kind]()
 
@@ -248,14 +248,14 @@ def of_kind(kind, x):
 @cache
 def taught(kind):
     "A detector of images of one kind, trained once."
-    return AnomalyDetector(**TINY | dict(epochs=3)).fit(of_kind(kind, pictures(200)))
+    return AnomalyDetector(**TINY | dict(epochs=3)).fit(of_kind(kind, images(200)))
 
 
 @pytest.mark.parametrize("learned", ["uint8", "uint16", "floats", "int64", "bool"])
 @pytest.mark.parametrize("kind", ["uint8", "floats", "int64", "uint16", "bool", "list", "tensor"])
 def test_a_score_never_depends_on_the_neighbours(learned, kind):
     detector = taught(learned)
-    new = pictures(50, seed=1)
+    new = images(50, seed=1)
     new[5] = new[5] > 100                                        # whole numbers of which 1 is the largest
     new[6] = 0
     with warnings.catch_warnings():
@@ -266,7 +266,7 @@ def test_a_score_never_depends_on_the_neighbours(learned, kind):
 
 @pytest.mark.parametrize("kind", ["floats", "int64", "uint16", "list", "tensor", "half", "big endian"])
 def test_one_picture_has_one_score_whatever_the_type(kind, ramps):
-    new = pictures(50, seed=1)
+    new = images(50, seed=1)
     loose = dict(rtol=0.02, atol=0.02) if kind == "half" else ALIKE
     assert np.allclose(ramps.anomaly_score(of_kind(kind, new)), ramps.anomaly_score(new), **loose)
 
@@ -293,7 +293,7 @@ def test_whole_numbers_of_a_table_are_numbers(tmp_path):
 
 @pytest.mark.parametrize("data_shape", [(6, 5), [6, 5], (1, 6, 5), None])
 def test_images_with_and_without_a_channel(data_shape, ramps):
-    x = pictures(200)
+    x = images(200)
     detector = AnomalyDetector(**TINY, data_shape=data_shape).fit(x)
     assert detector.data_shape_ == (1, 6, 5) and detector.n_features_in_ == 30
     for same in (x, x[:, None], x.reshape(200, 30)): assert np.allclose(detector.anomaly_score(same), ramps.anomaly_score(x), **ALIKE)
@@ -301,12 +301,12 @@ def test_images_with_and_without_a_channel(data_shape, ramps):
 
 @pytest.mark.parametrize("data_shape", [(6, 5), [6, 5], (1, 6, 5)])
 def test_rows_are_images_where_data_shape_says_so(data_shape, ramps):
-    x = pictures(200)
+    x = images(200)
     assert np.allclose(AnomalyDetector(**TINY, data_shape=data_shape).fit(x.reshape(200, 30)).anomaly_score(x), ramps.anomaly_score(x), **ALIKE)
 
 
 def test_channels_last_are_moved_where_data_shape_says_so(untrained, monkeypatch):
-    x = np.stack([pictures(100, seed) for seed in range(3)], 1)              # (N, 3, 6, 5)
+    x = np.stack([images(100, seed) for seed in range(3)], 1)              # (N, 3, 6, 5)
     last = np.moveaxis(x, 1, -1)
     with pytest.raises(DataError, match=r"say which with data_shape=\(C, H, W\)"): AnomalyDetector(**TINY).fit(last)
     monkeypatch.undo()
@@ -329,14 +329,14 @@ def test_what_is_no_table_of_numbers_is_refused_in_one_sentence(bad, words, colu
 
 
 def test_fitting_twice_is_fitting_once(ramps):
-    again = clone(ramps).fit(pictures(100, seed=3)).fit(pictures(200))
+    again = clone(ramps).fit(images(100, seed=3)).fit(images(200))
     assert np.allclose(again.calibration_scores_, ramps.calibration_scores_, **ALIKE) and math.isclose(again.threshold_, ramps.threshold_, rel_tol=1e-4) and len(again.history_) == len(ramps.history_)
 
 
 def test_what_stands_around_the_training_draws_no_global_random_numbers(monkeypatch):
     monkeypatch.setattr(room, "fit", lambda model, *_, **__: model.eval() and None)
     numpys, torchs = np.random.get_state()[1].copy(), torch.get_rng_state()
-    for how in score_methods: AnomalyDetector(**TINY, score_method=how).fit(pictures(100)).predict(pictures(10, seed=1))
+    for how in score_methods: AnomalyDetector(**TINY, score_method=how).fit(images(100)).predict(images(10, seed=1))
     assert (np.random.get_state()[1] == numpys).all() and torch.equal(torch.get_rng_state(), torchs)
 
 

@@ -237,8 +237,8 @@ def test_the_command_line_trains_and_samples(tmp_path, capsys):
     assert (tmp_path / "run" / "samples.png").exists()
 
 
-def test_the_published_file_and_the_kept_part_give_the_same_pictures():
-    "The published order, all 737,280 of it, with a number in place of a picture; and the factors of what is kept."
+def test_the_published_file_and_the_kept_part_give_the_same_images():
+    "The published order, all 737,280 of it, with a number in place of an image; and the factors of what is kept."
     kept = datasets._kept_part(np.arange(737_280))
     assert kept.shape == (46_080,)
     orientation, x, y = kept // 1024 % 40, kept // 32 % 32, kept % 32
@@ -255,8 +255,8 @@ def test_the_bench_pairs_by_seed():
 
 def test_the_bench_runs_goes_on_and_refuses_other_settings(tmp_path, capsys, monkeypatch):
     words = ["--quick", "--world", "ellipses", "--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs")]
-    pictures = Examples((torch.rand(96, 1, 32, 32) > 0.8).byte() * 255, torch.randint(46_080, (96,)))
-    monkeypatch.setattr(disentanglement, "world", lambda chosen, quick: ((pictures[:64], pictures[64:]), ["scale", "x", "y"], lambda y: sprites.sprite_factors(y)[:, [1, 3, 4]]))
+    images = Examples((torch.rand(96, 1, 32, 32) > 0.8).byte() * 255, torch.randint(46_080, (96,)))
+    monkeypatch.setattr(disentanglement, "world", lambda chosen, quick: ((images[:64], images[64:]), ["scale", "x", "y"], lambda y: sprites.sprite_factors(y)[:, [1, 3, 4]]))
     disentanglement.main([*words, "--minutes", "0"])
     assert "0 of 8 runs of ellipses are done" in capsys.readouterr().out
     disentanglement.main(words)

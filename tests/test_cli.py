@@ -121,8 +121,8 @@ def test_grey_pixels_are_a_density_or_are_called_cross_entropy(capsys):
     assert "use --likelihood bernoulli" in refused(SMALL + "--likelihood gaussian --binarize --out x".split())
 
 
-def folder_of_pictures(where, mode="L"):
-    "Ten pictures of each of three digits, as files."
+def folder_of_images(where, mode="L"):
+    "Ten images of each of three digits, as files."
     data = load("digits")
     for digit in (0, 1, 7):
         (where / str(digit)).mkdir(parents=True)
@@ -131,7 +131,7 @@ def folder_of_pictures(where, mode="L"):
 
 @pytest.mark.parametrize("mode, channels, likelihood", [("L", 1, "gaussian_learned"), ("RGB", 3, "gaussian_learned"), ("1", 1, "bernoulli")])
 def test_pictures_of_a_folder(capsys, mode, channels, likelihood):
-    folder_of_pictures(Path("mine"), mode)
+    folder_of_images(Path("mine"), mode)
     out = said(capsys, "train --data folder:mine --model conv_vae --epochs 1 --batch-size 8 --set widths=[4] --device cpu --out run")
     run = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
     assert "6 test images" in out and run["settings"]["data"] == "folder:mine" and run["settings"]["shape"] == [channels, 28, 28]
@@ -170,7 +170,7 @@ def test_samples(capsys):
     assert Path("a.png").read_bytes() == Path("run/samples.png").read_bytes() != Path("b.png").read_bytes()
     Path("run/model.safetensors").unlink()
     assert "an unfinished run, after epoch 1 of 1" in said(capsys, "sample run --device cpu")
-    assert "extension" in refused("sample run --out grid.picture --device cpu")
+    assert "extension" in refused("sample run --out grid.image --device cpu")
     assert "no model in nowhere" in refused("sample nowhere")
     Path("run/run.safetensors").write_bytes(b"half a file")
     assert "not a whole checkpoint" in refused("sample run")
@@ -271,7 +271,7 @@ def test_the_folder_of_something_else_is_left_alone():
 
 
 def test_pictures_that_changed_are_another_run():
-    folder_of_pictures(Path("mine"))
+    folder_of_images(Path("mine"))
     command = "train --data folder:mine --epochs 1 --batch-size 8 --set hidden=[8] --device cpu --out run"
     main(command.split())
     Image.new("L", (28, 28)).save("mine/0/0.png")
@@ -294,7 +294,7 @@ def test_out_of_memory_is_one_line(monkeypatch):
     ("train --lr -1", 2, "finite_from_0"), ("train --lr nan", 2, "finite_from_0: nan"), ("train --lr inf", 2, "finite_from_0: inf"), ("train --precision fp8", 2, "'fp32', 'bf16', 'auto'"),
     ("train --channels 2", 2, "[1, 3]"), ("train --size 32x", 2, "such as 32x48"), ("train --latent_dim 3", 2, "unrecognized arguments: --latent_dim 3"),
     ("sample -n 0", 2, 'key "n": Not of type int_from_1: 0'), ("sample --columns 0", 2, 'key "columns"'), ("sample --seed -1", 2, 'key "seed"'),
-    ("train --likelihood poisson", 1, "there are bernoulli, gaussian"), ("sample --out grid.picture", 1, "end it in .png"), ("sample --out grid", 1, "end it in .png")])
+    ("train --likelihood poisson", 1, "there are bernoulli, gaussian"), ("sample --out grid.image", 1, "end it in .png"), ("sample --out grid", 1, "end it in .png")])
 def test_a_setting_that_cannot_be_is_said_before_anything_is_loaded(monkeypatch, capsys, words, status, answer):
     for name in ("pick_device", "_load_named", "load", "build_model", "load_trained", "own_folder", "draw_samples"): monkeypatch.setattr(cli, name, lambda *a, **k: pytest.fail("too late"))
     command, *rest = words.split()
@@ -397,7 +397,7 @@ def test_a_learning_rate_that_is_not_given_is_left_to_fit_and_recorded_as_before
 @pytest.mark.parametrize("prior", ["transformer", "uniform"])
 def test_sampling_that_takes_long_shows_a_bar_among_the_errors(monkeypatch, capsys, prior):
     save_model(build("vq_vae", data_shape=[1, 16, 16], widths=[4], n_codes=8, prior=prior), "run/model.safetensors")
-    pictures = []
+    images = []
     for silent in ("1", "0"):
         monkeypatch.setenv("TQDM_DISABLE", silent)
         main("sample run -n 4 --device cpu".split())
@@ -405,8 +405,8 @@ def test_sampling_that_takes_long_shows_a_bar_among_the_errors(monkeypatch, caps
         assert out.startswith("4 samples")
         if silent == "0" and prior == "transformer": assert "codes: 100%" in err and "64/64" in err
         else: assert err == ""
-        pictures.append(Path("run/samples.png").read_bytes())
-    assert pictures[0] == pictures[1]
+        images.append(Path("run/samples.png").read_bytes())
+    assert images[0] == images[1]
 
 
 # --- ended early

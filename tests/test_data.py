@@ -622,10 +622,10 @@ def test_classes_are_shared_out_as_scikit_learn_does(share):
 
 # Streams
 
-class Pictures(torch.utils.data.Dataset):
-    def __init__(self, *pictures): self.pictures = pictures
-    def __len__(self): return len(self.pictures)
-    def __getitem__(self, i): return self.pictures[i], i % 2
+class Images(torch.utils.data.Dataset):
+    def __init__(self, *images): self.images = images
+    def __len__(self): return len(self.images)
+    def __getitem__(self, i): return self.images[i], i % 2
 
 
 class Endless(torch.utils.data.IterableDataset):
@@ -643,32 +643,32 @@ def test_a_stream_needs_a_data_set_with_a_length_and_an_index(dataset):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("picture, message", [
+@pytest.mark.parametrize("image, message", [
     (torch.full((1, 2, 2), math.nan), "4 NaN"), (torch.full((1, 2, 2), 7.0), "from 7 to 7"), (np.full((2, 2), 9), "which value stands for 1"),
     (np.zeros((8, 8, 3)), "channels"), ("cat.png", "cannot read"), (torch.eye(2).to_sparse(), "sparse"), (torch.zeros(1, 0, 0), "hold no numbers"), (torch.zeros(1, 2, 2, dtype=torch.complex64), "complex"),
     ([[0, 1], [2]], "cannot read")])
-def test_a_stream_refuses_what_memory_refuses(picture, message, workers):
-    if workers and not isinstance(picture, torch.Tensor): return                 # one kind of them in another process will do
-    with pytest.raises(DataError, match=message) as e: list(Stream(Pictures(torch.zeros(1, 2, 2), *[picture] * 2), 1, workers=workers))
+def test_a_stream_refuses_what_memory_refuses(image, message, workers):
+    if workers and not isinstance(image, torch.Tensor): return                 # one kind of them in another process will do
+    with pytest.raises(DataError, match=message) as e: list(Stream(Images(torch.zeros(1, 2, 2), *[image] * 2), 1, workers=workers))
     assert "\n" not in str(e.value)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("picture", [torch.full((1, 2, 2), 1 + 1e-6), np.ones((2, 2)), np.ones((2, 2), bool), torch.ones(1, 2, 2).double(), np.full((1, 2, 2), 65_535, np.uint16),
+@pytest.mark.parametrize("image", [torch.full((1, 2, 2), 1 + 1e-6), np.ones((2, 2)), np.ones((2, 2), bool), torch.ones(1, 2, 2).double(), np.full((1, 2, 2), 65_535, np.uint16),
                                      np.full((2, 2), 255, np.uint8), Image.new("1", (2, 2), 1), Image.new("L", (2, 2), 255), Image.fromarray(np.full((2, 2), 65_535, np.uint16))])
-def test_a_stream_takes_what_memory_takes(picture):
-    x, y = next(iter(Stream(Pictures(*[picture] * 3), 3)))
+def test_a_stream_takes_what_memory_takes(image):
+    x, y = next(iter(Stream(Images(*[image] * 3), 3)))
     assert x.shape == (3, 1, 2, 2) and x.dtype == torch.float32 and (x == 1).all() and y.tolist() == [0, 1, 0]
 
 
 def test_nearly_black_bytes_in_a_stream_are_taken():
     "In a stream uint8 means 0…255, whatever the largest value of one batch."
-    x, _ = next(iter(Stream(Pictures(*[np.eye(2, dtype=np.uint8)] * 2), 2)))
+    x, _ = next(iter(Stream(Images(*[np.eye(2, dtype=np.uint8)] * 2), 2)))
     assert x.max().item() == pytest.approx(1 / 255)
 
 
 def test_a_stream_of_pictures_of_8_and_16_bits():
-    x, _ = next(iter(Stream(Pictures(Image.new("L", (2, 2), 51), Image.fromarray(np.full((2, 2), 13_107, np.uint16))), 2)))
+    x, _ = next(iter(Stream(Images(Image.new("L", (2, 2), 51), Image.fromarray(np.full((2, 2), 13_107, np.uint16))), 2)))
     assert torch.allclose(x, torch.full((2, 1, 2, 2), .2))
 
 
@@ -694,7 +694,7 @@ def test_training_on_a_stream_asks_the_model_about_the_labels():
 
 def test_a_data_set_of_a_notebook_is_not_sent_to_fresh_processes(monkeypatch):
     monkeypatch.setattr(streams.multiprocessing, "get_context", lambda: type("Context", (), dict(get_start_method=lambda self: "spawn"))())
-    class Local(Pictures): pass
+    class Local(Images): pass
     for bad in (Local(torch.zeros(1, 2, 2)), [(lambda: 0, 0)]):
         with pytest.raises(DataError, match="cannot be sent to the processes.*workers=0.*module file"): Stream(bad, 1, workers=1)
     Stream(Local(torch.zeros(1, 2, 2)), 1), Stream(Examples(torch.zeros(2, 1), torch.zeros(2).long()), 1, workers=1)
@@ -716,10 +716,10 @@ def test_importing_the_rooms_of_data_is_light():
 def test_a_streamed_set_has_the_size_that_a_model_was_built_for():
     from vae_course.beta_vae import beta_tcvae
     from vae_course.training import fit
-    pictures = Pictures(*[torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(20)])
+    images = Images(*[torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(20)])
     with pytest.raises(DataError, match="train holds 20 examples and this model was built for 30: give dataset_size=20"):
-        fit(beta_tcvae((1, 8, 8), 3, dataset_size=30, hidden=(8,)), pictures, epochs=1, batch_size=10, stream=True, device="cpu", progress=False)
-    assert len(fit(beta_tcvae((1, 8, 8), 3, dataset_size=20, hidden=(8,)), pictures, epochs=1, batch_size=10, stream=True, device="cpu", progress=False)) == 1
+        fit(beta_tcvae((1, 8, 8), 3, dataset_size=30, hidden=(8,)), images, epochs=1, batch_size=10, stream=True, device="cpu", progress=False)
+    assert len(fit(beta_tcvae((1, 8, 8), 3, dataset_size=20, hidden=(8,)), images, epochs=1, batch_size=10, stream=True, device="cpu", progress=False)) == 1
 
 
 def test_the_labels_of_every_streamed_batch_are_checked():

@@ -143,9 +143,9 @@ def test_an_error_ends_the_process_in_a_plain_terminal(tmp_path, monkeypatch):
 
 def test_a_folder_of_any_name_is_the_same_run_in_every_locale(tmp_path, monkeypatch):
     "What `run.json` says of the data is the name in UTF-8, whatever the locale that it was written under."
-    from test_cli import folder_of_pictures
+    from test_cli import folder_of_images
     monkeypatch.chdir(tmp_path)
-    folder_of_pictures(Path("Ziffern λ"))
+    folder_of_images(Path("Ziffern λ"))
     train = "train|--data|folder:Ziffern λ|--epochs|1|--batch-size|8|--set|hidden=[8]|--set|latent_dim=2|--device|cpu|--out|run"
     (status, *_), (again, out, err) = commands(train, train, **PLAIN)
     assert (status, again) == (0, 0) and b"finished already" in out, err

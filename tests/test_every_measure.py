@@ -1,4 +1,4 @@
-"Every registered model with every measure and picture of a model: it works, or one clear error says what the model lacks."
+"Every registered model with every measure and image of a model: it works, or one clear error says what the model lacks."
 import re
 
 import pytest, torch

@@ -118,13 +118,13 @@ def test_directions_of_a_known_cause():
 
 
 def test_attributes_do_not_depend_on_the_place_and_know_their_scale():
-    picture = torch.zeros(1, 1, 32, 32)
-    picture[0, 0, 6:26, 8:11] = 1
+    image = torch.zeros(1, 1, 32, 32)
+    image[0, 0, 6:26, 8:11] = 1
     for move in ((3, 0), (0, 9), (-4, 5)):
-        moved = torch.roll(picture, move, (2, 3))
-        assert torch.allclose(thickness(moved), thickness(picture)) and torch.allclose(slant(moved), slant(picture), atol=1e-4)
+        moved = torch.roll(image, move, (2, 3))
+        assert torch.allclose(thickness(moved), thickness(image)) and torch.allclose(slant(moved), slant(image), atol=1e-4)
     assert torch.allclose(slant(torch.rot90(torch.eye(16), 1)[None, None]), torch.tensor([45.0])) and thickness(torch.zeros(2, 1, 8, 8)).eq(0).all()
-    assert torch.allclose(thickness(picture.expand(1, 3, 32, 32)), thickness(picture))
+    assert torch.allclose(thickness(image.expand(1, 3, 32, 32)), thickness(image))
 
 
 @settings(max_examples=25, deadline=None)
@@ -187,7 +187,7 @@ def test_an_autoencoder_trains_no_variance():
     assert set(history.rows[-1]) >= {"loss", "reconstruction"} and "kl" not in history.rows[-1]
 
 
-def test_five_lines_for_a_folder_of_pictures(tmp_path):
+def test_five_lines_for_a_folder_of_images(tmp_path):
     "As in lesson 09, on PNG files of two sizes."
     g = np.random.default_rng(0)
     for k in range(40):

@@ -44,8 +44,8 @@ def test_a_tie_is_no_hole():
 
 
 def test_thickness_does_not_depend_on_the_place():
-    picture = torch.zeros(1, 1, 32, 32); picture[0, 0, 6:26, 8:11] = 1
-    assert torch.allclose(thickness(picture.roll((-6, -8), (2, 3))), thickness(picture))
+    image = torch.zeros(1, 1, 32, 32); image[0, 0, 6:26, 8:11] = 1
+    assert torch.allclose(thickness(image.roll((-6, -8), (2, 3))), thickness(image))
 
 
 def test_slant_of_a_steep_line():

@@ -1,4 +1,4 @@
-"""Pictures of every kind, read by one function wherever they come from; folders that lose and double nothing in silence."""
+"""Images of every kind, read by one function wherever they come from; folders that lose and double nothing in silence."""
 import io, os, struct, sys, unicodedata, zlib
 
 import numpy as np
@@ -50,10 +50,10 @@ def turned(a, turn):
 def kinds(tmp_path):
     "A file of each kind, and what it shows: `{name: (file, (C, H, W) in 0…1)}`."
     made = {}
-    def keep(name, shown, picture=None, **how):
+    def keep(name, shown, image=None, **how):
         path = tmp_path / "kinds" / name
         path.parent.mkdir(exist_ok=True)
-        if picture is not None: picture.save(path, **how)
+        if image is not None: image.save(path, **how)
         made[name] = path, np.asarray(shown, np.float64) / 255
     planes = COLOUR.transpose(2, 0, 1)
     keep("grey.png", GREY[None], Image.fromarray(GREY))
@@ -90,7 +90,7 @@ def kinds(tmp_path):
 def test_every_kind_shows_what_it_shows(kinds):
     for name, (path, shown) in kinds.items():
         x, deep = read_image(path), name.startswith(("deep", "floats"))
-        with Image.open(path) as picture: assert ImageOps.exif_transpose(picture).size == tuple(x.shape[:0:-1]), name
+        with Image.open(path) as image: assert ImageOps.exif_transpose(image).size == tuple(x.shape[:0:-1]), name
         assert x.shape == shown.shape and x.dtype == (torch.float32 if deep else torch.uint8), name
         assert np.abs(as_floats(x).numpy() - shown).max() < (1e-6 if deep else 1 / 255 + 1e-6), name     # opacity is a product of 8 bits
 
@@ -98,13 +98,13 @@ def test_every_kind_shows_what_it_shows(kinds):
 @pytest.mark.parametrize("kind", ["grey.tiff", "colour.tiff", "palette.tiff", "deep.tiff", "grey.lzw.tiff", "deep.lzw.tiff", "grey.png", "colour.png", "colour.jpg", "colour.webp"])
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_a_picture_is_turned_once(tmp_path, kind, turn):
-    "However it was held, the picture is the same; Pillow turns a TIFF by itself as it loads it."
+    "However it was held, the image is the same; Pillow turns a TIFF by itself as it loads it."
     name = kind.split(".")[0]
     a = dict(grey=GREY, deep=DEEP[..., 0], palette=GREY // 64).get(name, np.kron(COLOUR[:2, :3] // 2, np.ones((16, 16, 1), np.uint8)))
     stored, exif = turned(a, turn)
-    picture = Image.fromarray(np.ascontiguousarray(stored))
-    if name == "palette": picture.putpalette([v for i in range(4) for v in (60 * i, 255 - 60 * i, 7)])
-    picture.save(tmp_path / kind, exif=exif, **({"quality": 100, "subsampling": 0} if kind == "colour.jpg" else {"compression": "tiff_lzw"} if "lzw" in kind else {"lossless": True} if kind == "colour.webp" else {}))
+    image = Image.fromarray(np.ascontiguousarray(stored))
+    if name == "palette": image.putpalette([v for i in range(4) for v in (60 * i, 255 - 60 * i, 7)])
+    image.save(tmp_path / kind, exif=exif, **({"quality": 100, "subsampling": 0} if kind == "colour.jpg" else {"compression": "tiff_lzw"} if "lzw" in kind else {"lossless": True} if kind == "colour.webp" else {}))
     shown = np.stack([60 * a, 255 - 60 * a, 7 + 0 * a]) if name == "palette" else a.transpose(2, 0, 1) if a.ndim == 3 else a[None]
     wanted = torch.from_numpy(np.ascontiguousarray(shown).astype(np.float32) / (65_535 if name == "deep" else 255))
     with Image.open(tmp_path / kind) as opened:
@@ -139,7 +139,7 @@ def test_a_tiff_says_what_its_numbers_mean(tmp_path):
         with pytest.raises(DataError, match=message): read_image(path)
 
 
-def test_a_size_beyond_memory_is_no_fault_of_the_picture(tmp_path, monkeypatch):
+def test_a_size_beyond_memory_is_no_fault_of_the_image(tmp_path, monkeypatch):
     paint(tmp_path / "a.png")
     def full(*_): raise MemoryError
     monkeypatch.setattr(images, "_fit", full)
@@ -155,7 +155,7 @@ def test_depth_is_kept(kinds):
 
 
 def test_all_ways_in_read_the_same(kinds, tmp_path):
-    "A folder, pictures_in, a stream of PIL pictures, and --condition, for each kind of file."
+    "A folder, images_in, a stream of PIL images, and --condition, for each kind of file."
     for name, (path, shown) in kinds.items():
         alone = tmp_path / "alone" / name.replace(".", "_")
         alone.mkdir(parents=True)
@@ -170,15 +170,15 @@ def test_all_ways_in_read_the_same(kinds, tmp_path):
             wanted = read_image(path, channels, (8, 10))
             assert torch.equal(read_image_folder(alone, (8, 10), channels)[0][0], wanted), name
             assert torch.equal(_read_part(path, (channels, 8, 10)), as_floats(wanted)), name
-        with Image.open(path) as picture:
+        with Image.open(path) as image:
             if name in ("deep2.png", "deep3.png", "deep4.png"): continue              # Pillow has dropped their lower 8 bits before we see them
-            x, _ = next(iter(Stream([(picture, 0)], 1)))
+            x, _ = next(iter(Stream([(image, 0)], 1)))
             assert torch.equal(x[0], as_floats(read_image(path))), name
 
 
-def test_read_image_takes_a_path_a_string_and_a_picture(kinds):
+def test_read_image_takes_a_path_a_string_and_a_image(kinds):
     path = kinds["colour.png"][0]
-    with Image.open(path) as picture: assert torch.equal(read_image(path), read_image(str(path))) and torch.equal(read_image(path), read_image(picture))
+    with Image.open(path) as image: assert torch.equal(read_image(path), read_image(str(path))) and torch.equal(read_image(path), read_image(image))
     for other in (np.zeros((50, 50)), 7, None):
         with pytest.raises(DataError, match="is no image that can be read") as e: read_image(other)
         assert len(str(e.value)) < 200
@@ -189,7 +189,7 @@ def test_read_image_takes_a_path_a_string_and_a_picture(kinds):
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("tall", [False, True])
 def test_pad_shows_all_crop_cuts_stretch_distorts(tmp_path, deep, tall):
-    "A defect at the edge of a long picture: seen by default, gone only where one says `crop`."
+    "A defect at the edge of a long image: seen by default, gone only where one says `crop`."
     a = np.zeros((10, 30), np.uint16 if deep else np.uint8)
     a[:, 28:] = 60_000 if deep else 230
     Image.fromarray(a.T if tall else a).save(tmp_path / "long.png")
@@ -204,9 +204,9 @@ def test_pad_shows_all_crop_cuts_stretch_distorts(tmp_path, deep, tall):
 @pytest.mark.parametrize("shape", [(1, 200), (200, 1), (3, 5), (64, 64), (1, 1)])
 def test_every_shape_can_be_brought_to_every_size(shape, resize):
     for dtype in (np.uint8, np.uint16):
-        picture = Image.fromarray(np.full(shape, np.iinfo(dtype).max, dtype))
+        image = Image.fromarray(np.full(shape, np.iinfo(dtype).max, dtype))
         for size in (1, 7, (5, 9), (64, 64)):
-            x = as_floats(read_image(picture, size=size, resize=resize))
+            x = as_floats(read_image(image, size=size, resize=resize))
             assert x.shape == (1, *(size if isinstance(size, tuple) else (size, size))) and x.max() > 0.99 and x.max() <= 1
 
 
@@ -268,7 +268,7 @@ def test_a_folder_of_16_bits_is_trained_on_by_the_command(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("name, make", [
     ("whole.tiff", lambda p: Image.fromarray(np.zeros((4, 4), np.int32)).save(p)), ("floats.tiff", lambda p: Image.fromarray(np.full((4, 4), 7, np.float32)).save(p)),
-    ("nan.tiff", lambda p: Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(p)), ("text.png", lambda p: p.write_text("no picture", encoding="utf-8")),
+    ("nan.tiff", lambda p: Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(p)), ("text.png", lambda p: p.write_text("no image", encoding="utf-8")),
     ("empty.png", lambda p: p.write_bytes(b"")), ("cut.png", lambda p: p.write_bytes(png(RANDOM.integers(0, 256, (60, 80), dtype=np.uint8))[:2000]))])
 def test_a_picture_that_cannot_be_read_is_named(tmp_path, name, make):
     paint(tmp_path / "good.png")
@@ -298,7 +298,7 @@ def test_folders_are_classes(tmp_path):
         for i in range(5): paint(tmp_path / kind / "deeper" / f"{i}.png", colour=i + 100 * (kind == "dog"))
     for odd in (".DS_Store", "cat/notes.txt", "cat/._0.png", ".cache/x.png", "__MACOSX/x.png"):
         (tmp_path / odd).parent.mkdir(exist_ok=True)
-        (tmp_path / odd).write_text("no picture", encoding="utf-8")
+        (tmp_path / odd).write_text("no image", encoding="utf-8")
     got = from_folder(tmp_path)
     assert got.classes == ["cat", "dog"] and got.data_shape == (1, 6, 8) and got.name == tmp_path.name
     assert (len(got.train), got.test.y.bincount().tolist()) == (8, [1, 1])
@@ -342,7 +342,7 @@ def test_mixed_sizes_need_a_size(tmp_path):
     assert from_folder(tmp_path, size=6, test_share=.5).data_shape == (1, 6, 6)
 
 
-def test_folders_without_pictures(tmp_path):
+def test_folders_without_images(tmp_path):
     with pytest.raises(DataError, match="holds no image"): from_folder(tmp_path)
     with pytest.raises(DataError, match="is no folder"): from_folder(tmp_path / "absent")
     paint(tmp_path / "cat" / "a.png")
@@ -467,7 +467,7 @@ def test_the_line_is_printed_on_a_terminal_without_its_letters(tmp_path, monkeyp
 def test_a_seed_and_a_share_are_checked_before_pictures_are_read(tmp_path, monkeypatch):
     for i in range(4): paint(tmp_path / f"{i}.png", colour=50 + i)
     assert torch.equal(from_folder(tmp_path, seed=np.int64(3)).train.x, from_folder(tmp_path, seed=3).train.x)
-    monkeypatch.setattr(folders, "read_image", lambda *a: pytest.fail("a picture was read"))
+    monkeypatch.setattr(folders, "read_image", lambda *a: pytest.fail("an image was read"))
     for how, message in ((dict(seed=None), "got seed=None: give a whole number"), (dict(test_share="a"), "got a share of 'a': give the part")):
         with pytest.raises(DataError, match=message): from_folder(tmp_path, **how)
 

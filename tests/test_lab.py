@@ -1,4 +1,4 @@
-"A real JupyterLab in a real browser: run the widgets' notebook, move every slider with the keyboard, see the picture change."
+"A real JupyterLab in a real browser: run the widgets' notebook, move every slider with the keyboard, see the image change."
 import json
 import os
 import secrets
@@ -87,9 +87,9 @@ def code_cells():
     return [c for c in json.loads((root / "nbs" / name).read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
 
 
-def test_an_opened_notebook_shows_the_stored_pictures(page):
+def test_an_opened_notebook_shows_the_stored_images(page):
     stored = sum(o.get("data", {}).get("text/html") is not None and "<figure>" in "".join(o["data"]["text/html"]) for c in code_cells() for o in c["outputs"])
-    assert stored >= 3, "run `make outputs`: the notebook stores no still pictures"
+    assert stored >= 3, "run `make outputs`: the notebook stores no still images"
     assert not any(widget in o.get("data", {}) for c in code_cells() for o in c["outputs"]), "a stored widget shows `model not found` when the notebook is opened"
     page.wait_for_function("n => document.querySelectorAll('.jp-OutputArea-output figure img[alt]').length == n", arg=stored)
     assert page.evaluate("[...document.querySelectorAll('.jp-OutputArea-output figure img[alt]')].every(i => i.naturalWidth > 300 && i.alt.length > 40)")
@@ -107,7 +107,7 @@ def run_all(page):
     page.wait_for_selector("text=/\\| Idle/")
 
 
-def test_every_slider_moves_its_picture(page):
+def test_every_slider_moves_its_image(page):
     run_all(page)
     assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'], .jp-RenderedText[data-mime-type*='error']").count() == 0
     explorers = page.locator(".jp-OutputArea-output .widget-vbox:has(img.widget-image)")
@@ -118,7 +118,7 @@ def test_every_slider_moves_its_picture(page):
         image, text = explorer.locator("img.widget-image"), explorer.locator("output")
         handles, boxes = explorer.locator(".noUi-handle"), explorer.locator("input[type=number]")
         assert handles.count() == boxes.count() == 2
-        assert image.get_attribute("title"), "a screen reader has no name for the picture"
+        assert image.get_attribute("title"), "a screen reader has no name for the image"
         for k in range(2):
             move(page, image, text, lambda: (handles.nth(k).focus(), page.keyboard.press("ArrowRight"), page.keyboard.press("ArrowRight")))
             move(page, image, text, lambda: (boxes.nth(k).focus(), page.keyboard.press("ArrowDown")))
@@ -127,7 +127,7 @@ def test_every_slider_moves_its_picture(page):
 
 
 def look(image, text):
-    "The bytes of the picture (its address is new for each of them) and the line of text."
+    "The bytes of the image (its address is new for each of them) and the line of text."
     return image.evaluate("async i => [...new Uint8Array(await (await fetch(i.src)).arrayBuffer())].reduce((a, b) => (a * 31 + b) % 4294967291, 7)"), text.inner_text()
 
 
@@ -145,12 +145,12 @@ def at_rest(page, image, text):
         elif time.monotonic() - since > 0.5:
             return now[:2]
         page.wait_for_timeout(100)
-    raise AssertionError(f"the picture did not come to rest within 30 s: {seen}")
+    raise AssertionError(f"the image did not come to rest within 30 s: {seen}")
 
 
 def move(page, image, text, act):
-    "Do `act`, and wait until both the picture and the text are others than before."
-    picture, words = at_rest(page, image, text)
+    "Do `act`, and wait until both the image and the text are others than before."
+    image, words = at_rest(page, image, text)
     act()
     for _ in range(100):
         page.wait_for_timeout(100)
@@ -158,10 +158,10 @@ def move(page, image, text, act):
             now = look(image, text)
         except Exception:           # the address was just replaced
             continue
-        if now[0] != picture and now[1] != words:
+        if now[0] != image and now[1] != words:
             assert image.evaluate("i => i.complete && i.naturalWidth > 300")
             return
-    raise AssertionError(f"the control moved, and within 10 s did not change both the picture and the text: {words!r}")
+    raise AssertionError(f"the control moved, and within 10 s did not change both the image and the text: {words!r}")
 
 
 def test_the_kl_is_that_of_the_keyboard(page):

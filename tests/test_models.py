@@ -14,7 +14,7 @@ from vae_course.training import build, fit, load_model, registry, save_model
 SMALL = dict(vae=dict(hidden=[32], latent_dim=4), conv_vae=dict(widths=[4, 8], latent_dim=4), beta_vae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28]),
              beta_tcvae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28], dataset_size=256), cvae=dict(hidden=[32], latent_dim=4), vq_vae=dict(n_codes=16, widths=[4, 8]),
              classifier=dict(data_shape=[1, 28, 28], classes=10, widths=[4, 8], features=16))
-makes_pictures = [name for name in SMALL if name != "classifier"]
+makes_images = [name for name in SMALL if name != "classifier"]
 HAS_A_BOUND = [name for name in SMALL if name != "classifier"]       # they log −ELBO
 
 
@@ -104,7 +104,7 @@ def test_the_command_line_trains_it(name, tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"test {'loss' if name == 'classifier' else '-ELBO'} " in out and (tmp_path / "run" / "model.safetensors").exists()
     ask = ["--condition", "7", "3"] if name == "cvae" else []
-    if name in makes_pictures:
+    if name in makes_images:
         main(["sample", str(tmp_path / "run"), "-n", "4", *ask])
         assert (tmp_path / "run" / "samples.png").exists()
     else:

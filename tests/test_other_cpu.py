@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 here = Path(__file__).resolve().parent
 g = torch.Generator().manual_seed(0)
 x, W, b = (torch.randn(*shape, generator=g) for shape in ((50, 33), (7, 33), (7,)))
-pictures, kernel = torch.randn(6, 2, 9, 9, generator=g), torch.randn(4, 2, 3, 3, generator=g)
+images, kernel = torch.randn(6, 2, 9, 9, generator=g), torch.randn(4, 2, 3, 3, generator=g)
 
 RESULTS = {"linear": lambda x: F.linear(x, W, b), "matrix product": lambda x: x @ W.T, "matrix by vector": lambda x: x @ W[0],
            "sum": lambda x: x.sum(1), "mean": lambda x: x.mean(1), "logsumexp": lambda x: x.logsumexp(1), "variance": lambda x: x.var(1), "norm": lambda x: x.norm(dim=1),
@@ -64,7 +64,7 @@ def test_gradients_are_moved_too():
     def gradient():
         w = W.clone().requires_grad_()
         k = kernel.clone().requires_grad_()
-        (F.linear(x, w).tanh().sum() + F.conv2d(pictures, k).tanh().sum()).backward()
+        (F.linear(x, w).tanh().sum() + F.conv2d(images, k).tanh().sum()).backward()
         return w.grad, k.grad
     plain = gradient()
     with OtherCPU():
@@ -82,7 +82,7 @@ def test_the_operators_are_those_that_torch_calls():
     with Watch():
         for f in RESULTS.values(): f(x)
         torch.cdist(x[:5], W), x[0] @ x[0], x.std(0), torch.bmm(x[None], W.T[None]), torch.baddbmm(b, x[None], W.T[None]), torch.addmv(x[:, 0], x, W[0])
-        F.conv2d(pictures, kernel.clone().requires_grad_()).sum().backward()
+        F.conv2d(images, kernel.clone().requires_grad_()).sum().backward()
     assert set(products + reductions) <= called, f"never called: {sorted(map(str, set(products + reductions) - called))}"
 
 

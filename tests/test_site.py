@@ -94,8 +94,8 @@ look = r"""() => {
   text.querySelectorAll('pre, code, script, style, .katex').forEach((e) => e.remove());
   (text.textContent.match(/.{0,30}(\$\$|\\(frac|begin|mathbb|log|sum|mu|sigma|tag)\b|\\[(\[]|\$\\?[a-zA-Z][^$\n]{0,40}\$).{0,30}/g) || []).forEach((t) => problems.push('raw TeX: ' + t));
   all('.katex-error').forEach((e) => problems.push('bad TeX: ' + e.textContent));
-  all('img:not(.navbar-logo)').filter((e) => !e.alt).forEach(() => problems.push('a picture without alt text'));
-  all('img').filter((e) => !e.complete || !e.naturalWidth).forEach(() => problems.push('a picture that does not show'));
+  all('img:not(.navbar-logo)').filter((e) => !e.alt).forEach(() => problems.push('an image without alt text'));
+  all('img').filter((e) => !e.complete || !e.naturalWidth).forEach(() => problems.push('an image that does not show'));
   const parse = (c) => (c.match(/[\d.]+/g) || [0, 0, 0, 0]).map(Number);
   const light = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [.2126, .7152, .0722][i], 0);
   const ground = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > .9) return c; } return [255, 255, 255]; };

@@ -20,7 +20,7 @@ from pretended import several_processes
 small = lambda **more: mlp_vae((1, 8, 8), **dict(latent_dim=4, hidden=(32,)) | more)
 
 
-def pictures(n=100, side=8, seed=0):
+def images(n=100, side=8, seed=0):
     numbers = torch.Generator().manual_seed(seed)
     return Examples(torch.rand(n, 1, side, side, generator=numbers), torch.zeros(n).long())
 
@@ -146,7 +146,7 @@ def test_what_is_said_about_a_stream_reaches_it(monkeypatch):
 
 
 def test_beside_a_stream_the_validation_set_is_looked_through_as_ever():
-    valid = pictures(20, side=4)
+    valid = images(20, side=4)
     valid.x[17, 0, 0, 0] = math.nan
     with pytest.raises(DataError, match="valid holds NaN or infinity in 1 of its 20 examples, first in number 17"):
         fit(mlp_vae((1, 4, 4), latent_dim=2, hidden=(8,)), Grey(), valid, epochs=1, batch_size=16, stream=True, device="cpu", progress=False)
@@ -173,7 +173,7 @@ def first_loss(config, change=lambda model: None, **more):
     eps = torch.randn(16, 4)
     step = AcceleratedStep(model.train(), make_optimizers(model, torch.device("cpu")), 16, config=config)
     torch.manual_seed(1)
-    return step((pictures(16).x, torch.zeros(16).long()), eps)["loss"].item()
+    return step((images(16).x, torch.zeros(16).long()), eps)["loss"].item()
 
 
 def test_every_model_has_a_program_of_its_own():
@@ -190,7 +190,7 @@ def test_a_weight_that_no_loss_uses_is_left_alone(compile):
     model.unused = nn.Linear(3, 3)
     kept, used = model.unused.weight.clone(), model.encoder[2][0].weight.clone()
     step = AcceleratedStep(model, [torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)], 16, config=StepConfig(compile=compile))
-    step((pictures(16).x, torch.zeros(16).long()))
+    step((images(16).x, torch.zeros(16).long()))
     assert torch.equal(model.unused.weight, kept) and not torch.equal(model.encoder[2][0].weight, used)
 
 
@@ -201,7 +201,7 @@ def test_several_processes_take_a_weight_that_no_loss_uses(tmp_path):
         model = small()
         model.unused = nn.Linear(3, 3)
         losses = wrap_ddp(LossesModule(model), torch.device("cpu"))
-        for _ in range(3): losses((pictures(16).x, torch.zeros(16).long()))["loss"].backward()
+        for _ in range(3): losses((images(16).x, torch.zeros(16).long()))["loss"].backward()
         assert model.unused.weight.grad is None or not model.unused.weight.grad.any()
         assert all(p.grad is not None for p in model.decoder.parameters()) and model.encoder[2][0].weight.grad.any()
     finally: torch.distributed.destroy_process_group()
@@ -215,7 +215,7 @@ def test_a_switch_must_be_worth_a_tenth_and_one_that_fails_is_left(monkeypatch):
         self.seconds[config] = 0.95 if config.precision == "bf16" else 1.0
     with monkeypatch.context() as patch:
         patch.setattr(acceleration.Trial, "measure", measure)
-        assert fit(small(), pictures(320), epochs=1, batch_size=1, precision="auto", compile=False, progress=False, device="cpu").step_config == StepConfig()
+        assert fit(small(), images(320), epochs=1, batch_size=1, precision="auto", compile=False, progress=False, device="cpu").step_config == StepConfig()
     real = run.Run.accelerated
     def accelerated(self, config):
         def breaks(*args, **more): raise RuntimeError("not here")
@@ -224,14 +224,14 @@ def test_a_switch_must_be_worth_a_tenth_and_one_that_fails_is_left(monkeypatch):
     monkeypatch.setattr(run.Run, "accelerated", accelerated)
     clock = itertools.count()
     monkeypatch.setattr(acceleration.time, "perf_counter", lambda: float(next(clock)))       # a second for everything: worth a trial
-    history = fit(small(), pictures(320), epochs=1, batch_size=1, precision="auto", compile=False, progress=False, device="cpu")
+    history = fit(small(), images(320), epochs=1, batch_size=1, precision="auto", compile=False, progress=False, device="cpu")
     assert history.step_config == StepConfig() and history.trial["bf16, eager"] == math.inf
 
 
 def test_validation_stays_in_float32():
     model = small()
-    history = fit(model, pictures(64), pictures(64, seed=1), epochs=1, batch_size=16, precision="bf16", progress=False, device="cpu")
-    assert history["valid_neg_elbo"][-1] == evaluate(model, Batches(pictures(64, seed=1), 1000), seed=0)["neg_elbo"]
+    history = fit(model, images(64), images(64, seed=1), epochs=1, batch_size=16, precision="bf16", progress=False, device="cpu")
+    assert history["valid_neg_elbo"][-1] == evaluate(model, Batches(images(64, seed=1), 1000), seed=0)["neg_elbo"]
 
 
 def test_other_errors_are_not_called_a_lack_of_memory():
@@ -240,7 +240,7 @@ def test_other_errors_are_not_called_a_lack_of_memory():
             if self.training: raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
             return super().losses(batch)
     with pytest.raises(RuntimeError, match="mat1") as e:
-        fit(Broken(), pictures(32), epochs=1, batch_size=16, precision="fp32", compile=False, progress=False, device="cpu")
+        fit(Broken(), images(32), epochs=1, batch_size=16, precision="fp32", compile=False, progress=False, device="cpu")
     assert not isinstance(e.value, OutOfMemory)
 
 
@@ -249,13 +249,13 @@ def test_a_copy_of_the_weights_may_need_too_much_memory(monkeypatch):
     def full(self): raise torch.OutOfMemoryError("CUDA out of memory")
     monkeypatch.setattr(run.Run, "state", full)
     with pytest.raises(OutOfMemory, match="batch_size=16"):
-        fit(small(), pictures(32), epochs=1, batch_size=16, precision="fp32", compile=False, progress=False, device="cpu")
+        fit(small(), images(32), epochs=1, batch_size=16, precision="fp32", compile=False, progress=False, device="cpu")
 
 
 def test_training_flushes_denormals(monkeypatch):
     asked = []
     monkeypatch.setattr(acceleration, "flush_denormals", lambda: asked.append(1))
-    fit(small(), pictures(32), epochs=1, batch_size=16, precision="fp32", compile=False, progress=False, device="cpu")
+    fit(small(), images(32), epochs=1, batch_size=16, precision="fp32", compile=False, progress=False, device="cpu")
     assert asked
 
 
@@ -271,7 +271,7 @@ def test_a_recording_is_not_taken_up_by_several_processes(monkeypatch):
         (self.device, self.world_size), self.accelerated = here, real
         return choose(self, *asked)
     monkeypatch.setattr(acceleration, "choose_step", choose_there)
-    fit(small(), pictures(32), epochs=1, batch_size=16, precision="auto", compile="auto", graphs="auto", progress=False, device="cpu")
+    fit(small(), images(32), epochs=1, batch_size=16, precision="auto", compile="auto", graphs="auto", progress=False, device="cpu")
     assert chosen == {("cuda", 2): StepConfig(), ("cuda", 1): StepConfig(graphs=True), ("cpu", 1): StepConfig()}
 
 

@@ -12,9 +12,9 @@ from nbdev.frontmatter import _dict2fm
 from nbdev.process import Processor
 
 callout = re.compile(r"^> \*\*(Note|Tip|Warning|Important|Caution|Think)[.!:]\*\*[ ]*(.*(?:\n>.*)*)", re.M)
-pictures = "image/svg+xml", "image/png", "image/jpeg"
+images = "image/svg+xml", "image/png", "image/jpeg"
 widget = "application/vnd.jupyter.widget-view+json"
-still = ('<p class="needs-kernel">A still picture: its controls work where a kernel runs. '
+still = ('<p class="needs-kernel">A still image: its controls work where a kernel runs. '
          "Download this notebook (above) and open it in JupyterLab.</p>")
 download = ('<p class="download"><a href="notebooks/{0}" download="{0}"><i class="bi bi-download" aria-hidden="true"></i> '
             "Download this notebook</a></p>")
@@ -68,20 +68,20 @@ def site_links(cell):
 
 
 def alt_text(out, cell):
-    "The alternative text of a picture: from its metadata, or from `#| fig-alt:` of its cell; else nothing."
+    "The alternative text of an image: from its metadata, or from `#| fig-alt:` of its cell; else nothing."
     meta = out.get("metadata") or {}
-    found = [meta[kind].get("alt") for kind in pictures if isinstance(meta.get(kind), dict)] + [meta.get("alt")]
+    found = [meta[kind].get("alt") for kind in images if isinstance(meta.get(kind), dict)] + [meta.get("alt")]
     words = (getattr(cell, "directives_", None) or {}).get("fig-alt:", [])
     return next((alt for alt in found if alt), " ".join(words).strip("\"'"))
 
 
 def outputs(cell):
-    "Pictures carry their alternative text, and a widget without a kernel is a still picture with a note."
+    "Images carry their alternative text, and a widget without a kernel is a still image with a note."
     for out in cell.get("outputs", []):
         data = out.get("data", {})
         live = data.pop(widget, None) is not None
-        kind = next((k for k in pictures if k in data), None)
-        if "text/html" in data or not (live or kind):       # our widgets bring their still picture and a note as HTML
+        kind = next((k for k in images if k in data), None)
+        if "text/html" in data or not (live or kind):       # our widgets bring their still image and a note as HTML
             continue
         alt, content = html.escape(alt_text(out, cell), quote=True), ""
         if kind == "image/svg+xml":
@@ -90,7 +90,7 @@ def outputs(cell):
             size = ((out.get("metadata") or {}).get(kind) or {}).get("width")
             width = f' width="{size}"' if size else ""
             content = f'<img class="img-fluid" alt="{alt}"{width} src="data:{kind};base64,{text_of(data[kind]).strip()}">'
-        out.data = {"text/html": f'<div class="picture">{content}</div>' * bool(content) + still * live}
+        out.data = {"text/html": f'<div class="image">{content}</div>' * bool(content) + still * live}
 
 
 class page(Processor):

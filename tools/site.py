@@ -1,7 +1,7 @@
 """Build the site: `nbs/` through nbdev's processors into `_proc/`, and from there with smalldocs into `_docs/`.
 
 Nothing is fetched: KaTeX 0.19.1 (MIT) lies in nbs/assets/katex, as `npm pack katex` gives it. Exits with 1 when there
-is anything to say against the result: a broken link or anchor, a key of `_quarto.yml` that is not understood, a picture
+is anything to say against the result: a broken link or anchor, a key of `_quarto.yml` that is not understood, an image
 without alternative text, an address outside the site that a page would load, a path of this machine."""
 import argparse, os, re, shutil, sys
 from html.parser import HTMLParser
@@ -65,7 +65,7 @@ class Course(Site):
 
 
 class Names(HTMLParser):
-    "What a page names: its ids, its links, what it loads, its pictures without alternative text."
+    "What a page names: its ids, its links, what it loads, its images without alternative text."
 
     def __init__(self, path):
         super().__init__()
@@ -90,7 +90,7 @@ def problems(site):
         if str(root) in path.read_text(encoding="utf-8"):
             found.append(f"{path.name}: shows the path of a folder on this machine")
         if page.blind:
-            found.append(f"{path.name}: {page.blind} picture(s) without alternative text")
+            found.append(f"{path.name}: {page.blind} image(s) without alternative text")
         for address in page.loads:
             if re.match(r"(\w+:)?//", address):
                 found.append(f"{path.name}: loads {address}, which is outside the site")
