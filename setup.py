@@ -1,4 +1,5 @@
-"""Packaging: every field comes from settings.ini, so that nbdev and pip read the same facts."""
+"""Packaging: every field comes from settings.ini, so that nbdev and pip read the same
+facts."""
 from configparser import ConfigParser
 from pathlib import Path
 from setuptools import find_packages, setup
@@ -8,11 +9,13 @@ here = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
 config.read(here / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
-lab, dev, bench = (cfg[f"{name}_requirements"].split() for name in ("lab", "dev", "bench"))
+(lab, dev,
+ bench) = (cfg[f"{name}_requirements"].split() for name in ("lab", "dev", "bench"))
 
 
 class BuildWithLessons(build_py):
-    "Puts the lessons beside the package in the wheel, from where `vae_course notebooks DIR` copies them."
+    """Puts the lessons beside the package in the wheel, from where
+    `vae_course notebooks DIR` copies them."""
 
     def run(self):
         super().run()
@@ -20,7 +23,8 @@ class BuildWithLessons(build_py):
             return
         for notebook in sorted((here / "nbs").glob("*.ipynb")):
             self.mkpath(f"{self.build_lib}/vae_course/notebooks")
-            self.copy_file(str(notebook), f"{self.build_lib}/vae_course/notebooks/{notebook.name}")
+            self.copy_file(str(notebook),
+                           f"{self.build_lib}/vae_course/notebooks/{notebook.name}")
 
 
 setup(
@@ -34,20 +38,21 @@ setup(
     author_email=cfg["author_email"],
     license="Apache-2.0",
     url=cfg["git_url"],
-    package_dir={"": "."},     # an editable install puts this folder on the path, where nbdev finds tools.procs
+    # an editable install puts this folder on the path, where nbdev finds tools.procs
+    package_dir={"": "."},
     packages=find_packages(include=["vae_course", "vae_course.*"]),
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require={"lab": lab, "dev": lab + dev, "bench": bench},
-    entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["vae_course=vae_course._modidx:d"]},
-    classifiers=[
-        "Development Status :: 4 - Beta",
-        "Intended Audience :: Education",
-        "Natural Language :: English",
-        "Programming Language :: Python :: 3",
-        *(f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)),
-        "Topic :: Scientific/Engineering :: Artificial Intelligence",
-    ],
+    entry_points={"console_scripts": cfg["console_scripts"].split(),
+                  "nbdev": ["vae_course=vae_course._modidx:d"]},
+    classifiers=["Development Status :: 4 - Beta",
+                 "Intended Audience :: Education",
+                 "Natural Language :: English",
+                 "Programming Language :: Python :: 3",
+                 *(f"Programming Language :: Python :: 3.{minor}"
+                   for minor in (11, 12, 13)),
+                 "Topic :: Scientific/Engineering :: Artificial Intelligence",],
     cmdclass={"build_py": BuildWithLessons},
     zip_safe=False,
 )

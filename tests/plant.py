@@ -1,9 +1,11 @@
-"""Run notebooks from top to bottom and say which cell failed: the tool of `test_planted_errors.py`.
+"""Run notebooks from top to bottom and say which cell failed: the tool of
+`test_planted_errors.py`.
 
     python plant.py FOLDER:NOTEBOOK …     (FOLDER holds a copy of `nbs/` and `vae_course/`)
 
-What every notebook imports is imported once; then each job runs in a fork of this process, two at a time, and leaves
-FOLDER/result.json: null when every cell ran, or the failing cell, its error and its message."""
+What every notebook imports is imported once; then each job runs in a fork of this
+process, two at a time, and leaves FOLDER/result.json: null when every cell ran, or the
+failing cell, its error and its message."""
 import json, os, re, sys, traceback
 from pathlib import Path
 
@@ -17,14 +19,17 @@ def first_failure(folder, notebook):
     sys.path.insert(0, str(folder))
     os.chdir(folder / "nbs")
     import vae_course
-    assert Path(vae_course.__file__).is_relative_to(folder), f"runs {vae_course.__file__}, and not the copy"
+    assert Path(vae_course.__file__).is_relative_to(folder), (
+        f"runs {vae_course.__file__}, and not the copy")
     shell = CaptureShell(folder / "nbs" / notebook)
     for cell in read_nb(folder / "nbs" / notebook).cells:
-        if cell.cell_type != "code" or re.search(r"^#\|\s*eval:\s*false", cell.source, re.M):
+        if (cell.cell_type != "code"
+                or re.search(r"^#\|\s*eval:\s*false", cell.source, re.M)):
             continue
         shell.run(cell.source)
         if shell.exc:
-            return {"cell": cell.source, "error": type(shell.exc).__name__, "message": str(shell.exc)[:300]}
+            return {"cell": cell.source, "error": type(shell.exc).__name__,
+                    "message": str(shell.exc)[:300]}
 
 
 def fork(folder, notebook):
@@ -33,7 +38,8 @@ def fork(folder, notebook):
         return
     status = 1
     try:
-        (folder / "result.json").write_text(json.dumps(first_failure(folder, notebook)), encoding="utf-8")
+        (folder / "result.json").write_text(json.dumps(first_failure(folder, notebook)),
+                                            encoding="utf-8")
         status = 0
     except BaseException:
         traceback.print_exc()

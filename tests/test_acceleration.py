@@ -1,4 +1,5 @@
-"""The ways to run a step agree: the same batches and the same noise give the same losses, within a stated tolerance."""
+"""The ways to run a step agree: the same batches and the same noise give the same
+losses, within a stated tolerance."""
 import itertools, json, os, subprocess, sys
 from pathlib import Path
 
@@ -16,16 +17,19 @@ from vae_course.training import fit
 from pretended import several_processes
 
 here = Path(__file__).parent
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: needs a CUDA device")
+cuda = pytest.mark.skipif(not torch.cuda.is_available(),
+                          reason="no GPU: needs a CUDA device")
 
 
 def images(n=100, side=8, seed=0):
     numbers = torch.Generator().manual_seed(seed)
-    return Examples(torch.rand(n, 1, side, side, generator=numbers), torch.zeros(n).long())
+    return Examples(torch.rand(n, 1, side, side, generator=numbers),
+                    torch.zeros(n).long())
 
 
 class Normed(Trainable):
-    "A model that writes to a buffer in its forward pass, has a weight that no loss uses, and counts its steps."
+    """A model that writes to a buffer in its forward pass, has a weight that no loss
+    uses, and counts its steps."""
 
     def __init__(self):
         super().__init__()
@@ -41,17 +45,22 @@ class Normed(Trainable):
         self.count += 1
 
 
-models = dict(mlp=lambda: mlp_vae((1, 8, 8), latent_dim=4, hidden=(32,)), conv=lambda: conv_vae((1, 8, 8), latent_dim=4, widths=(4, 8)), normed=Normed)
+models = dict(mlp=lambda: mlp_vae((1, 8, 8), latent_dim=4, hidden=(32,)),
+              conv=lambda: conv_vae((1, 8, 8), latent_dim=4, widths=(4, 8)),
+              normed=Normed)
 
 
 def steps_of(config, name, device="cpu", epochs=2, clip=None):
-    "Every step's terms on 100 images in batches of 16 (the last holds 4), the same order and noise for all ways; and the model."
+    """Every step's terms on 100 images in batches of 16 (the last holds 4), the same
+    order and noise for all ways; and the model."""
     torch.manual_seed(0)
     model, device = models[name]().to(device), torch.device(device)
     optimizers = make_optimizers(model, device)
     optimizers[0].param_groups[0]["lr"].fill_(3e-3)
-    batches = Batches(images().to(device), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
-    stepper, rows, numbers = AcceleratedStep(model, optimizers, 16, clip, config), [], torch.Generator().manual_seed(2)
+    batches = Batches(images().to(device), 16, shuffle=True,
+                      generator=torch.Generator().manual_seed(1))
+    stepper, rows, numbers = (AcceleratedStep(model, optimizers, 16, clip, config), [],
+                              torch.Generator().manual_seed(2))
     model.train()
     for _ in range(epochs):
         for x, y in batches:
@@ -64,7 +73,8 @@ def steps_of(config, name, device="cpu", epochs=2, clip=None):
 def test_compiled_steps_agree_with_eager_ones(name):
     eager, plain = steps_of(StepConfig(), name, clip=1.0)
     made, program = steps_of(StepConfig(compile=True), name, clip=1.0)
-    assert (eager - made).abs().max() < 1e-3 * eager.abs().max()        # float32 sums in another order, over 14 steps
+    # float32 sums in another order, over 14 steps
+    assert (eager - made).abs().max() < 1e-3 * eager.abs().max()
     for a, b in zip(plain.state_dict().values(), program.state_dict().values()):
         assert torch.allclose(a, b, atol=2e-3)
     if name == "normed":
@@ -75,7 +85,8 @@ def test_compiled_steps_agree_with_eager_ones(name):
 def test_bfloat16_agrees_with_float32(name):
     full, _ = steps_of(StepConfig(), name)
     half, model = steps_of(StepConfig("bf16"), name)
-    assert 0 < (full - half).abs().max() < 0.01 * full.abs().max()      # bfloat16 keeps 8 bits: 0.4 % a number
+    # bfloat16 keeps 8 bits: 0.4 % a number
+    assert 0 < (full - half).abs().max() < 0.01 * full.abs().max()
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
@@ -87,21 +98,25 @@ def test_the_program_draws_the_random_numbers_of_the_eager_step():
         step = AcceleratedStep(model, optimizers, 16, config=config)
         return [step((images(16).x, None))["loss"].item() for _ in range(3)]
 
-    assert losses(StepConfig()) == pytest.approx(losses(StepConfig(compile=True)), rel=1e-4)
+    assert losses(StepConfig()) == pytest.approx(
+        losses(StepConfig(compile=True)), rel=1e-4)
 
 
 def test_a_run_says_what_it_chose_and_the_trial_leaves_no_trace(monkeypatch):
     clock = itertools.count()
-    monkeypatch.setattr(acceleration.time, "perf_counter", lambda: float(next(clock)))       # a second for everything: worth a trial
+    # a second for everything: worth a trial
+    monkeypatch.setattr(acceleration.time, "perf_counter", lambda: float(next(clock)))
     def trained(**options):
         torch.manual_seed(0)
         model = models["normed"]()
-        history = fit(model, images(640), epochs=31, batch_size=64, progress=False, **options)
+        history = fit(model, images(640), epochs=31, batch_size=64, progress=False,
+                      **options)
         return history, model
 
     tried, a = trained(precision="auto", compile=False)
     asked, b = trained(precision=str(tried.step_config).split(",")[0], compile=False)
-    assert tried.trial == {"fp32, eager": 1.0, "bf16, eager": 1.0} and tried.step_config == StepConfig()
+    assert (tried.trial == {"fp32, eager": 1.0, "bf16, eager": 1.0}
+            and tried.step_config == StepConfig())
     assert asked.trial == {} and str(tried.step_config) in repr(tried)
     for x, y in zip(a.state_dict().values(), b.state_dict().values()):
         assert torch.equal(x, y)
@@ -117,8 +132,10 @@ def test_the_trial_takes_what_is_faster(monkeypatch):
         self.seconds[config] = seconds[str(config)] or float("inf")
 
     monkeypatch.setattr(acceleration.Trial, "measure", measure)
-    history = fit(models["mlp"](), images(320), epochs=1, batch_size=1, progress=False, precision="auto", compile="auto", graphs="auto")
-    assert str(history.step_config) == "bf16, eager" and set(history.trial) == set(seconds)
+    history = fit(models["mlp"](), images(320), epochs=1, batch_size=1, progress=False,
+                  precision="auto", compile="auto", graphs="auto")
+    assert (str(history.step_config) == "bf16, eager"
+            and set(history.trial) == set(seconds))
 
 
 def test_a_resumed_run_keeps_the_step_config_it_had(tmp_path):
@@ -131,20 +148,28 @@ def test_a_resumed_run_keeps_the_step_config_it_had(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run.Run, "end_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
-            fit(model, images(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", precision="bf16", progress=False)
-    with pytest.raises(CheckpointError, match="precision was bf16 and is fp32. Give precision='bf16' to go on"):
-        fit(again, images(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)
-    history = fit(again, images(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False, precision="auto", compile="auto", graphs="auto")
+            fit(model, images(), epochs=2, batch_size=16, checkpoint=tmp_path / "run",
+                precision="bf16", progress=False)
+    with pytest.raises(CheckpointError, match="precision was bf16 and is fp32. Give "
+                                              "precision='bf16' to go on"):
+        fit(again, images(), epochs=2, batch_size=16, checkpoint=tmp_path / "run",
+            progress=False)
+    history = fit(again, images(), epochs=2, batch_size=16, checkpoint=tmp_path / "run",
+                  progress=False, precision="auto", compile="auto", graphs="auto")
     assert len(history) == 2 and history.step_config == StepConfig("bf16")
-    assert len(fit(again, images(), epochs=2, batch_size=16, checkpoint=tmp_path / "run", progress=False)) == 2      # a finished one is only given back
+    # a finished one is only given back
+    assert len(fit(again, images(), epochs=2, batch_size=16,
+                   checkpoint=tmp_path / "run", progress=False)) == 2
 
 
 def test_options_that_do_not_exist_are_named():
-    for switch, words in (dict(precision="fp8"), "fp32 and bf16, and auto"), (dict(compile="on"), "True or False"), (dict(graphs=True), "CUDA device"):
+    for switch, words in (dict(precision="fp8"), "fp32 and bf16, and auto"), (
+            dict(compile="on"), "True or False"), (dict(graphs=True), "CUDA device"):
         if words == "CUDA device" and torch.cuda.is_available():
             continue
         with pytest.raises(ValueError, match=words):
-            fit(models["mlp"](), images(), epochs=1, device="cpu", batch_size=16, progress=False, **switch)
+            fit(models["mlp"](), images(), epochs=1, device="cpu", batch_size=16,
+                progress=False, **switch)
 
 
 def test_without_a_compiler_the_error_says_so(monkeypatch):
@@ -154,8 +179,11 @@ def test_without_a_compiler_the_error_says_so(monkeypatch):
         raise RuntimeError("no C++ compiler")
 
     torch._dynamo.reset()
-    monkeypatch.setattr(acceleration, "compiled", lambda f: torch.compile(f, backend=no_compiler))
-    step = AcceleratedStep(model := models["mlp"](), make_optimizers(model, torch.device("cpu")), 16, config=StepConfig(compile=True))
+    monkeypatch.setattr(acceleration, "compiled",
+                        lambda f: torch.compile(f, backend=no_compiler))
+    step = AcceleratedStep(model := models["mlp"](),
+                           make_optimizers(model, torch.device("cpu")), 16,
+                           config=StepConfig(compile=True))
     with pytest.raises(RuntimeError, match="train with compile=False"):
         step((images(16).x, None))
 
@@ -165,7 +193,9 @@ def test_without_a_compiler_the_error_says_so(monkeypatch):
 def processes(tmp_path, number, config):
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(here.parent))
     out = tmp_path / f"{number}.json"
-    every = [subprocess.Popen([sys.executable, str(here / "two_processes.py"), str(out), json.dumps(config), str(i), str(number)], env=env, encoding="utf-8", stderr=subprocess.PIPE)
+    every = [subprocess.Popen([sys.executable, str(here / "two_processes.py"), str(out),
+                               json.dumps(config), str(i), str(number)],
+                              env=env, encoding="utf-8", stderr=subprocess.PIPE)
              for i in range(number)]
     try:
         errors = [process.communicate(timeout=300)[1] for process in every]
@@ -177,9 +207,11 @@ def processes(tmp_path, number, config):
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("config", [dict(), dict(precision="bf16"), dict(compile=True)], ids=str)
+@pytest.mark.parametrize("config", [dict(), dict(precision="bf16"), dict(compile=True)],
+                         ids=str)
 def test_two_processes_give_the_losses_of_one(tmp_path, config):
-    "Batches of 16 and a last one of 7, parted as 4 and 3; the terms of three epochs and the weights after them."
+    """Batches of 16 and a last one of 7, parted as 4 and 3; the terms of three epochs
+    and the weights after them."""
     one, two = (processes(tmp_path, n, config) for n in (1, 2))
     assert (one["processes"], two["processes"]) == (1, 2)
     tolerance = 2e-3 if config.get("precision") == "bf16" else 1e-4
@@ -193,23 +225,29 @@ def test_two_processes_give_the_losses_of_one(tmp_path, config):
 def test_more_processes_than_examples_in_a_batch_is_refused(monkeypatch):
     several_processes(monkeypatch, 0, 3)
     with pytest.raises(ValueError, match="for 3 processes"):
-        fit(models["mlp"](), images(32 + 2), epochs=1, batch_size=16, progress=False, device="cpu")
+        fit(models["mlp"](), images(32 + 2), epochs=1, batch_size=16, progress=False,
+            device="cpu")
 
 
 # ---------------------------------------------------------------- faults
 
 @pytest.mark.processes
 def test_two_runs_do_not_write_one_file(tmp_path):
-    program = "import sys, time; from vae_course.checkpoint import locked\nwith locked(sys.argv[1]): print('held', flush=True); time.sleep(60)"
-    other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "run")], stdout=subprocess.PIPE, encoding="utf-8", cwd=here.parent)
+    program = ("import sys, time; from vae_course.checkpoint import locked\nwith "
+               "locked(sys.argv[1]): print('held', flush=True); time.sleep(60)")
+    other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "run")],
+                             stdout=subprocess.PIPE, encoding="utf-8", cwd=here.parent)
     try:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(CheckpointError, match="another run is writing"):
-            fit(models["mlp"](), images(), epochs=1, batch_size=16, checkpoint=tmp_path / "run", progress=False)
+            fit(models["mlp"](), images(), epochs=1, batch_size=16,
+                checkpoint=tmp_path / "run", progress=False)
     finally:
         other.kill()
         other.wait()
-    fit(models["mlp"](), images(), epochs=1, batch_size=16, checkpoint=tmp_path / "run", progress=False)     # the lock died with its process
+    # the lock died with its process
+    fit(models["mlp"](), images(), epochs=1, batch_size=16, checkpoint=tmp_path / "run",
+        progress=False)
     with locked(tmp_path / "run"):
         pass
 
@@ -235,26 +273,36 @@ def test_a_stream_trains_as_tensors_do(tmp_path):
     torch.manual_seed(0)
     data = FakeData(96, (1, 8, 8))
     model = models["mlp"]()
-    history = fit(model, data, images(), epochs=2, batch_size=32, stream=True, workers=1, checkpoint=tmp_path / "run", progress=False)
+    history = fit(model, data, images(), epochs=2, batch_size=32, stream=True,
+                  workers=1, checkpoint=tmp_path / "run", progress=False)
     x = torch.stack([pil_to_tensor(p) for p, _ in data])
     torch.manual_seed(0)
-    tensors = fit(models["mlp"](), Examples(x, torch.zeros(96).long()), images(), epochs=2, batch_size=32, progress=False)
+    tensors = fit(models["mlp"](), Examples(x, torch.zeros(96).long()), images(),
+                  epochs=2, batch_size=32, progress=False)
     assert history["loss"][-1] == pytest.approx(tensors["loss"][-1], rel=0.05)
-    again = fit(model, data, images(), epochs=2, batch_size=32, stream=True, checkpoint=tmp_path / "run", progress=False)
+    again = fit(model, data, images(), epochs=2, batch_size=32, stream=True,
+                checkpoint=tmp_path / "run", progress=False)
     assert again["loss"] == history["loss"]
     with pytest.raises(ValueError, match="cannot take examples|built for"):
-        fit(models["mlp"](), FakeData(96, (1, 9, 9)), epochs=1, batch_size=32, stream=True, progress=False)
+        fit(models["mlp"](), FakeData(96, (1, 9, 9)), epochs=1, batch_size=32,
+            stream=True, progress=False)
 
 
 @pytest.mark.processes
 def test_denormals_are_flushed_in_every_thread():
-    "In threads that lived before the setting was made, too: torch's own switch reaches the calling thread alone."
-    program = ("import torch; x = torch.full((500_000,), 1e-20); x * x; from vae_course.acceleration import flush_denormals, threads_flush\n"
-               "torch.set_flush_denormal(True); before = threads_flush(); print(before, flush_denormals(), (x * x).count_nonzero().item())")
-    done = subprocess.run([sys.executable, "-c", program], env=os.environ | dict(OMP_NUM_THREADS="2"), capture_output=True, encoding="utf-8", cwd=here.parent)
+    """In threads that lived before the setting was made, too: torch's own switch
+    reaches the calling thread alone."""
+    program = ("import torch; x = torch.full((500_000,), 1e-20); x * x; from "
+               "vae_course.acceleration import flush_denormals, threads_flush\n"
+               "torch.set_flush_denormal(True); before = threads_flush(); "
+               "print(before, flush_denormals(), (x * x).count_nonzero().item())")
+    done = subprocess.run([sys.executable, "-c", program],
+                          env=os.environ | dict(OMP_NUM_THREADS="2"),
+                          capture_output=True, encoding="utf-8", cwd=here.parent)
     before, after, left = done.stdout.split()
     if after == "False":
-        pytest.skip("this processor cannot flush denormal numbers, or its OpenMP cannot end its threads")
+        pytest.skip("this processor cannot flush denormal numbers, or its OpenMP "
+                    "cannot end its threads")
     assert left == "0"
     if sys.platform == "linux":
         assert before == "False"        # else the function would be idle
@@ -263,22 +311,29 @@ def test_denormals_are_flushed_in_every_thread():
 # ---------------------------------------------------------------- on a GPU
 
 @cuda
-@pytest.mark.parametrize("config", [StepConfig(), StepConfig("bf16"), StepConfig(compile=True), StepConfig("bf16", compile=True)], ids=str)
+@pytest.mark.parametrize("config",
+                         [StepConfig(), StepConfig("bf16"), StepConfig(compile=True),
+                          StepConfig("bf16", compile=True)], ids=str)
 @pytest.mark.parametrize("name", models)
 def test_a_gpu_agrees_with_the_cpu(name, config):
     cpu, _ = steps_of(StepConfig(), name)
     gpu, _ = steps_of(config, name, "cuda")
-    assert (cpu - gpu).abs().max() < (0.01 if config.precision == "bf16" else 2e-3) * cpu.abs().max()
+    assert ((cpu - gpu).abs().max()
+            < (0.01 if config.precision == "bf16" else 2e-3) * cpu.abs().max())
 
 
 @cuda
-@pytest.mark.parametrize("config", [StepConfig(graphs=True), StepConfig("bf16", graphs=True), StepConfig(compile=True, graphs=True)], ids=str)
+@pytest.mark.parametrize("config",
+                         [StepConfig(graphs=True), StepConfig("bf16", graphs=True),
+                          StepConfig(compile=True, graphs=True)], ids=str)
 def test_captured_steps_agree_with_launched_ones(config):
-    "The recording draws its own noise, so this model has none: the same batches, the same losses, the last partial batch too."
+    """The recording draws its own noise, so this model has none: the same batches, the
+    same losses, the last partial batch too."""
     class Plain(Trainable):
         def __init__(self):
             super().__init__()
-            self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.SiLU(), nn.Linear(32, 64))
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.SiLU(),
+                                     nn.Linear(32, 64))
 
         def losses(self, batch, eps=None):
             x = batch[0]
@@ -290,10 +345,13 @@ def test_captured_steps_agree_with_launched_ones(config):
         optimizers = make_optimizers(model, device)
         optimizers[0].param_groups[0]["lr"].fill_(3e-3)
         step = AcceleratedStep(model, optimizers, 16, config=config)
-        batches = Batches(images().to(device), 16, shuffle=True, generator=torch.Generator().manual_seed(1))
-        return torch.tensor([train_epoch(model, batches, optimizers, step=step)["loss"] for _ in range(4)])
+        batches = Batches(images().to(device), 16, shuffle=True,
+                          generator=torch.Generator().manual_seed(1))
+        return torch.tensor([train_epoch(model, batches, optimizers, step=step)["loss"]
+                             for _ in range(4)])
 
-    assert torch.allclose(losses(StepConfig(config.precision)), losses(config), rtol=1e-2 if config.precision == "bf16" else 1e-4)
+    assert torch.allclose(losses(StepConfig(config.precision)), losses(config),
+                          rtol=1e-2 if config.precision == "bf16" else 1e-4)
 
 
 @cuda
@@ -301,10 +359,13 @@ def test_captured_steps_draw_new_noise_and_follow_the_schedule():
     torch.manual_seed(0)
     model, device = models["mlp"]().cuda(), torch.device("cuda")
     optimizers = make_optimizers(model, device)
-    step, batch = AcceleratedStep(model, optimizers, 16, config=StepConfig(graphs=True)), (images(16).x.cuda(), torch.zeros(16).long().cuda())
+    step, batch = (
+        AcceleratedStep(model, optimizers, 16, config=StepConfig(graphs=True)),
+        (images(16).x.cuda(), torch.zeros(16).long().cuda()))
     model.train()
     seen = [step(batch)["loss"].item() for _ in range(8)]
-    assert len(set(seen)) == 8                                          # the rate is 0: the noise alone differs
+    # the rate is 0: the noise alone differs
+    assert len(set(seen)) == 8
     kept = [p.clone() for p in model.parameters()]
     optimizers[0].param_groups[0]["lr"].fill_(1e-2)
     model.beta.fill_(0.0)
@@ -316,9 +377,14 @@ def test_captured_steps_draw_new_noise_and_follow_the_schedule():
 @cuda
 def test_a_run_with_graphs_trains_and_resumes(tmp_path):
     torch.manual_seed(0)
-    plain = fit(models["mlp"](), images(640), epochs=4, batch_size=16, lr=3e-3, graphs=False, compile=False, precision="fp32", progress=False)
+    plain = fit(models["mlp"](), images(640), epochs=4, batch_size=16, lr=3e-3,
+                graphs=False, compile=False, precision="fp32", progress=False)
     torch.manual_seed(0)
-    graphs = fit(models["mlp"](), images(640), epochs=4, batch_size=16, lr=3e-3, graphs=True, compile=False, precision="fp32", progress=False, checkpoint=tmp_path / "run")
+    graphs = fit(models["mlp"](), images(640), epochs=4, batch_size=16, lr=3e-3,
+                 graphs=True, compile=False, precision="fp32", progress=False,
+                 checkpoint=tmp_path / "run")
     assert graphs["loss"][-1] == pytest.approx(plain["loss"][-1], rel=0.02)
-    again = fit(models["mlp"](), images(640), epochs=4, batch_size=16, lr=3e-3, graphs=True, compile=False, precision="fp32", progress=False, checkpoint=tmp_path / "run")
+    again = fit(models["mlp"](), images(640), epochs=4, batch_size=16, lr=3e-3,
+                graphs=True, compile=False, precision="fp32", progress=False,
+                checkpoint=tmp_path / "run")
     assert again["loss"] == graphs["loss"]

@@ -1,4 +1,5 @@
-"""The benches run, say what they did, compute their ratios from their values, and never write over results. No time is judged here."""
+"""The benches run, say what they did, compute their ratios from their values, and never
+write over results. No time is judged here."""
 import argparse, html, importlib.util, json, os, subprocess, sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import common, gpu, peers, race, speed, time_to_quality     # noqa: E402  (they 
 
 pytestmark = pytest.mark.slow
 
-facts = {"command", "commit", "device", "threads", "omp_num_threads", "load_average", "versions", "date", "seeds", "protocol", "bench", "quick"}
+facts = {"command", "commit", "device", "threads", "omp_num_threads", "load_average",
+         "versions", "date", "seeds", "protocol", "bench", "quick"}
 
 
 def results():
@@ -21,7 +23,8 @@ def results():
 
 def run(script, *words, **environment):
     "A bench run as a user would run it, one thread; its output."
-    done = subprocess.run([sys.executable, f"bench/{script}.py", *words], cwd=root, capture_output=True, encoding="utf-8", timeout=200,
+    done = subprocess.run([sys.executable, f"bench/{script}.py", *words], cwd=root,
+                          capture_output=True, encoding="utf-8", timeout=200,
                           env=os.environ | dict(OMP_NUM_THREADS="1") | environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -37,20 +40,25 @@ def quick(script, folder, *words, **environment):
 
 
 def check_seconds(s, n):
-    assert len(s["values"]) == n and s["min"] == min(s["values"]) <= s["median"] <= s["max"] == max(s["values"])
+    assert (len(s["values"]) == n and s["min"] == min(s["values"]) <= s["median"]
+                                      <= s["max"] == max(s["values"]))
 
 
 @pytest.fixture(scope="module")
 def raced(tmp_path_factory):
-    return quick("speed", tmp_path_factory.mktemp("speed"), "--only", "fp32", "--only", "examples")
+    return quick("speed", tmp_path_factory.mktemp("speed"), "--only", "fp32", "--only",
+                 "examples")
 
 
 def test_speed_states_its_facts(raced):
     result, output = raced
-    assert facts <= set(result) and result["quick"] and result["bench"] == "speed" and result["threads"] == 1 and result["omp_num_threads"] == "1"
-    assert result["command"].startswith("python bench/speed.py --quick") and {"python", "torch", "torchvision"} <= set(result["versions"])
+    assert (facts <= set(result) and result["quick"] and result["bench"] == "speed"
+            and result["threads"] == 1 and result["omp_num_threads"] == "1")
+    assert (result["command"].startswith("python bench/speed.py --quick")
+            and {"python", "torch", "torchvision"} <= set(result["versions"]))
     assert "784-400-20" in result["protocol"] and "512 images" in result["protocol"]
-    assert [r["name"] for r in result["rows"]] == ["vae_course, fp32, eager", "PyTorch examples", "matrix products alone, fp32"]
+    assert [r["name"] for r in result["rows"]] == [
+        "vae_course, fp32, eager", "PyTorch examples", "matrix products alone, fp32"]
     for row in result["rows"]:
         check_seconds(row["seconds"], 1)
         assert row["warm_up"] >= row["first_epoch"] * row["share_run"] > 0
@@ -63,34 +71,49 @@ def test_speed_computes_its_ratios_from_the_values(raced):
     seconds = {row["name"]: row["seconds"] for row in result["rows"]}
     assert len(result["ratios"]) == 2
     for r in result["ratios"]:
-        assert r["measured"] == pytest.approx(seconds[r["other"]]["median"] / seconds[r["ours"]]["median"], rel=1e-4)
-        assert r["reached"] == (r["measured"] >= r["target"]) and r["target"] == speed.targets["fp32"][r["other"]]
+        assert r["measured"] == pytest.approx(
+            seconds[r["other"]]["median"] / seconds[r["ours"]]["median"], rel=1e-4)
+        assert (r["reached"] == (r["measured"] >= r["target"])
+                and r["target"] == speed.targets["fp32"][r["other"]])
 
 
 def test_ratios_of_made_up_seconds():
     rows = [dict(name=name, seconds=common.summary(values)) for name, values in {
-        "vae_course, fp32, compiled": [1.0, 2.0, 1.5], "vae_course, bf16, compiled": [1.0, 1.0, 1.0], "PyTorch examples": [7.0, 5.0, 6.0],
-        "matrix products alone, fp32": [0.9, 0.9, 0.9], "matrix products alone, bf16": [0.5, 0.5, 0.5]}.items()]
-    found = {(r["ours"][12:16], r["other"]): r for r in speed.ratios(rows, torch.device("cpu"))}
+        "vae_course, fp32, compiled": [1.0, 2.0, 1.5],
+        "vae_course, bf16, compiled": [1.0, 1.0, 1.0],
+        "PyTorch examples": [7.0, 5.0, 6.0],
+        "matrix products alone, fp32": [0.9, 0.9, 0.9],
+        "matrix products alone, bf16": [0.5, 0.5, 0.5]}.items()]
+    found = {(r["ours"][12:16], r["other"]): r
+             for r in speed.ratios(rows, torch.device("cpu"))}
     assert len(found) == 4
     r = found["fp32", "PyTorch examples"]
-    assert r["measured"] == 4.0 and r["reached"] and r["values"] == [7.0, 2.5, 4.0] and (r["min"], r["max"]) == (2.5, 7.0)
+    assert (r["measured"] == 4.0 and r["reached"] and r["values"] == [7.0, 2.5, 4.0]
+            and (r["min"], r["max"]) == (2.5, 7.0))
     assert found["fp32", "matrix products alone, fp32"] | dict(values=0) == dict(
-        ours="vae_course, fp32, compiled", other="matrix products alone, fp32", what="share of the limit", measured=pytest.approx(0.6), target=0.65, reached=False,
-        bound="at least", note="", min=pytest.approx(0.45), max=pytest.approx(0.9), values=0)
-    assert found["bf16", "matrix products alone, bf16"]["measured"] == 0.5 and found["bf16", "matrix products alone, bf16"]["reached"]
-    slow = {(r["ours"][12:16], r["other"]): r for r in speed.ratios(rows, torch.device("cpu"), slow=True)}
-    assert slow["bf16", "PyTorch examples"]["reached"] is None and "not judged" in slow["bf16", "PyTorch examples"]["note"]
+        ours="vae_course, fp32, compiled", other="matrix products alone, fp32",
+        what="share of the limit", measured=pytest.approx(0.6), target=0.65,
+        reached=False, bound="at least", note="", min=pytest.approx(0.45),
+        max=pytest.approx(0.9), values=0)
+    assert (found["bf16", "matrix products alone, bf16"]["measured"] == 0.5
+            and found["bf16", "matrix products alone, bf16"]["reached"])
+    slow = {(r["ours"][12:16], r["other"]): r
+            for r in speed.ratios(rows, torch.device("cpu"), slow=True)}
+    assert (slow["bf16", "PyTorch examples"]["reached"] is None
+            and "not judged" in slow["bf16", "PyTorch examples"]["note"])
     assert slow["fp32", "PyTorch examples"]["reached"]
 
 
-@pytest.mark.parametrize("package, name", [("pythae", "pythae"), ("lightning", "Lightning")])
+@pytest.mark.parametrize("package, name",
+                         [("pythae", "pythae"), ("lightning", "Lightning")])
 def test_peer_trains_an_epoch(package, name, tmp_path):
-    pytest.importorskip(package, reason=f'{package} is not installed: pip install -e ".[bench]"')
+    pytest.importorskip(package,
+                        reason=f'{package} is not installed: pip install -e ".[bench]"')
     result, _ = quick("speed", tmp_path, "--only", name)
     row, = result["rows"]
     check_seconds(row["seconds"], 1)
-    assert row["name"] == name and result["versions"][package] and result["left_out"] == []
+    assert (row["name"] == name and result["versions"][package]
+            and result["left_out"] == [])
 
 
 def test_every_contender_learns():
@@ -100,7 +123,8 @@ def test_every_contender_learns():
 
     def loss(net):
         with torch.no_grad():
-            return peers.summed_loss(net(x.view(-1, 784)), x.view(-1, 784)).item() / count
+            return (
+                peers.summed_loss(net(x.view(-1, 784)), x.view(-1, 784)).item() / count)
     examples = peers.Examples(device, count)
     before = loss(examples.net)
     examples.epoch()
@@ -110,22 +134,28 @@ def test_every_contender_learns():
     ours.epoch()
     assert ours.run.model.losses((x, None))["loss"].item() < before - 50
     ours.close()
-    assert sum(p.numel() for p in ours.run.model.parameters()) == sum(p.numel() for p in examples.net.parameters())
+    assert sum(p.numel() for p in ours.run.model.parameters()) == sum(
+        p.numel() for p in examples.net.parameters())
 
 
 def test_peers_get_the_same_images(tmp_path):
     examples = peers.images(300)[1]
     mnist = peers.torchvision_mnist(examples, tmp_path)
-    assert len(mnist) == 300 and torch.equal(mnist.data, examples.x[:, 0]) and torch.equal(mnist.targets, examples.y)
+    assert (len(mnist) == 300 and torch.equal(mnist.data, examples.x[:, 0])
+            and torch.equal(mnist.targets, examples.y))
     assert torch.equal(mnist[7][0], examples.floats()[7])
 
 
 def test_missing_peer_is_named(monkeypatch):
     there = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("pythae", "lightning") else there(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec",
+        lambda name: None if name in ("pythae", "lightning") else there(name))
     every, left_out = speed.contenders(torch.device("cpu"), quick=True)
-    assert [r["name"] for r in left_out] == ["pythae", "Lightning"] and all('".[bench]"' in r["why"] for r in left_out)
-    assert not {"pythae", "Lightning"} & {name for name, _ in every} and "PyTorch examples" in dict(every)
+    assert ([r["name"] for r in left_out] == ["pythae", "Lightning"]
+            and all('".[bench]"' in r["why"] for r in left_out))
+    assert (not {"pythae", "Lightning"} & {name for name, _ in every}
+            and "PyTorch examples" in dict(every))
 
 
 class Breaks:
@@ -135,102 +165,145 @@ class Breaks:
 
 
 def test_contender_that_fails_is_named_and_the_race_goes_on():
-    makers = [("breaks", lambda: race.Lane(Breaks)), ("products", lambda: race.Lane(peers.MatrixProducts, "cpu", count=128))]
+    makers = [("breaks", lambda: race.Lane(Breaks)),
+              ("products", lambda: race.Lane(peers.MatrixProducts, "cpu", count=128))]
     rows, left_out = race.race(makers, 2)
     assert left_out == [dict(name="breaks", why="ValueError: no luck")]
-    assert [r["name"] for r in rows] == ["matrix products alone, fp32"] and len(rows[0]["seconds"]["values"]) == 2
+    assert ([r["name"] for r in rows] == ["matrix products alone, fp32"]
+            and len(rows[0]["seconds"]["values"]) == 2)
 
 
 def test_time_to_quality(tmp_path):
     result, output = quick("time_to_quality", tmp_path)
-    assert facts <= set(result) and result["quick"] and result["bench"] == "time_to_quality" and result["bound"] == 100
+    assert (facts <= set(result) and result["quick"]
+            and result["bench"] == "time_to_quality" and result["bound"] == 100)
     row, = result["rows"]
-    assert row["seeds"] == result["seeds"] == [0] and row["target"] == result["target"] == 7
+    assert (row["seeds"] == result["seeds"] == [0]
+            and row["target"] == result["target"] == 7)
     check_seconds(row["fit_seconds"], 1)
     check_seconds(row["neg_elbo"], 1)
-    assert not row["all_under"] and row["reached"] is None and row["neg_elbo"]["max"] > 100 and "not judged" in output       # one epoch on 1,024 pictures
+    # one epoch on 1,024 pictures
+    assert (not row["all_under"] and row["reached"] is None
+            and row["neg_elbo"]["max"] > 100 and "not judged" in output)
     assert row["runs"][0]["fit_seconds"] >= sum(row["runs"][0]["epoch_seconds"]) > 0
     assert {"python", "torch"} <= set(result["versions"])
 
 
-@pytest.mark.parametrize("script, bench, rows", [("disentanglement", ["disentanglement", "disentanglement_ellipses"], 4), ("cvae_labels", ["cvae_labels"], 6), ("cvae_quadrants", ["cvae_quadrants"], 6), ("vq", ["vq"], 2), ("generation", ["generation"], 9), ("anomaly", ["anomaly"], 2)])
+@pytest.mark.parametrize("script, bench, rows", [
+    ("disentanglement", ["disentanglement", "disentanglement_ellipses"], 4),
+    ("cvae_labels", ["cvae_labels"], 6), ("cvae_quadrants", ["cvae_quadrants"], 6),
+    ("vq", ["vq"], 2), ("generation", ["generation"], 9), ("anomaly", ["anomaly"], 2)])
 def test_quality_benches_state_their_facts(script, bench, rows, tmp_path):
     before = results()
     run(script, "--quick", "--out", str(tmp_path))
     assert results() == before
-    found = {f["bench"]: f for f in (json.loads(p.read_text(encoding="utf-8")) for p in tmp_path.glob("*.json"))}
+    found = {f["bench"]: f for f in (json.loads(p.read_text(encoding="utf-8"))
+                                     for p in tmp_path.glob("*.json"))}
     assert sorted(found) == sorted(bench)
     for result in found.values():
         assert facts <= set(result) and result["quick"] and len(result["rows"]) == rows
-        assert result["command"].startswith(f"python bench/{script}.py --quick") and {"python", "torch"} <= set(result["versions"])
-        assert all(v["reached"] is None for v in (*result.get("verdicts", []), *result.get("aims", {}).values()))       # a quick run judges nothing
+        assert (result["command"].startswith(f"python bench/{script}.py --quick")
+                and {"python", "torch"} <= set(result["versions"]))
+        # a quick run judges nothing
+        assert all(v["reached"] is None for v in (*result.get("verdicts", []),
+                                                  *result.get("aims", {}).values()))
 
 
 def test_a_seed_over_the_bound_is_a_miss():
-    def runs(nats, seconds): return [dict(seed=i, fit_seconds=s, epoch_seconds=[s - 1], step_config="fp32, eager", neg_elbo=n) for i, (n, s) in enumerate(zip(nats, seconds))]
-    good, over, late = (time_to_quality.row_of(runs(*r), "cold", 7.0) for r in (([99, 99.5, 100], [5, 6, 7]), ([99, 99.5, 100.1], [5, 6, 7]), ([99, 99, 99], [5, 6, 7.5])))
+    def runs(nats, seconds):
+        return [dict(seed=i, fit_seconds=s, epoch_seconds=[s - 1],
+                     step_config="fp32, eager", neg_elbo=n)
+                for i, (n, s) in enumerate(zip(nats, seconds))]
+    good, over, late = (time_to_quality.row_of(runs(*r), "cold", 7.0) for r in (
+        ([99, 99.5, 100], [5, 6, 7]), ([99, 99.5, 100.1], [5, 6, 7]),
+        ([99, 99, 99], [5, 6, 7.5])))
     assert good["all_under"] and good["reached"] and good["reached_in_training"]
-    assert not over["all_under"] and not over["reached"] and not over["reached_in_training"]
+    assert (not over["all_under"] and not over["reached"]
+            and not over["reached_in_training"])
     assert late["all_under"] and not late["reached"] and late["reached_in_training"]
     alone = time_to_quality.row_of(runs([99], [5]), "cold", 7.0)
-    assert alone["all_under"] and alone["reached"] is None and alone["reached_in_training"] is None
+    assert (alone["all_under"] and alone["reached"] is None
+            and alone["reached_in_training"] is None)
 
 
 def test_every_seed_runs_cold_then_warm(monkeypatch):
-    "The warm run finds what the cold run of the same seed left, and each seed begins with an empty cache."
+    """The warm run finds what the cold run of the same seed left, and each seed begins
+    with an empty cache."""
     asked_for = []
 
     def run(seed, device, step_config, cache, quick):
         asked_for.append((seed, step_config["compile"], cache, os.listdir(cache)))
         Path(cache, "compiled").touch()
-        return dict(seed=seed, fit_seconds=6.0, epoch_seconds=[1.0, 1.0], step_config=str(step_config["compile"]), neg_elbo=99.0 + seed / 10)
+        return dict(seed=seed, fit_seconds=6.0, epoch_seconds=[1.0, 1.0],
+                    step_config=str(step_config["compile"]), neg_elbo=99.0 + seed / 10)
     monkeypatch.setattr(time_to_quality, "fresh_process", run)
     monkeypatch.setattr(peers, "bfloat16_is_slow", lambda device: True)
     result = time_to_quality.measure(torch.device("cpu"))
-    assert [(r["step_config"], r["cache"], r["seeds"]) for r in result["rows"]] == [("False", "no compilation", [0, 1, 2]), ("True", "cold", [0, 1, 2]), ("True", "warm", [0, 1, 2])]
-    assert [bool(there) for _, compiled, _, there in asked_for if compiled] == [False, True] * 3
-    assert all(r["reached"] and r["neg_elbo"]["values"] == [99.0, 99.1, 99.2] for r in result["rows"]) and str(time_to_quality.settings["epochs"]) in result["protocol"]
+    assert [(r["step_config"], r["cache"], r["seeds"]) for r in result["rows"]] == [
+        ("False", "no compilation", [0, 1, 2]), ("True", "cold", [0, 1, 2]),
+        ("True", "warm", [0, 1, 2])]
+    assert ([bool(there) for _, compiled, _, there in asked_for if compiled]
+            == [False, True] * 3)
+    assert (all(r["reached"] and r["neg_elbo"]["values"] == [99.0, 99.1, 99.2]
+                for r in result["rows"])
+            and str(time_to_quality.settings["epochs"]) in result["protocol"])
 
 
 def test_gpu_bench_runs_on_the_cpu(tmp_path):
-    result, output = quick("gpu", tmp_path, "--device", "cpu", "--only", "lesson,roofline,profile,agreement,throughput")
+    result, output = quick("gpu", tmp_path, "--device", "cpu", "--only",
+                           "lesson,roofline,profile,agreement,throughput")
     assert facts <= set(result) and result["quick"] and result["left_out"] == [], output
-    assert set(result["sections"]) == {"lesson", "roofline", "profile", "agreement", "throughput"}
-    assert result["agreement"]["rows"][0]["largest_difference"] == 0 and all(r["largest_difference"] < 0.05 for r in result["agreement"]["rows"])
-    assert len(result["roofline"]["rows"]) > 0 and len(result["throughput"]["rows"]) > 0 and len(result["agreement"]["rows"]) > 1
+    assert set(result["sections"]) == {"lesson", "roofline", "profile", "agreement",
+                                       "throughput"}
+    assert result["agreement"]["rows"][0]["largest_difference"] == 0 and all(
+        r["largest_difference"] < 0.05 for r in result["agreement"]["rows"])
+    assert (
+        len(result["roofline"]["rows"]) > 0 and len(result["throughput"]["rows"]) > 0
+        and len(result["agreement"]["rows"]) > 1)
     for row in result["roofline"]["rows"]:
-        assert row["rate"] == pytest.approx(row["flops"] / row["seconds"], rel=1e-4) and row["share_of_roofline"] == pytest.approx(row["rate"] / row["attainable"], rel=1e-4)
+        assert (row["rate"] == pytest.approx(row["flops"] / row["seconds"], rel=1e-4)
+                and row["share_of_roofline"] == pytest.approx(
+                    row["rate"] / row["attainable"], rel=1e-4))
     assert all(r["examples_per_second"] > 0 for r in result["throughput"]["rows"])
-    assert result["profile"]["rows"][0]["top"] and 0 <= result["profile"]["rows"][0]["idle_share"] < 1
+    assert (result["profile"]["rows"][0]["top"]
+            and 0 <= result["profile"]["rows"][0]["idle_share"] < 1)
 
 
 def test_gpu_bench_over_two_processes():
-    rows = gpu.run_scaling(torch.device("cpu"), argparse.Namespace(device="cpu", quick=True))["rows"]
-    assert [(r["processes"], r["batch_size"]) for r in rows] == [(1, 128), (2, 256)] and rows[0]["efficiency"] == 1
-    assert rows[1]["efficiency"] == pytest.approx(rows[1]["examples_per_second"] / rows[0]["examples_per_second"] / 2)
+    rows = gpu.run_scaling(torch.device("cpu"),
+                           argparse.Namespace(device="cpu", quick=True))["rows"]
+    assert ([(r["processes"], r["batch_size"]) for r in rows] == [(1, 128), (2, 256)]
+            and rows[0]["efficiency"] == 1)
+    assert rows[1]["efficiency"] == pytest.approx(
+        rows[1]["examples_per_second"] / rows[0]["examples_per_second"] / 2)
 
 
 def test_gpu_bench_without_a_gpu_says_so():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    done = subprocess.run([sys.executable, "bench/gpu.py"], cwd=root, capture_output=True, encoding="utf-8")
+    done = subprocess.run([sys.executable, "bench/gpu.py"], cwd=root,
+                          capture_output=True, encoding="utf-8")
     assert done.returncode and "no CUDA device" in done.stderr
 
 
 def test_gpu_bench_names_a_section_that_fails(tmp_path, monkeypatch):
     def fails(device, args): raise RuntimeError("out of luck")
     monkeypatch.setattr(gpu, "sections", dict(agreement=fails))
-    monkeypatch.setattr(sys, "argv", ["bench/gpu.py", "--device", "cpu", "--quick", "--out", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["bench/gpu.py", "--device", "cpu", "--quick",
+                                      "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as e:
         gpu.main()
     assert e.value.code
     path, = tmp_path.iterdir()
-    assert json.loads(path.read_text(encoding="utf-8"))["left_out"] == [dict(name="agreement", why="RuntimeError: out of luck")]
+    assert json.loads(path.read_text(encoding="utf-8"))["left_out"] == [
+        dict(name="agreement", why="RuntimeError: out of luck")]
 
 
 @pytest.mark.parametrize("script", ["speed", "time_to_quality", "gpu"])
 def test_quick_never_writes_over_results(script):
-    done = subprocess.run([sys.executable, f"bench/{script}.py", "--quick", "--device", "cpu", "--out", str(common.results)], cwd=root, capture_output=True, encoding="utf-8")
+    done = subprocess.run([sys.executable, f"bench/{script}.py", "--quick", "--device",
+                           "cpu", "--out", str(common.results)],
+                          cwd=root, capture_output=True, encoding="utf-8")
     assert done.returncode and "name another folder" in done.stderr
 
 
@@ -241,10 +314,12 @@ def test_a_run_cut_short_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(OSError, match="no space"):
         common.write(tmp_path, "speed", dict(a=2))
-    assert json.loads((tmp_path / "speed.json").read_text(encoding="utf-8")) == dict(a=1)
+    assert (
+        json.loads((tmp_path / "speed.json").read_text(encoding="utf-8")) == dict(a=1))
 
 
-# the benches that were run in full, of which bench/results holds a file each, with what the page calls a row
+# the benches that were run in full, of which bench/results holds a file each, with what
+# the page calls a row
 MEASURED = dict(speed="name", time_to_quality="step_config", generation="images",
                 disentanglement="model", disentanglement_ellipses="model",
                 cvae_labels="way", cvae_quadrants="kind", vq=None, anomaly=None)
@@ -281,7 +356,8 @@ def not_shown(result, page):
     "What of a stored result the page does not show."
     made = f'{result["date"][:10]}, commit <code>{result["commit"]}</code>'
     column = MEASURED[result["bench"]]
-    names = {html.escape(row[column], quote=False) for row in result["rows"]} if column else ()
+    names = ({html.escape(row[column], quote=False) for row in result["rows"]} if column
+             else ())
     return [words for words in (made, *sorted(names)) if words not in page]
 
 
@@ -291,39 +367,49 @@ def test_every_bench_that_is_quoted_has_a_stored_result(stored):
 
 def test_stored_results_are_whole(stored):
     "What is in bench/results came from full runs and carries its facts."
-    assert {name: why for name, result in stored.items() if (why := incomplete(result))} == {}
+    assert {name: why for name, result in stored.items()
+            if (why := incomplete(result))} == {}
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(quick=True), "quick"), (dict(commit="unknown"), "unknown commit"),
-    (dict(rows=[]), "nothing"), (dict(versions={}), "nothing"), (None, "lacks ['date']")],
-    ids=["quick", "commit", "rows", "versions", "date"])
+@pytest.mark.parametrize(
+    "change, words",
+    [(dict(quick=True), "quick"), (dict(commit="unknown"), "unknown commit"),
+     (dict(rows=[]), "nothing"), (dict(versions={}), "nothing"),
+     (None, "lacks ['date']")], ids=["quick", "commit", "rows", "versions", "date"])
 def test_a_stored_result_that_is_not_whole_is_noticed(stored, change, words):
     for result in stored.values():
-        spoiled = {k: v for k, v in result.items() if k != "date"} if change is None else result | change
+        spoiled = ({k: v for k, v in result.items() if k != "date"} if change is None
+                   else result | change)
         assert words in incomplete(spoiled)
 
 
 def test_stored_page_shows_the_stored_results(stored, page):
-    "A result that came after the page was run last is not on it: run `make outputs ARGS=results`."
-    shown = {name: result for name, result in stored.items() if result["bench"] in MEASURED}
+    """A result that came after the page was run last is not on it: run
+    `make outputs ARGS=results`."""
+    shown = {name: result for name, result in stored.items()
+             if result["bench"] in MEASURED}
     assert len(shown) >= len(MEASURED)
-    assert {name: words for name, result in shown.items() if (words := not_shown(result, page))} == {}
+    assert {name: words for name, result in shown.items()
+            if (words := not_shown(result, page))} == {}
 
 
 def test_a_result_that_the_page_does_not_show_is_noticed(stored, page):
     for result in stored.values():
         assert not_shown(result | dict(commit="0000000"), page)
         if column := MEASURED.get(result["bench"]):
-            assert not_shown(result | dict(rows=[*result["rows"], {column: "a new row"}]), page) == ["a new row"]
+            assert (not_shown(result | dict(rows=[*result["rows"],
+                                                  {column: "a new row"}]), page)
+                    == ["a new row"])
 
 
 def shown(folder):
     "What the page `results` shows when it is run in `folder/nbs`."
     nb = nbformat.read(root / "nbs" / "results.ipynb", as_version=4)
     (folder / "nbs").mkdir(parents=True)
-    NotebookClient(nb, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder / "nbs")}}).execute()
-    return "\n".join(str(o.get("data", {}).get("text/html", "")) for c in nb.cells if c.cell_type == "code" for o in c.outputs)
+    NotebookClient(nb, timeout=120, kernel_name="python3",
+                   resources={"metadata": {"path": str(folder / "nbs")}}).execute()
+    return "\n".join(str(o.get("data", {}).get("text/html", ""))
+                     for c in nb.cells if c.cell_type == "code" for o in c.outputs)
 
 
 @pytest.fixture
@@ -333,7 +419,9 @@ def importable(monkeypatch):
 
 def test_page_without_results(tmp_path, importable):
     page = shown(tmp_path)
-    assert page.count("Not measured yet") == 14 and "bench/speed.py" in page and "bench/gpu.py" in page      # fourteen benches
+    # fourteen benches
+    assert (page.count("Not measured yet") == 14 and "bench/speed.py" in page
+            and "bench/gpu.py" in page)
 
 
 def test_page_shows_what_was_measured(tmp_path, importable, raced):
@@ -343,10 +431,15 @@ def test_page_shows_what_was_measured(tmp_path, importable, raced):
     (made / "quick.json").write_text(json.dumps(result), encoding="utf-8")
     for row, seconds in zip(result["rows"], (1.5, 6.0, 0.9)):
         row["seconds"] = common.summary([seconds] * 3)
-    result |= dict(quick=False, ratios=speed.ratios(result["rows"], torch.device("cpu")), device="a <fast> machine",
-                   left_out=[dict(name="pythae", why="not here")])
+    result |= dict(
+        quick=False, ratios=speed.ratios(result["rows"], torch.device("cpu")),
+        device="a <fast> machine", left_out=[dict(name="pythae", why="not here")])
     (made / "speed-fast.json").write_text(json.dumps(result), encoding="utf-8")
     page = shown(tmp_path)
-    assert page.count("Not measured yet") == 13 and page.count("a &lt;fast&gt; machine") == 1 and "pythae: not here" in page
-    assert "≥ 4" in page and "reached" in page and "<strong>missed</strong>" in page       # 4 times the examples; 60 % of the limit
-    assert 'alt="seconds an epoch, the median of each: matrix products alone, fp32 0.900; vae_course, fp32, eager 1.50; PyTorch examples 6.00."' in page
+    assert (
+        page.count("Not measured yet") == 13
+        and page.count("a &lt;fast&gt; machine") == 1 and "pythae: not here" in page)
+    # 4 times the examples; 60 % of the limit
+    assert "≥ 4" in page and "reached" in page and "<strong>missed</strong>" in page
+    assert ('alt="seconds an epoch, the median of each: matrix products alone, fp32 '
+            '0.900; vae_course, fp32, eager 1.50; PyTorch examples 6.00."' in page)

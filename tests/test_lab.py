@@ -1,4 +1,5 @@
-"A real JupyterLab in a real browser: run the widgets' notebook, move every slider with the keyboard, see the image change."
+"""A real JupyterLab in a real browser: run the widgets' notebook, move every slider
+with the keyboard, see the image change."""
 import json
 import os
 import secrets
@@ -14,20 +15,26 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).resolve().parent.parent
-chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(not chromium, reason="no Chromium found: install it (`apt-get install chromium`) to test JupyterLab in a browser")]
+chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser",
+                                                "google-chrome"))), None)
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(
+    not chromium, reason="no Chromium found: install it (`apt-get install chromium`) "
+                         "to test JupyterLab in a browser")]
 
 name = "92_widgets.ipynb"
 widget = "application/vnd.jupyter.widget-view+json"
-settings = {"notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},      # off-screen widgets exist, too
-            "apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False}}
+# off-screen widgets exist, too
+settings = {"notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
+            "apputils-extension/notification.jupyterlab-settings": {
+                "fetchNews": "false", "checkForUpdates": False}}
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     "The address of a JupyterLab that serves a copy of the notebooks."
     home = tmp_path_factory.mktemp("lab")
-    shutil.copytree(root / "nbs", home / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(root / "nbs", home / "nbs",
+                    ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     for path, value in settings.items():
         file = home / "settings" / "@jupyterlab" / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -36,24 +43,34 @@ def lab(tmp_path_factory):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     token = secrets.token_hex(16)
-    environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "OMP_NUM_THREADS": "1",
-                                "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "IPYTHONDIR": str(home / "ipython"),
-                                "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))}
+    environment = os.environ | {
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "OMP_NUM_THREADS": "1",
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "IPYTHONDIR": str(home / "ipython"), "PYTHONPATH": os.pathsep.join(
+            filter(None, (str(root), os.environ.get("PYTHONPATH"))))}
     log = open(home / "log", "w+", encoding="utf-8")
-    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
-                               "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={home / 'nbs'}"],
-                              cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
+         "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
+         "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
+         f"--ServerApp.root_dir={home / 'nbs'}"], cwd=home, env=environment, stdout=log,
+        stderr=subprocess.STDOUT, start_new_session=True)
     try:
         for _ in range(240):
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token={token}", timeout=5)
+                urllib.request.urlopen(
+                    f"http://127.0.0.1:{port}/api/status?token={token}", timeout=5)
                 break
             except OSError:
                 log.flush()
-                assert server.poll() is None, (home / "log").read_text(encoding="utf-8")[-3000:]
+                assert server.poll() is None, (home / "log").read_text(
+                    encoding="utf-8")[-3000:]
                 time.sleep(0.25)
         else:
-            raise AssertionError("JupyterLab did not start within a minute: " + (home / "log").read_text(encoding="utf-8")[-3000:])
+            raise AssertionError("JupyterLab did not start within a minute: "
+                                 + (home / "log").read_text(encoding="utf-8")[-3000:])
         yield f"http://127.0.0.1:{port}/lab/tree/{name}?token={token}&reset"
     finally:
         server.send_signal(signal.SIGINT)
@@ -71,7 +88,9 @@ def lab(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(lab):
     "The notebook, open in the browser, its kernel ready; no cell was run."
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `pip install playwright`")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api",
+        reason="playwright is not installed: `pip install playwright`")
     with sync_api.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport=dict(width=1280, height=1000))
@@ -84,15 +103,23 @@ def page(lab):
 
 
 def code_cells():
-    return [c for c in json.loads((root / "nbs" / name).read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    return [c for c in json.loads((root / "nbs" / name).read_text(
+        encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
 
 
 def test_an_opened_notebook_shows_the_stored_images(page):
-    stored = sum(o.get("data", {}).get("text/html") is not None and "<figure>" in "".join(o["data"]["text/html"]) for c in code_cells() for o in c["outputs"])
+    stored = sum(o.get("data", {}).get("text/html") is not None
+                 and "<figure>" in "".join(o["data"]["text/html"])
+                 for c in code_cells() for o in c["outputs"])
     assert stored >= 3, "run `make outputs`: the notebook stores no still images"
-    assert not any(widget in o.get("data", {}) for c in code_cells() for o in c["outputs"]), "a stored widget shows `model not found` when the notebook is opened"
-    page.wait_for_function("n => document.querySelectorAll('.jp-OutputArea-output figure img[alt]').length == n", arg=stored)
-    assert page.evaluate("[...document.querySelectorAll('.jp-OutputArea-output figure img[alt]')].every(i => i.naturalWidth > 300 && i.alt.length > 40)")
+    assert not any(widget in o.get("data", {}) for c in code_cells()
+                   for o in c["outputs"]), (
+        "a stored widget shows `model not found` when the notebook is opened")
+    page.wait_for_function("n => document.querySelectorAll('.jp-OutputArea-output "
+                           "figure img[alt]').length == n", arg=stored)
+    assert page.evaluate("[...document.querySelectorAll('.jp-OutputArea-output "
+                         "figure img[alt]')].every(i => i.naturalWidth > 300 && "
+                         "i.alt.length > 40)")
     assert "Error displaying widget" not in page.inner_text(".jp-Notebook")
 
 
@@ -109,35 +136,48 @@ def run_all(page):
 
 def test_every_slider_moves_its_image(page):
     run_all(page)
-    assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'], .jp-RenderedText[data-mime-type*='error']").count() == 0
+    assert page.locator(
+        ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'], "
+        ".jp-RenderedText[data-mime-type*='error']").count() == 0
     explorers = page.locator(".jp-OutputArea-output .widget-vbox:has(img.widget-image)")
-    page.wait_for_function("document.querySelectorAll('img.widget-image').length == 3", timeout=20_000)
+    page.wait_for_function("document.querySelectorAll('img.widget-image').length == 3",
+                           timeout=20_000)
     assert explorers.count() == 3 and page.locator("text=javascript error").count() == 0
     for i in range(3):
         explorer = explorers.nth(i)
         image, text = explorer.locator("img.widget-image"), explorer.locator("output")
-        handles, boxes = explorer.locator(".noUi-handle"), explorer.locator("input[type=number]")
+        handles, boxes = (explorer.locator(".noUi-handle"),
+                          explorer.locator("input[type=number]"))
         assert handles.count() == boxes.count() == 2
         assert image.get_attribute("title"), "a screen reader has no name for the image"
         for k in range(2):
-            move(page, image, text, lambda: (handles.nth(k).focus(), page.keyboard.press("ArrowRight"), page.keyboard.press("ArrowRight")))
-            move(page, image, text, lambda: (boxes.nth(k).focus(), page.keyboard.press("ArrowDown")))
-            assert boxes.nth(k).get_attribute("id") == explorer.locator(".widget-text label").nth(k).get_attribute("for")
+            move(page, image, text,
+                 lambda: (handles.nth(k).focus(), page.keyboard.press("ArrowRight"),
+                          page.keyboard.press("ArrowRight")))
+            move(page, image, text,
+                 lambda: (boxes.nth(k).focus(), page.keyboard.press("ArrowDown")))
+            assert boxes.nth(k).get_attribute("id") == explorer.locator(
+                ".widget-text label").nth(k).get_attribute("for")
             assert explorer.locator(".widget-text label").nth(k).inner_text()
 
 
 def look(image, text):
     "The bytes of the image (its address is new for each of them) and the line of text."
-    return image.evaluate("async i => [...new Uint8Array(await (await fetch(i.src)).arrayBuffer())].reduce((a, b) => (a * 31 + b) % 4294967291, 7)"), text.inner_text()
+    return (image.evaluate("async i => [...new Uint8Array(await (await "
+                           "fetch(i.src)).arrayBuffer())].reduce((a, b) => (a * 31 + "
+                           "b) % 4294967291, 7)"), text.inner_text())
 
 
 def at_rest(page, image, text):
-    "What is shown, once the kernel is idle and nothing has changed for half a second: a key that meets an update still on its way to the browser is lost."
-    boxes = image.locator("xpath=ancestor::*[contains(@class, 'widget-vbox')]").last.locator("input[type=number]")
+    """What is shown, once the kernel is idle and nothing has changed for half a second:
+    a key that meets an update still on its way to the browser is lost."""
+    boxes = (image.locator("xpath=ancestor::*[contains(@class, 'widget-vbox')]").last
+             .locator("input[type=number]"))
     seen, since = None, time.monotonic()
     for _ in range(300):
         try:
-            now = (*look(image, text), *(boxes.nth(i).input_value() for i in range(boxes.count())))
+            now = (*look(image, text),
+                   *(boxes.nth(i).input_value() for i in range(boxes.count())))
         except Exception:           # the address was just replaced
             now = None
         if now is None or now != seen or not page.locator("text=/\\| Idle/").count():
@@ -161,7 +201,8 @@ def move(page, image, text, act):
         if now[0] != image and now[1] != words:
             assert image.evaluate("i => i.complete && i.naturalWidth > 300")
             return
-    raise AssertionError(f"the control moved, and within 10 s did not change both the image and the text: {words!r}")
+    raise AssertionError("the control moved, and within 10 s did not change both the "
+                         f"image and the text: {words!r}")
 
 
 def test_the_kl_is_that_of_the_keyboard(page):
@@ -171,4 +212,7 @@ def test_the_kl_is_that_of_the_keyboard(page):
     for k, value in enumerate(("2", "0.5")):
         boxes.nth(k).fill(value)
         boxes.nth(k).press("Enter")
-    page.wait_for_function("text => document.querySelector('.widget-vbox output').textContent.includes(text)", arg="KL(q ‖ p) = 2.318 nats")     # 2²/2 + (0.5² − 1)/2 + ln 2
+    # 2²/2 + (0.5² − 1)/2 + ln 2
+    page.wait_for_function("text => document.querySelector('.widget-vbox "
+                           "output').textContent.includes(text)",
+                           arg="KL(q ‖ p) = 2.318 nats")

@@ -10,10 +10,15 @@ from vae_course.datasets import load
 from vae_course.step import evaluate
 from vae_course.training import build, fit, load_model, registry, save_model
 
-# settings that make each of them small; a model that enters the registry must enter here, too
-SMALL = dict(vae=dict(hidden=[32], latent_dim=4), conv_vae=dict(widths=[4, 8], latent_dim=4), beta_vae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28]),
-             beta_tcvae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28], dataset_size=256), cvae=dict(hidden=[32], latent_dim=4), vq_vae=dict(n_codes=16, widths=[4, 8]),
-             classifier=dict(data_shape=[1, 28, 28], classes=10, widths=[4, 8], features=16))
+# settings that make each of them small; a model that enters the registry must enter
+# here, too
+SMALL = dict(
+    vae=dict(hidden=[32], latent_dim=4), conv_vae=dict(widths=[4, 8], latent_dim=4),
+    beta_vae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28]),
+    beta_tcvae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28],
+                    dataset_size=256),
+    cvae=dict(hidden=[32], latent_dim=4), vq_vae=dict(n_codes=16, widths=[4, 8]),
+    classifier=dict(data_shape=[1, 28, 28], classes=10, widths=[4, 8], features=16))
 makes_images = [name for name in SMALL if name != "classifier"]
 HAS_A_BOUND = [name for name in SMALL if name != "classifier"]       # they log −ELBO
 
@@ -35,7 +40,8 @@ def batch(digits):
 
 def noise(model, n):
     "ε for a model that takes some."
-    return torch.randn(n, model.latent_dim, generator=torch.Generator().manual_seed(1)) if hasattr(model, "latent_dim") else None
+    return (torch.randn(n, model.latent_dim, generator=torch.Generator().manual_seed(1))
+            if hasattr(model, "latent_dim") else None)
 
 
 def test_the_table_above_is_complete():
@@ -46,12 +52,16 @@ def test_the_table_above_is_complete():
 def test_losses_are_0_d_and_finite_and_the_gradient_reaches_every_weight(name, batch):
     model = small(name)
     terms = model.losses(batch, noise(model, 32))
-    assert "loss" in terms and all(t.shape == () and t.isfinite() for t in terms.values())
+    assert (
+        "loss" in terms and all(t.shape == () and t.isfinite() for t in terms.values()))
     terms["loss"].backward()
-    assert [k for k, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert [k for k, p in model.named_parameters()
+            if p.requires_grad and p.grad is None] == []
     assert ("neg_elbo" in terms) == (name in HAS_A_BOUND)
     if name in HAS_A_BOUND:
-        assert math.isclose(terms["neg_elbo"].item(), (terms["reconstruction"] + terms["kl"]).item(), rel_tol=1e-5)
+        assert math.isclose(terms["neg_elbo"].item(),
+                            (terms["reconstruction"] + terms["kl"]).item(),
+                            rel_tol=1e-5)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -71,7 +81,8 @@ def test_saved_and_loaded_it_is_the_same_model(name, batch, digits, tmp_path):
     again = load_model(tmp_path / "m.safetensors")
     assert type(again) is type(model) and again.config == model.config
     examples = Examples(digits.test.x[:200], digits.test.y[:200])
-    assert evaluate(model, Batches(examples, 100), seed=0) == evaluate(again, Batches(examples, 100), seed=0)
+    assert evaluate(model, Batches(examples, 100), seed=0) == evaluate(
+        again, Batches(examples, 100), seed=0)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -89,20 +100,26 @@ def test_bf16_is_near_fp32(name, batch):
 @pytest.mark.parametrize("name", SMALL)
 def test_evaluation_leaves_no_trace(name, digits):
     model = small(name)
-    before = {k: v.clone() for k, v in (*model.named_parameters(), *model.named_buffers())}
+    before = {k: v.clone()
+              for k, v in (*model.named_parameters(), *model.named_buffers())}
     evaluate(model, Batches(digits.test[:100], 50), seed=0)
-    assert all(torch.equal(v, before[k]) for k, v in (*model.named_parameters(), *model.named_buffers()))
+    assert all(torch.equal(v, before[k])
+               for k, v in (*model.named_parameters(), *model.named_buffers()))
 
 
 def words(name):
-    return [w for k, v in SMALL[name].items() if k not in ("data_shape", "classes", "dataset_size") for w in ("--set", f"{k}={v}".replace("'", '"'))]
+    return [w for k, v in SMALL[name].items()
+            if k not in ("data_shape", "classes", "dataset_size")
+            for w in ("--set", f"{k}={v}".replace("'", '"'))]
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_command_line_trains_it(name, tmp_path, capsys):
-    main(["train", "--model", name, "--data", "digits", "--epochs", "1", "--out", str(tmp_path / "run"), "--device", "cpu", *words(name)])
+    main(["train", "--model", name, "--data", "digits", "--epochs", "1", "--out",
+          str(tmp_path / "run"), "--device", "cpu", *words(name)])
     out = capsys.readouterr().out
-    assert f"test {'loss' if name == 'classifier' else '-ELBO'} " in out and (tmp_path / "run" / "model.safetensors").exists()
+    assert (f"test {'loss' if name == 'classifier' else '-ELBO'} " in out
+            and (tmp_path / "run" / "model.safetensors").exists())
     ask = ["--condition", "7", "3"] if name == "cvae" else []
     if name in makes_images:
         main(["sample", str(tmp_path / "run"), "-n", "4", *ask])
@@ -112,7 +129,8 @@ def test_the_command_line_trains_it(name, tmp_path, capsys):
             main(["sample", str(tmp_path / "run")])
 
 
-@pytest.mark.parametrize("name, wrong", [("cvae", 10), ("classifier", 10), ("cvae", -1)])
+@pytest.mark.parametrize("name, wrong",
+                         [("cvae", 10), ("classifier", 10), ("cvae", -1)])
 def test_a_label_out_of_range_is_said_before_the_first_step(name, wrong, digits):
     y = digits.train.y[:64].clone()
     y[5] = wrong

@@ -15,12 +15,14 @@ files = Path(__file__).parent / "files"
 
 
 def examples():
-    return Examples(torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(40).long())
+    return Examples(torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+                    torch.zeros(40).long())
 
 
 def test_a_model():
     model = load_model(files / "model-0.1.0.safetensors")
-    assert model.beta == 2.5 and model.latent_dim == 3 and type(model).__name__ == "BetaVAE"
+    assert (model.beta == 2.5 and model.latent_dim == 3
+            and type(model).__name__ == "BetaVAE")
 
 
 @pytest.mark.slow
@@ -29,15 +31,20 @@ def test_an_unfinished_run_is_a_model_and_goes_on(tmp_path):
     assert load_model(path).beta == 4.0 and len(load_checkpoint(path)["history"]) == 2
     model = mlp_vae((1, 8, 8), 3, (8,))
     model.beta.fill_(4.0)
-    history = fit(model, examples(), examples()[:10], epochs=3, batch_size=20, patience=2, device="cpu", progress=False, checkpoint=path)
+    history = fit(model, examples(), examples()[:10], epochs=3, batch_size=20,
+                  patience=2, device="cpu", progress=False, checkpoint=path)
     assert history["epoch"] == [1, 2, 3]
 
 
 def test_a_folder_of_the_command_line(tmp_path, capsys):
     folder = shutil.copytree(files / "run-0.1.0", tmp_path / "run")
-    main(["train", "--model", "vae", "--data", "digits", "--epochs", "1", "--out", str(folder), "--device", "cpu", "--set", "hidden=[4]", "--set", "latent_dim=2"])
+    main(["train", "--model", "vae", "--data", "digits", "--epochs", "1", "--out",
+          str(folder), "--device", "cpu", "--set", "hidden=[4]", "--set",
+          "latent_dim=2"])
     assert "finished already: epoch 1 of 1" in capsys.readouterr().out
     main(["sample", str(folder), "-n", "4", "--device", "cpu"])
     assert (folder / "samples.png").exists()
     with pytest.raises(SystemExit, match="epochs was 1 and is 2"):
-        main(["train", "--model", "vae", "--data", "digits", "--epochs", "2", "--out", str(folder), "--device", "cpu", "--set", "hidden=[4]", "--set", "latent_dim=2"])
+        main(["train", "--model", "vae", "--data", "digits", "--epochs", "2", "--out",
+              str(folder), "--device", "cpu", "--set", "hidden=[4]", "--set",
+              "latent_dim=2"])

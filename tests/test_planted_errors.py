@@ -1,7 +1,9 @@
-"""Known errors of the field, planted one at a time in a copy of the course: for each, a check of a lesson must fail.
+"""Known errors of the field, planted one at a time in a copy of the course: for each, a
+check of a lesson must fail.
 
-An error is a replacement in the source of one room. It is made in the notebook that defines the room and in the module exported from it,
-and then the notebook named beside it runs from top to bottom: it must stop, and at a check."""
+An error is a replacement in the source of one room. It is made in the notebook that
+defines the room and in the module exported from it, and then the notebook named beside
+it runs from top to bottom: it must stop, and at a check."""
 import json, os, re, shutil, subprocess, sys
 from pathlib import Path
 
@@ -13,64 +15,129 @@ pytestmark = pytest.mark.slow
 here = Path(__file__).resolve().parent
 root = here.parent
 
-# (number in the list of errors, 0 where it has none, what is done, room, old source, new source, the notebook whose check must fail)
+# (number in the list of errors, 0 where it has none, what is done, room, old source,
+# new source, the notebook whose check must fail)
 PLANTED = [
-    (0, "the same order of examples and the same noise in every epoch", "87_run", "        if self.world_size == 1: return\n", "        if self.world_size == 1: return seed_everything(self.config.seed)\n", "04_training"),
-    (1, "reconstruction averaged over the pixels", "03_elbo", "reconstruction = -self.decode(z).log_prob(x).mean()",
+    (0, "the same order of examples and the same noise in every epoch", "87_run",
+     "        if self.world_size == 1: return\n",
+     "        if self.world_size == 1: return seed_everything(self.config.seed)\n",
+     "04_training"),
+    (1, "reconstruction averaged over the pixels", "03_elbo",
+     "reconstruction = -self.decode(z).log_prob(x).mean()",
      "reconstruction = -self.decode(z).log_prob(x).mean() / x[0].numel()", "03_elbo"),
-    (1, "KL averaged over the latents", "01_latent", "return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)",
+    (1, "KL averaged over the latents", "01_latent",
+     "return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)",
      "return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).mean(-1)", "01_latent"),
-    (2, "KL added with the wrong sign", "03_elbo", "loss=reconstruction + self.beta * kl", "loss=reconstruction - self.beta * kl", "03_elbo"),
-    (2, "KL logged with the wrong sign", "01_latent", "return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)",
+    (2, "KL added with the wrong sign", "03_elbo",
+     "loss=reconstruction + self.beta * kl", "loss=reconstruction - self.beta * kl",
+     "03_elbo"),
+    (2, "KL logged with the wrong sign", "01_latent",
+     "return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)",
      "return -0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)", "01_latent"),
-    (2, "nll returned as +log p", "05_evaluation", "[-importance_weighted(log_w)", "[importance_weighted(log_w)", "05_evaluation"),
-    (3, "evaluation returns inside its batch loop", "83_step", "for part in batch)) for batch in batches]",
+    (2, "nll returned as +log p", "05_evaluation", "[-importance_weighted(log_w)",
+     "[importance_weighted(log_w)", "05_evaluation"),
+    (3, "evaluation returns inside its batch loop", "83_step",
+     "for part in batch)) for batch in batches]",
      "for part in batch)) for batch in list(batches)[:1]]", "83_step"),
-    (3, "batches of unequal size averaged as equals", "83_step", "(rows * weights[:, None]).sum(0) / weights.sum()", "rows.mean(0)", "83_step"),
-    (3, "the last partial batch dropped", "05_evaluation", "Batches(examples, batch_size), seed)", "Batches(examples, batch_size, drop_last=True), seed)", "05_evaluation"),
-    (4, "evaluated at z = mu and called an ELBO", "03_elbo", "z = draw(q, eps)", "z = q.mean", "03_elbo"),
-    (4, "training mode left on while evaluating", "83_step", "        model.eval()\n", "", "05_evaluation"),
-    (4, "training mode left on while validating", "83_step", "        model.eval()\n", "", "83_step"),
-    (5, "the mean outside the logarithm", "05_evaluation", "return torch.logsumexp(log_w, dim) - math.log(samples)", "return log_w.mean(dim)", "05_evaluation"),
-    (5, "logsumexp without log K", "05_evaluation", "torch.logsumexp(log_w, dim) - math.log(samples)", "torch.logsumexp(log_w, dim)", "05_evaluation"),
-    (5, "K clipped to the batch size", "05_evaluation", "for first in range(0, samples, chunk): yield", "samples = min(samples, q.batch_shape[0])\n    for first in range(0, samples, chunk): yield", "05_evaluation"),
-    (6, "view where a transpose is meant", "06_beta_vae", "latents, causes = _discretize(codes, bins).T", "latents, causes = _discretize(codes, bins).view(codes.shape[1], -1)", "06_beta_vae"),
-    (7, "logvar unbounded", "02_reparameterization", "return limit * torch.tanh(raw / limit)", "return raw", "02_reparameterization"),
-    (7, "the encoder's logvar passed on unbounded", "03_elbo", "diagonal_gaussian(mu, bound_logvar(logvar))", "diagonal_gaussian(mu, logvar)", "03_elbo"),
-    (8, "probabilities passed as logits", "03_elbo", "D.Bernoulli(logits=out", "D.Bernoulli(logits=torch.sigmoid(out)", "03_elbo"),
-    (8, "images outside [0, 1] let in", "85_checks", "    if least < low or most > high:", "    if False:", "85_checks"),
-    (9, "straight-through gradient blocked", "02_reparameterization", "return hard.detach() + (soft - soft.detach())", "return hard.detach() + 0 * soft", "08_vq_vae"),
-    (9, "straight-through gradient doubled", "02_reparameterization", "return hard.detach() + (soft - soft.detach())", "return hard.detach() + 2 * (soft - soft.detach())", "08_vq_vae"),
-    (9, "commitment and codebook swapped", "08_vq_vae", "commitment_loss=batch_squared_distance(z, e.detach())", "commitment_loss=batch_squared_distance(z.detach(), e)", "08_vq_vae"),
-    (9, "dead codes unseen", "08_vq_vae", "dead = self.usage < self.dead_code_threshold", "dead = self.usage < 0", "08_vq_vae"),
-    (10, "the threshold set by the images that were trained on", "10_anomaly_detection", "scores = self._scores(model, held_out)", "scores = self._scores(model, train)", "10_anomaly_detection"),
-    (10, "the threshold chosen on the test set", "10_anomaly_detection", "return Detection(*scores, self.threshold_, prevalence)",
-     "return Detection(*scores, conformal_threshold(scores[0], self.false_alarm), prevalence)", "10_anomaly_detection"),
-    (10, "an anomaly score with the sign flipped", "10_anomaly_detection", "return -importance_weighted(log_w)", "return importance_weighted(log_w)", "10_anomaly_detection"),
-    (10, "AUROC with its sides exchanged", "10_anomaly_detection", "return ((below + not_above)", "return 1 - ((below + not_above)", "10_anomaly_detection"),
-    (10, "score_samples with the sign of a score of anomaly", "10_anomaly_detection", "return -self.anomaly_score(X)", "return self.anomaly_score(X)", "10_anomaly_detection"),
-    (11, "a Gaussian log-density without its normalizer", "03_elbo", "return D.Normal(out, self.sigma, validate_args=False)",
-     "return type('Bare', (D.Normal,), dict(log_prob=lambda self, x: -0.5 * ((x - self.loc) / self.scale)**2))(out, self.sigma, validate_args=False)", "03_elbo"),
-    (12, "condition fed to the decoder only", "07_cvae", "self.encoder(x.to(self.device), e)", "self.encoder(x.to(self.device), 0 * e)", "07_cvae"),
-    (12, "labels off by one", "07_cvae", "(c[:, None] == self.indices.to(c.device)).float()", "(c[:, None] == self.indices.to(c.device) + 1).float()", "07_cvae"),
-    (12, "one-hot of the wrong width accepted", "07_cvae", "if c.dim() != 2 or c.shape[1] != self.width:", "if c.dim() != 2:", "07_cvae"),
-    (0, "the same order of examples in every epoch", "70_data", "torch.randperm(n, generator=self.generator)", "torch.randperm(n, generator=torch.Generator().manual_seed(0))", "70_data"),
+    (3, "batches of unequal size averaged as equals", "83_step",
+     "(rows * weights[:, None]).sum(0) / weights.sum()", "rows.mean(0)", "83_step"),
+    (3, "the last partial batch dropped", "05_evaluation",
+     "Batches(examples, batch_size), seed)",
+     "Batches(examples, batch_size, drop_last=True), seed)", "05_evaluation"),
+    (4, "evaluated at z = mu and called an ELBO", "03_elbo", "z = draw(q, eps)",
+     "z = q.mean", "03_elbo"),
+    (4, "training mode left on while evaluating", "83_step", "        model.eval()\n",
+     "", "05_evaluation"),
+    (4, "training mode left on while validating", "83_step", "        model.eval()\n",
+     "", "83_step"),
+    (5, "the mean outside the logarithm", "05_evaluation",
+     "return torch.logsumexp(log_w, dim) - math.log(samples)", "return log_w.mean(dim)",
+     "05_evaluation"),
+    (5, "logsumexp without log K", "05_evaluation",
+     "torch.logsumexp(log_w, dim) - math.log(samples)", "torch.logsumexp(log_w, dim)",
+     "05_evaluation"),
+    (5, "K clipped to the batch size", "05_evaluation",
+     "for first in range(0, samples, chunk): yield",
+     ("samples = min(samples, q.batch_shape[0])\n    for first in range(0, "
+      "samples, chunk): yield"), "05_evaluation"),
+    (6, "view where a transpose is meant", "06_beta_vae",
+     "latents, causes = _discretize(codes, bins).T",
+     "latents, causes = _discretize(codes, bins).view(codes.shape[1], -1)",
+     "06_beta_vae"),
+    (7, "logvar unbounded", "02_reparameterization",
+     "return limit * torch.tanh(raw / limit)", "return raw", "02_reparameterization"),
+    (7, "the encoder's logvar passed on unbounded", "03_elbo",
+     "diagonal_gaussian(mu, bound_logvar(logvar))", "diagonal_gaussian(mu, logvar)",
+     "03_elbo"),
+    (8, "probabilities passed as logits", "03_elbo", "D.Bernoulli(logits=out",
+     "D.Bernoulli(logits=torch.sigmoid(out)", "03_elbo"),
+    (8, "images outside [0, 1] let in", "85_checks",
+     "    if least < low or most > high:", "    if False:", "85_checks"),
+    (9, "straight-through gradient blocked", "02_reparameterization",
+     "return hard.detach() + (soft - soft.detach())", "return hard.detach() + 0 * soft",
+     "08_vq_vae"),
+    (9, "straight-through gradient doubled", "02_reparameterization",
+     "return hard.detach() + (soft - soft.detach())",
+     "return hard.detach() + 2 * (soft - soft.detach())", "08_vq_vae"),
+    (9, "commitment and codebook swapped", "08_vq_vae",
+     "commitment_loss=batch_squared_distance(z, e.detach())",
+     "commitment_loss=batch_squared_distance(z.detach(), e)", "08_vq_vae"),
+    (9, "dead codes unseen", "08_vq_vae",
+     "dead = self.usage < self.dead_code_threshold", "dead = self.usage < 0",
+     "08_vq_vae"),
+    (10, "the threshold set by the images that were trained on", "10_anomaly_detection",
+     "scores = self._scores(model, held_out)", "scores = self._scores(model, train)",
+     "10_anomaly_detection"),
+    (10, "the threshold chosen on the test set", "10_anomaly_detection",
+     "return Detection(*scores, self.threshold_, prevalence)",
+     ("return Detection(*scores, conformal_threshold(scores[0], "
+      "self.false_alarm), prevalence)"), "10_anomaly_detection"),
+    (10, "an anomaly score with the sign flipped", "10_anomaly_detection",
+     "return -importance_weighted(log_w)", "return importance_weighted(log_w)",
+     "10_anomaly_detection"),
+    (10, "AUROC with its sides exchanged", "10_anomaly_detection",
+     "return ((below + not_above)", "return 1 - ((below + not_above)",
+     "10_anomaly_detection"),
+    (10, "score_samples with the sign of a score of anomaly", "10_anomaly_detection",
+     "return -self.anomaly_score(X)", "return self.anomaly_score(X)",
+     "10_anomaly_detection"),
+    (11, "a Gaussian log-density without its normalizer", "03_elbo",
+     "return D.Normal(out, self.sigma, validate_args=False)",
+     ("return type('Bare', (D.Normal,), dict(log_prob=lambda self, x: -0.5 * ((x - "
+      "self.loc) / self.scale)**2))(out, self.sigma, validate_args=False)"), "03_elbo"),
+    (12, "condition fed to the decoder only", "07_cvae",
+     "self.encoder(x.to(self.device), e)", "self.encoder(x.to(self.device), 0 * e)",
+     "07_cvae"),
+    (12, "labels off by one", "07_cvae",
+     "(c[:, None] == self.indices.to(c.device)).float()",
+     "(c[:, None] == self.indices.to(c.device) + 1).float()", "07_cvae"),
+    (12, "one-hot of the wrong width accepted", "07_cvae",
+     "if c.dim() != 2 or c.shape[1] != self.width:", "if c.dim() != 2:", "07_cvae"),
+    (0, "the same order of examples in every epoch", "70_data",
+     "torch.randperm(n, generator=self.generator)",
+     "torch.randperm(n, generator=torch.Generator().manual_seed(0))", "70_data"),
 ]
 names = [f"error {number}: {what}" for number, what, *_ in PLANTED]
 
 
 def plant(folder, room, old, new):
-    "Copy the course to `folder`, and replace `old` by `new` in the notebook of `room` and in its module."
+    """Copy the course to `folder`, and replace `old` by `new` in the notebook of `room`
+    and in its module."""
     for name in ("nbs", "vae_course"):
-        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "assets"))
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns(
+            "__pycache__", ".ipynb_checkpoints", "assets"))
     path = folder / "nbs" / f"{room}.ipynb"
     nb = nbformat.read(path, 4)
     cells = [c for c in nb.cells if c.cell_type == "code" and old in c.source]
     exported = [c for c in cells if re.search(r"^#\|\s*exports?\b", c.source, re.M)]
-    assert len(exported) == 1, f"{room}: {old!r} stands in {len(exported)} exported cells; bring the planted error in step with the source"
+    assert len(exported) == 1, (f"{room}: {old!r} stands in {len(exported)} "
+                                "exported cells; bring the planted error in step "
+                                "with the source")
     exported[0].source = exported[0].source.replace(old, new, 1)
     nbformat.write(nb, path)
-    name, = re.findall(r"^#\|\s*default_exp\s+([\w.]+)", "\n".join(c.source for c in nb.cells if c.cell_type == "code"), re.M)
+    name, = re.findall(r"^#\|\s*default_exp\s+([\w.]+)",
+                       "\n".join(c.source for c in nb.cells if c.cell_type == "code"),
+                       re.M)
     module = folder / "vae_course" / f"{name.replace('.', '/')}.py"
     text = module.read_text(encoding="utf-8")
     assert text.count(old) >= 1, f"{module.name} lacks {old!r}"
@@ -88,11 +155,15 @@ def outcomes(tmp_path_factory):
             jobs[name] = folder, notebook
         except AssertionError as e:
             found[name] = e
-    done = subprocess.run([sys.executable, here / "plant.py", *(f"{folder}:{notebook}.ipynb" for folder, notebook in jobs.values())],
-                          encoding="utf-8", capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
+    done = subprocess.run(
+        [sys.executable, here / "plant.py",
+         *(f"{folder}:{notebook}.ipynb" for folder, notebook in jobs.values())],
+        encoding="utf-8", capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
     for name, (folder, _) in jobs.items():
         result = folder / "result.json"
-        found[name] = json.loads(result.read_text(encoding="utf-8")) if result.exists() else AssertionError(done.stdout[-2000:] + done.stderr[-2000:])
+        found[name] = (json.loads(result.read_text(encoding="utf-8")) if result.exists()
+                       else AssertionError(done.stdout[-2000:] + done.stderr[-2000:]))
         shutil.rmtree(folder, ignore_errors=True)
     return found
 
@@ -103,5 +174,8 @@ def test_a_check_notices(outcomes, name):
     if isinstance(found, AssertionError):
         raise found
     assert found is not None, f"{name}: every cell ran; the check is missing"
-    assert found["error"] in ("AssertionError", "WrongAnswer", "NonFiniteLoss"), f"stopped by {found['error']} ({found['message']}) and not by a check, at\n{found['cell']}"
-    print(f"{name}\n  noticed by: {found['cell'].strip().splitlines()[-1]}\n  {found['message']}")
+    assert found["error"] in ("AssertionError", "WrongAnswer", "NonFiniteLoss"), (
+        f"stopped by {found['error']} ({found['message']}) and not by a check, at\n"
+        f"{found['cell']}")
+    print(f"{name}\n  noticed by: {found['cell'].strip().splitlines()[-1]}\n  "
+          f"{found['message']}")

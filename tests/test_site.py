@@ -1,6 +1,8 @@
-"""The site in a real browser: every page, as a reader would meet it, and its configuration.
+"""The site in a real browser: every page, as a reader would meet it, and its
+configuration.
 
-The site is built once into a folder of its own and served under a sub-path, from where nothing outside may be asked for."""
+The site is built once into a folder of its own and served under a sub-path, from where
+nothing outside may be asked for."""
 import functools, http.server, json, re, shutil, subprocess, sys, threading
 from pathlib import Path
 from urllib.parse import unquote
@@ -8,12 +10,17 @@ from urllib.parse import unquote
 import pytest, yaml
 
 root = Path(__file__).resolve().parent.parent
-chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(chromium is None, reason="no Chromium on this machine: install the package `chromium`")
+chromium = (shutil.which("chromium") or shutil.which("chromium-browser")
+            or shutil.which("google-chrome"))
+needs_browser = pytest.mark.skipif(
+    chromium is None,
+    reason="no Chromium on this machine: install the package `chromium`")
 config = yaml.safe_load((root / "_quarto.yml").read_text(encoding="utf-8"))
 parts = config["website"]["sidebar"]["contents"]
-lessons = [name for part in parts for name in part["contents"]]     # notebooks, in the order of the sidebar
-pages = [re.sub(r"^\d+[a-z]?_", "", name).replace(".ipynb", ".html") for name in lessons]
+# notebooks, in the order of the sidebar
+lessons = [name for part in parts for name in part["contents"]]
+pages = [re.sub(r"^\d+[a-z]?_", "", name).replace(".ipynb", ".html")
+         for name in lessons]
 
 
 def test_configuration():
@@ -33,16 +40,20 @@ def test_every_lesson_is_in_the_sidebar_once():
 def test_lessons_open_with_a_title_and_one_sentence():
     "The title block of a page is made of them."
     for name in lessons:
-        first = json.loads((root / "nbs" / name).read_text(encoding="utf-8"))["cells"][0]
-        assert re.match(r"# [^\n]+\n\n> [^\n]+(\n\n|$)", "".join(first["source"])), (name, first["source"])
+        first = json.loads(
+            (root / "nbs" / name).read_text(encoding="utf-8"))["cells"][0]
+        assert re.match(r"# [^\n]+\n\n> [^\n]+(\n\n|$)", "".join(first["source"])), (
+            name, first["source"])
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     "The folder of the site, freshly built without a word of warning."
     folder = tmp_path_factory.mktemp("www") / "course"
-    done = subprocess.run([sys.executable, "tools/site.py", "--out", str(folder)], cwd=root, capture_output=True, encoding="utf-8", timeout=300)
-    assert done.returncode == 0 and "warning" not in done.stdout, done.stdout + done.stderr
+    done = subprocess.run([sys.executable, "tools/site.py", "--out", str(folder)],
+                          cwd=root, capture_output=True, encoding="utf-8", timeout=300)
+    assert done.returncode == 0 and "warning" not in done.stdout, (
+        done.stdout + done.stderr)
     return folder
 
 
@@ -53,7 +64,8 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def address(site):
     "Where the site is served: under a sub-path of a local server."
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site.parent)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(site.parent)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/course/"
     server.shutdown()
@@ -70,15 +82,21 @@ def browser():
 
 @pytest.fixture
 def tab(browser):
-    "A tab that keeps in `tab.complaints` what went wrong, and in `tab.asked` every address that it asked for."
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="light", reduced_motion="reduce")
+    """A tab that keeps in `tab.complaints` what went wrong, and in `tab.asked` every
+    address that it asked for."""
+    context = browser.new_context(viewport={"width": 390, "height": 844},
+                                  color_scheme="light", reduced_motion="reduce")
     tab = context.new_page()
     tab.complaints, tab.asked = [], []
-    tab.on("console", lambda m: m.type == "error" and tab.complaints.append(f"{tab.url}: {m.text}"))
+    tab.on("console", lambda m: m.type == "error"
+                                and tab.complaints.append(f"{tab.url}: {m.text}"))
     tab.on("pageerror", lambda e: tab.complaints.append(f"{tab.url}: {e}"))
     # a request that the test itself cut off, by going to another page, has not failed
-    tab.on("requestfailed", lambda r: "ERR_ABORTED" not in (r.failure or "") and tab.complaints.append(f"{tab.url}: {r.url[:100]} failed: {r.failure}"))
-    tab.on("response", lambda r: r.status >= 400 and tab.complaints.append(f"{tab.url}: {r.url} gave {r.status}"))
+    tab.on("requestfailed",
+           lambda r: "ERR_ABORTED" not in (r.failure or "") and tab.complaints.append(
+               f"{tab.url}: {r.url[:100]} failed: {r.failure}"))
+    tab.on("response", lambda r: r.status >= 400 and tab.complaints.append(
+        f"{tab.url}: {r.url} gave {r.status}"))
     tab.on("request", lambda r: tab.asked.append(r.url))
     yield tab
     context.close()
@@ -113,31 +131,39 @@ look = r"""() => {
 @pytest.mark.browser
 @needs_browser
 def test_every_page(tab, address):
-    "In both modes on a phone and in two widths on a desk; then every link between the pages."
+    """In both modes on a phone and in two widths on a desk; then every link between the
+    pages."""
     found = {}
     for name in pages:
         tab.emulate_media(color_scheme="light")
         tab.goto(address + name, wait_until="load")
-        tab.evaluate("document.querySelectorAll('details').forEach((d) => d.open = true)")
-        for width, mode in ((390, "light"), (1000, "light"), (1280, "dark"), (390, "dark")):
+        tab.evaluate(
+            "document.querySelectorAll('details').forEach((d) => d.open = true)")
+        for width, mode in ((390, "light"), (1000, "light"), (1280, "dark"),
+                            (390, "dark")):
             tab.set_viewport_size({"width": width, "height": 844})
             tab.emulate_media(color_scheme=mode)
-            tab.wait_for_function(f"document.documentElement.classList.contains('quarto-dark') === {str(mode == 'dark').lower()}")
+            tab.wait_for_function(
+                "document.documentElement.classList.contains('quarto-dark') === "
+                f"{str(mode == 'dark').lower()}")
             seen = tab.evaluate(look)
             assert seen["dark"] == (mode == "dark"), name
-            tab.complaints += [f"{name}, {mode}, {width} px: {p}" for p in seen["problems"]]
+            tab.complaints += [f"{name}, {mode}, {width} px: {p}"
+                               for p in seen["problems"]]
         found[address + name] = seen
     for page, seen in found.items():
         for link in seen["links"]:
             place, _, anchor = link.partition("#")
             if not link.startswith(address):
-                assert re.match(r"https?://(?!127\.0\.0\.1)|mailto:", link), f"{page} links to {link}"
+                assert re.match(r"https?://(?!127\.0\.0\.1)|mailto:", link), (
+                    f"{page} links to {link}")
             elif place in found:
                 if anchor and unquote(anchor) not in found[place]["ids"]:
                     tab.complaints.append(f"{page}: no such place {link}")
             elif place != address and not tab.request.head(place).ok:
                 tab.complaints.append(f"{page}: broken link {link}")
-    outside = {url for url in tab.asked if not url.startswith((address, "data:", "blob:"))}
+    outside = {url for url in tab.asked
+               if not url.startswith((address, "data:", "blob:"))}
     assert not tab.complaints and not outside, "\n".join([*tab.complaints, *outside])
 
 
@@ -152,13 +178,16 @@ def test_the_way_through_the_pages_and_the_downloads(tab, address):
             assert link.count() == (0 <= j < len(pages)), (name, side)
             if link.count():
                 assert link.evaluate("a => a.href") == address + pages[j]
-        entries = tab.locator("#quarto-sidebar a[href]").evaluate_all("all => all.map(a => a.href)")
+        entries = tab.locator("#quarto-sidebar a[href]").evaluate_all(
+            "all => all.map(a => a.href)")
         assert entries == [address + p for p in pages]
-        assert tab.locator("#quarto-sidebar a.active").evaluate("a => a.href") == address + name
+        assert (tab.locator("#quarto-sidebar a.active").evaluate("a => a.href")
+                == address + name)
         with tab.expect_download() as download:
             tab.click(".download a")
         assert download.value.suggested_filename == notebook
-        assert Path(download.value.path()).read_bytes() == (root / "nbs" / notebook).read_bytes()
+        assert (Path(download.value.path()).read_bytes()
+                == (root / "nbs" / notebook).read_bytes())
 
 
 @pytest.mark.browser

@@ -1,4 +1,5 @@
-"""What tests/test_acceleration.py runs in two processes, and in one: three epochs with the noise handed in, and every epoch's terms."""
+"""What tests/test_acceleration.py runs in two processes, and in one: three epochs with
+the noise handed in, and every epoch's terms."""
 import json, sys
 
 import torch
@@ -14,25 +15,35 @@ N, BATCH, D = 71, 16, 3     # the last batch holds 7: parts of 4 and 3
 
 def train(config):
     number, processes = rank_and_world_size()
-    torch.manual_seed(number)       # weights and noise of its own for each process: the first one's weights must win
+    # weights and noise of its own for each process: the first one's weights must win
+    torch.manual_seed(number)
     numbers = torch.Generator().manual_seed(5)
-    examples = Examples(torch.rand(N, 1, 6, 6, generator=numbers), torch.zeros(N).long())
+    examples = Examples(torch.rand(N, 1, 6, 6, generator=numbers),
+                        torch.zeros(N).long())
     model = mlp_vae((1, 6, 6), latent_dim=D, hidden=(24,))
     optimizers = make_optimizers(model, torch.device("cpu"))
     optimizers[0].param_groups[0]["lr"].fill_(1e-2)
-    batches = Batches(examples, BATCH, shuffle=True, binarize=True, generator=torch.Generator().manual_seed(7), shard=(number, processes))
+    batches = Batches(examples, BATCH, shuffle=True, binarize=True,
+                      generator=torch.Generator().manual_seed(7),
+                      shard=(number, processes))
     step = AcceleratedStep(model, optimizers, BATCH, clip=5.0, config=config)
     history = []
     for epoch in range(3):
-        noise = [torch.randn(batches.size(i), D, generator=numbers).tensor_split(processes)[number] for i in range(len(batches))]
-        history.append(train_epoch(model, batches, optimizers, noise=lambda i: noise[i], step=step))
-    return dict(processes=processes, history=history, weights=[p.detach().flatten().tolist() for p in model.parameters()])
+        noise = [torch.randn(batches.size(i), D, generator=numbers)
+                 .tensor_split(processes)[number] for i in range(len(batches))]
+        history.append(train_epoch(model, batches, optimizers, noise=lambda i: noise[i],
+                                   step=step))
+    return dict(processes=processes, history=history,
+                weights=[p.detach().flatten().tolist() for p in model.parameters()])
 
 
 if __name__ == "__main__":
     out, config, number, processes = sys.argv[1:]
-    if processes != "1":        # torchrun would choose a port; a file cannot be taken by somebody else
-        torch.distributed.init_process_group("gloo", init_method=f"file://{out}.meeting", rank=int(number), world_size=int(processes))
+    # torchrun would choose a port; a file cannot be taken by somebody else
+    if processes != "1":
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{out}.meeting", rank=int(number),
+            world_size=int(processes))
     result = train(StepConfig(**json.loads(config)))
     if number == "0":
         with open(out, "w", encoding="utf-8") as f:

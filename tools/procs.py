@@ -1,6 +1,8 @@
-"""What nbdev does to a notebook on its way to the site, beside its own steps: `procs` and `renderer` in settings.ini.
+"""What nbdev does to a notebook on its way to the site, beside its own steps: `procs`
+and `renderer` in settings.ini.
 
-The site is then the same whether smalldocs (`make docs`) or Quarto (`nbdev_docs`) renders it."""
+The site is then the same whether smalldocs (`make docs`) or Quarto (`nbdev_docs`)
+renders it."""
 import ast, html, inspect, re, shutil
 from pathlib import Path
 from urllib.parse import unquote
@@ -11,17 +13,21 @@ from nbdev.config import get_config
 from nbdev.frontmatter import _dict2fm
 from nbdev.process import Processor
 
-callout = re.compile(r"^> \*\*(Note|Tip|Warning|Important|Caution|Think)[.!:]\*\*[ ]*(.*(?:\n>.*)*)", re.M)
+callout = re.compile(r"^> \*\*(Note|Tip|Warning|Important|Caution|Think)[.!:]\*\*[ "
+                     r"]*(.*(?:\n>.*)*)", re.M)
 images = "image/svg+xml", "image/png", "image/jpeg"
 widget = "application/vnd.jupyter.widget-view+json"
-still = ('<p class="needs-kernel">A still image: its controls work where a kernel runs. '
+still = ('<p class="needs-kernel">A still image: its controls work where a '
+         'kernel runs. '
          "Download this notebook (above) and open it in JupyterLab.</p>")
-download = ('<p class="download"><a href="notebooks/{0}" download="{0}"><i class="bi bi-download" aria-hidden="true"></i> '
+download = ('<p class="download"><a href="notebooks/{0}" download="{0}"><i class="bi '
+            'bi-download" aria-hidden="true"></i> '
             "Download this notebook</a></p>")
 
 
 def is_ours(module):
-    "Whether a name in this module is written in this course; a notebook's own names are in `__main__`."
+    """Whether a name in this module is written in this course; a notebook's own names
+    are in `__main__`."""
     return module.split(".")[0] in (get_config().lib_path.name, "__main__")
 
 
@@ -31,10 +37,13 @@ def text_of(value):
 
 
 def shown(cell):
-    "Leaves out what nbdev's `rm_export` leaves out, but keeps exported imports: the code below them would not run without."
+    """Leaves out what nbdev's `rm_export` leaves out, but keeps exported imports: the
+    code below them would not run without."""
     marks = set(getattr(cell, "directives_", None) or ())
-    imports = "export" in marks and all(isinstance(line, (ast.Import, ast.ImportFrom)) for line in ast.parse(cell.source).body)
-    if marks & {"exporti", "hide", "default_exp"} or ("export" in marks and not imports):
+    imports = "export" in marks and all(isinstance(line, (ast.Import, ast.ImportFrom))
+                                        for line in ast.parse(cell.source).body)
+    if (marks & {"exporti", "hide", "default_exp"}
+            or ("export" in marks and not imports)):
         del cell["source"]
 
 
@@ -49,39 +58,47 @@ def callouts(cell):
 
 
 def place(match):
-    "A link to a heading as JupyterLab names it, `#What-is-KL?`, becomes one as the site names it, `#what-is-kl`."
+    """A link to a heading as JupyterLab names it, `#What-is-KL?`, becomes one as the
+    site names it, `#what-is-kl`."""
     name = re.sub(r"[^\w.\s-]", "", unquote(match[2])).lower()
     return f"]({match[1]}#{re.sub(r'^[^a-z]+', '', name)})"
 
 
 def site_links(cell):
-    "Links of nbdev to pages of this site become relative, so that the site works under any address; its cards show no warnings."
+    """Links of nbdev to pages of this site become relative, so that the site works
+    under any address; its cards show no warnings."""
     cfg = get_config()
     here = f"]({cfg.doc_host}{cfg.doc_baseurl}/"
     if cell.cell_type == "markdown":
-        cell.source = re.sub(r"\]\(([\w./-]*)#([^)\s]+)\)", place, cell.source.replace(here, "]("))
+        cell.source = re.sub(r"\]\(([\w./-]*)#([^)\s]+)\)", place,
+                             cell.source.replace(here, "]("))
     if cell.cell_type == "code" and re.search(r"^show_doc\(", cell.source, re.M):
         cell.outputs = [out for out in cell.outputs if out.output_type != "stream"]
     for out in cell.get("outputs", []):
         if "text/markdown" in out.get("data", {}):
-            out.data["text/markdown"] = text_of(out.data["text/markdown"]).replace(here, "](")
+            out.data["text/markdown"] = (
+                text_of(out.data["text/markdown"]).replace(here, "]("))
 
 
 def alt_text(out, cell):
-    "The alternative text of an image: from its metadata, or from `#| fig-alt:` of its cell; else nothing."
+    """The alternative text of an image: from its metadata, or from `#| fig-alt:` of its
+    cell; else nothing."""
     meta = out.get("metadata") or {}
-    found = [meta[kind].get("alt") for kind in images if isinstance(meta.get(kind), dict)] + [meta.get("alt")]
+    found = [meta[kind].get("alt") for kind in images
+             if isinstance(meta.get(kind), dict)] + [meta.get("alt")]
     words = (getattr(cell, "directives_", None) or {}).get("fig-alt:", [])
     return next((alt for alt in found if alt), " ".join(words).strip("\"'"))
 
 
 def outputs(cell):
-    "Images carry their alternative text, and a widget without a kernel is a still image with a note."
+    """Images carry their alternative text, and a widget without a kernel is a still
+    image with a note."""
     for out in cell.get("outputs", []):
         data = out.get("data", {})
         live = data.pop(widget, None) is not None
         kind = next((k for k in images if k in data), None)
-        if "text/html" in data or not (live or kind):       # our widgets bring their still image and a note as HTML
+        # our widgets bring their still image and a note as HTML
+        if "text/html" in data or not (live or kind):
             continue
         alt, content = html.escape(alt_text(out, cell), quote=True), ""
         if kind == "image/svg+xml":
@@ -89,17 +106,22 @@ def outputs(cell):
         elif kind:
             size = ((out.get("metadata") or {}).get(kind) or {}).get("width")
             width = f' width="{size}"' if size else ""
-            content = f'<img class="img-fluid" alt="{alt}"{width} src="data:{kind};base64,{text_of(data[kind]).strip()}">'
-        out.data = {"text/html": f'<div class="image">{content}</div>' * bool(content) + still * live}
+            content = (f'<img class="img-fluid" alt="{alt}"{width} '
+                       f'src="data:{kind};base64,{text_of(data[kind]).strip()}">')
+        out.data = {"text/html": f'<div class="image">{content}</div>' * bool(content)
+                                 + still * live}
 
 
 class page(Processor):
-    """A page's title begins with the number of its notebook, and a link downloads the notebook as it is.
+    """A page's title begins with the number of its notebook, and a link downloads the
+    notebook as it is.
 
-    nbdev makes the title block of the first cell and drops it: what else stands in that cell is put back here."""
+    nbdev makes the title block of the first cell and drops it: what else stands in that
+    cell is put back here."""
     def begin(self):
         nb, path = self.nb, Path(self.nb.path_)
-        nb.metadata.pop("widgets", None)        # the state of widgets is for a kernel, and breaks nbdev's writer
+        # the state of widgets is for a kernel, and breaks nbdev's writer
+        nb.metadata.pop("widgets", None)
         number = re.match(r"(\d+[a-z]?)_", path.name)
         if number:
             nb.frontmatter_["title"] = f"{number[1]} · {nb.frontmatter_['title']}"
@@ -107,30 +129,39 @@ class page(Processor):
         folder = get_config().config_path / "_proc" / "notebooks"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / path.name)
-        rest = re.sub(r"^# .*$\n*|^> .*$", "", read_nb(path).cells[0].source, flags=re.M).strip()
-        nb.cells.insert(1, mk_cell(f"{download.format(path.name)}\n\n{rest}", "markdown"))
+        rest = re.sub(r"^# .*$\n*|^> .*$", "", read_nb(path).cells[0].source,
+                      flags=re.M).strip()
+        nb.cells.insert(1,
+                        mk_cell(f"{download.format(path.name)}\n\n{rest}", "markdown"))
 
 
 class ApiCard:
-    "What `show_doc` shows on the site: the call, the docstring, a table of parameters and, for a class, one of its methods."
+    """What `show_doc` shows on the site: the call, the docstring, a table of parameters
+    and, for a class, one of its methods."""
 
     def __init__(self, sym, name=None, title_level=3):
         self.sym, self.name, self.level = sym, name or sym.__qualname__, title_level
 
     def call(self, f, name):
-        "How `f` is called, on one line; the name alone where the call is not written in this course."
-        init = next((k for k in f.__mro__ if "__init__" in vars(k)), object) if inspect.isclass(f) else f
+        """How `f` is called, on one line; the name alone where the call is not written
+        in this course."""
+        init = (next((k for k in f.__mro__ if "__init__" in vars(k)), object)
+                if inspect.isclass(f) else f)
         if not is_ours(init.__module__):
             return name
         try:
-            params = [p.replace(annotation=inspect.Parameter.empty) for p in inspect.signature(f).parameters.values() if p.name != "self"]
+            params = [p.replace(annotation=inspect.Parameter.empty)
+                      for p in inspect.signature(f).parameters.values()
+                      if p.name != "self"]
         except (TypeError, ValueError):
             return name
-        return name + re.sub(r"<(?:function|class) '?(?:[\w.]*\.)?(\w+).*?>", r"\1", str(inspect.Signature(params)))
+        return name + re.sub(r"<(?:function|class) '?(?:[\w.]*\.)?(\w+).*?>", r"\1",
+                             str(inspect.Signature(params)))
 
     def parameters(self):
         "The table of the parameters that have a word of explanation."
-        rows = [(n, d) for n, d in docments(self.sym, full=True).items() if n not in ("self", "return") and d.get("docment")]
+        rows = [(n, d) for n, d in docments(self.sym, full=True).items()
+                if n not in ("self", "return") and d.get("docment")]
         rows = [f"| <code>{n}</code> | {in_cell(d['docment'])} |" for n, d in rows]
         returns = docments(self.sym, full=True).get("return", {}).get("docment")
         rows += [f"| *returns* | {in_cell(returns)} |"] if returns else []
@@ -143,14 +174,17 @@ class ApiCard:
         for name, f in members:
             f = getattr(f, "__func__", f)
             source = f.fget if isinstance(f, property) else f
-            if name.startswith("_") or not inspect.isfunction(source) or not is_ours(source.__module__):
+            if (name.startswith("_") or not inspect.isfunction(source)
+                    or not is_ours(source.__module__)):
                 continue
             call = name if isinstance(f, property) else self.call(f, name)
-            rows.append(f'| <span id="{self.name.lower()}.{name.lower()}"></span><code>{html.escape(call)}</code> | {in_cell(doc_of(f))} |')
+            rows.append(f'| <span id="{self.name.lower()}.{name.lower()}"></span><code>'
+                        f'{html.escape(call)}</code> | {in_cell(doc_of(f))} |')
         return table("method", rows)
 
     def _repr_markdown_(self):
-        head = f"{'#' * self.level} `{self.call(self.sym, self.name)}` {{#{self.name.lower()}}}"
+        head = (f"{'#' * self.level} `{self.call(self.sym, self.name)}` "
+                f"{{#{self.name.lower()}}}")
         parts = [head, doc_of(self.sym), self.parameters(), self.methods()]
         return "::::: {.api-card}\n" + "\n\n".join(p for p in parts if p) + "\n:::::"
 

@@ -1,15 +1,18 @@
-"""Build the site: `nbs/` through nbdev's processors into `_proc/`, and from there with smalldocs into `_docs/`.
+"""Build the site: `nbs/` through nbdev's processors into `_proc/`, and from there with
+smalldocs into `_docs/`.
 
-Nothing is fetched: KaTeX 0.19.1 (MIT) lies in nbs/assets/katex, as `npm pack katex` gives it. Exits with 1 when there
-is anything to say against the result: a broken link or anchor, a key of `_quarto.yml` that is not understood, an image
-without alternative text, an address outside the site that a page would load, a path of this machine."""
+Nothing is fetched: KaTeX 0.19.1 (MIT) lies in nbs/assets/katex, as `npm pack katex`
+gives it. Exits with 1 when there is anything to say against the result: a broken link
+or anchor, a key of `_quarto.yml` that is not understood, an image without alternative
+text, an address outside the site that a page would load, a path of this machine."""
 import argparse, os, re, shutil, sys
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 root = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(root))       # nbdev finds tools.procs and the package here, in its worker processes too
+# nbdev finds tools.procs and the package here, in its worker processes too
+sys.path.insert(0, str(root))
 os.chdir(root)
 
 from smalldocs import config, layout      # noqa: E402
@@ -17,15 +20,18 @@ from smalldocs.site import Site           # noqa: E402
 
 
 class Course(Site):
-    "A smalldocs site of nbdev's pages: it honours `output-file`, takes KaTeX from the site, and can be searched from `file://`."
+    """A smalldocs site of nbdev's pages: it honours `output-file`, takes KaTeX from the
+    site, and can be searched from `file://`."""
 
     def __init__(self, project, **kwargs):
         super().__init__(project, **kwargs)
-        self.outs = {}      # page as nbdev names it -> source: {"latent.html": "01_latent.ipynb"}
+        # page as nbdev names it -> source: {"latent.html": "01_latent.ipynb"}
+        self.outs = {}
         maths = project.html_options().get("html-math-method") or {}
         layout.KATEX = maths["url"].rstrip("/")
         self.warnings = [w for w in self.warnings if "html-math-method" not in w]
-        project.website["navbar"].pop("background")     # without one, smalldocs' bar follows the light and the dark mode
+        # without one, smalldocs' bar follows the light and the dark mode
+        project.website["navbar"].pop("background")
 
     def read(self, src):
         page = super().read(src)
@@ -42,15 +48,21 @@ class Course(Site):
     def copy_assets(self, nav):
         super().copy_assets(nav)
         libs = self.out / "site_libs"
-        for css in libs.glob("themes/*.css"):       # the themes ask Google for fonts: ours are the reader's own
-            css.write_text(re.sub(r"@import url\([^)]*\);?", "", css.read_text(encoding="utf-8")), encoding="utf-8")
+        # the themes ask Google for fonts: ours are the reader's own
+        for css in libs.glob("themes/*.css"):
+            css.write_text(re.sub(r"@import url\([^)]*\);?", "",
+                                  css.read_text(encoding="utf-8")), encoding="utf-8")
         js = libs / "smalldocs.js"
-        old = 'const r = await fetch(offset + "search.json");\n      index = await r.json();'
-        new = ('await new Promise((ok, no) => document.head.append(Object.assign(document.createElement("script"), '
-               '{ src: offset + "search.js", onload: ok, onerror: no })));\n      index = window.searchIndex;')
+        old = ('const r = await fetch(offset + "search.json");\n      index = '
+               'await r.json();')
+        new = ('await new Promise((ok, no) => '
+               'document.head.append(Object.assign(document.createElement("script"), { '
+               'src: offset + "search.js", onload: ok, onerror: no })));\n      index '
+               '= window.searchIndex;')
         text = js.read_text(encoding="utf-8")
         if old not in text:
-            self.warn("smalldocs.js reads its index in another way now: search from file:// is untested")
+            self.warn("smalldocs.js reads its index in another way now: search from "
+                      "file:// is untested")
         js.write_text(text.replace(old, new), encoding="utf-8")
 
     def copy_resources(self):
@@ -60,12 +72,15 @@ class Course(Site):
     def write_search(self):
         super().write_search()
         index = (self.out / "search.json")
-        (self.out / "search.js").write_text(f"window.searchIndex = {index.read_text(encoding='utf-8')};\n", encoding="utf-8")
+        (self.out / "search.js").write_text(
+            f"window.searchIndex = {index.read_text(encoding='utf-8')};\n",
+            encoding="utf-8")
         index.unlink()
 
 
 class Names(HTMLParser):
-    "What a page names: its ids, its links, what it loads, its images without alternative text."
+    """What a page names: its ids, its links, what it loads, its images without
+    alternative text."""
 
     def __init__(self, path):
         super().__init__()
@@ -78,8 +93,10 @@ class Names(HTMLParser):
         if tag == "a" and a.get("href"):
             self.links.append(a["href"])
         self.loads += [a[k] for k in ("src", "href") if a.get(k) and tag != "a"]
-        missing = tag == "img" and not a.get("alt") and "navbar-logo" not in (a.get("class") or "")
-        self.blind += missing or (a.get("role") == "img" and tag == "div" and not a.get("aria-label"))
+        missing = (tag == "img" and not a.get("alt")
+                   and "navbar-logo" not in (a.get("class") or ""))
+        self.blind += missing or (a.get("role") == "img" and tag == "div"
+                                  and not a.get("aria-label"))
 
 
 def problems(site):
@@ -102,13 +119,15 @@ def problems(site):
             target = target / "index.html" if target.is_dir() else target
             if name.startswith("/") or not target.exists():
                 found.append(f"{path.name}: broken link {address}")
-            elif anchor and target in pages and unquote(anchor) not in pages[target].ids:
+            elif (anchor and target in pages
+                  and unquote(anchor) not in pages[target].ids):
                 found.append(f"{path.name}: no such place {address}")
     return list(dict.fromkeys(found))
 
 
 def build(out):
-    "Build the site into the folder `out`; return the number of its pages and what is wrong with them."
+    """Build the site into the folder `out`; return the number of its pages and what is
+    wrong with them."""
     from nbdev.serve import proc_nbs
     proc = proc_nbs(force=True)
     site = Course(config.load(proc), quiet=True)
@@ -122,7 +141,8 @@ def build(out):
 
 def main():
     parser = argparse.ArgumentParser(description="Build the site of nbs/.")
-    parser.add_argument("--out", type=Path, default=root / "_docs", help="the folder to write, _docs by default")
+    parser.add_argument("--out", type=Path, default=root / "_docs",
+                        help="the folder to write, _docs by default")
     out = parser.parse_args().out
     pages, wrong = build(out)
     for line in wrong:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from .devices import device_of, synchronize
-from .distributed import LossesModule, rank_and_world_size, shard_size, wrap_ddp
+from .distributed import (
+    LossesModule, rank_and_world_size, shard_size, wrap_ddp)
 from .step import Batch, StepConfig, Trainable, training_step, update
 
 # %% ../nbs/84_acceleration.ipynb #d4954638
@@ -34,19 +35,21 @@ def threads_flush(
     return how(small * 1e-20 == 0).item()
 
 def _openmp() -> Any: # Linux alone says which libraries are loaded
-    "The OpenMP library of torch; None where it is not found, or cannot end its threads."
+    """The OpenMP library of torch; None where it is not found, or cannot end its
+    threads."""
     maps = Path('/proc/self/maps')
     try: lines = maps.read_text(encoding='utf-8', errors='surrogateescape').splitlines()
     except OSError: return None
     names = ('libgomp', 'libiomp5', 'libomp.so')
-    paths = [line.split(maxsplit=5)[-1] for line in lines if any(n in line for n in names)]
+    paths = [line.split(maxsplit=5)[-1] for line in lines
+             if any(n in line for n in names)]
     library = ctypes.CDLL(paths[0]) if paths else None
     return library if hasattr(library, 'omp_pause_resource_all') else None
 
 # %% ../nbs/84_acceleration.ipynb #5f506d4e
 def flush_denormals() -> bool:
-    """Have numbers too small for full precision count as zero, in this thread and in the
-    OpenMP threads that share its work. Returns whether that holds now."""
+    """Have numbers too small for full precision count as zero, in this thread and in
+    the OpenMP threads that share its work. Returns whether that holds now."""
     if not torch.set_flush_denormal(True): return False      # this processor cannot
     if not threads_flush() and _openmp(): _openmp().omp_pause_resource_all(1)
     return threads_flush()
@@ -103,7 +106,8 @@ def compiled(
 
 @contextmanager
 def _whole_step() -> Iterator[None]:
-    "Let `torch.compile` follow the backward pass too, where it can. Raises `RuntimeError`."
+    """Let `torch.compile` follow the backward pass too, where it can. Raises
+    `RuntimeError`."""
     from torch._dynamo import config, exc
     from torch._inductor.exc import InductorError
     # past its limit torch would fall back on eager steps without a word
@@ -119,7 +123,8 @@ def _whole_step() -> Iterator[None]:
 
 # %% ../nbs/84_acceleration.ipynb #683d83ca
 class CapturedStep:
-    "A step recorded as a CUDA graph after three ordinary ones, and replayed from then on."
+    """A step recorded as a CUDA graph after three ordinary ones, and replayed from then
+    on."""
     def __init__(
         self,
         step: Callable, # takes a batch, gives a dict of tensors
@@ -166,15 +171,16 @@ class AcceleratedStep:
     "`training_step` of one model, run as `config` says. Raises `ValueError`."
     def __init__(
         self,
-        model: Trainable,                 # to train
-        optimizers: list[Optimizer],      # of the model
-        batch_size: int | None = None,    # of full batches, over all processes; None: any
-        clip: float | None = None,        # largest norm of the gradient
+        model: Trainable,              # to train
+        optimizers: list[Optimizer],   # of the model
+        batch_size: int | None = None, # of full batches, over all processes; None: any
+        clip: float | None = None,     # largest norm of the gradient
         config: StepConfig = StepConfig(), # how the step is run
         device: torch.device | None = None, # that the model is on; found when not given
     ) -> None:
         rank, world_size = rank_and_world_size()
-        self.model, self.optimizers, self.clip, self.config = model, optimizers, clip, config
+        self.model, self.optimizers, self.clip, self.config = (
+            model, optimizers, clip, config)
         self.device = device or device_of(model)
         self.full = batch_size and shard_size(batch_size, rank, world_size)
         self.check_graphs(world_size)
@@ -185,7 +191,8 @@ class AcceleratedStep:
         self.traced: set[bool] = set()
         self.recording: CapturedStep | None = None
         self.program = None
-        if config.compile: self.program = compiled(self.gradients if self.alone else self.losses)
+        if config.compile:
+            self.program = compiled(self.gradients if self.alone else self.losses)
 
     def check_graphs(
         self,
@@ -194,11 +201,12 @@ class AcceleratedStep:
         "Raise `ValueError` where a recording is asked for and cannot be had."
         if not self.config.graphs: return
         if self.device.type != 'cuda':
-            raise ValueError('graphs=True records what a CUDA device is asked to do, and '
-                             f'this model is on {self.device}: leave graphs at False or "auto"')
+            raise ValueError('graphs=True records what a CUDA device is asked to do, '
+                             f'and this model is on {self.device}: leave graphs at '
+                             'False or "auto"')
         if world_size > 1:
-            raise ValueError('graphs=True works in one process, and several train here: '
-                             'leave graphs at False or "auto"')
+            raise ValueError('graphs=True works in one process, and several train '
+                             'here: leave graphs at False or "auto"')
 
     def gradients(
         self,
@@ -218,7 +226,8 @@ class AcceleratedStep:
     ) -> dict[str, Tensor]:
         "One step, compiled where that is asked for and the batch is full."
         full = self.full is None or len(batch[0]) == self.full
-        if self.program is None or not full: return self.plain(self.losses, batch, eps, weight)
+        if self.program is None or not full:
+            return self.plain(self.losses, batch, eps, weight)
         traced = (eps is None) in self.traced    # what follows the code is wanted once
         self.traced.add(eps is None)
         with nullcontext() if traced else _whole_step():
@@ -236,10 +245,12 @@ class AcceleratedStep:
         weight: float,        # of this batch
     ) -> dict[str, Tensor]:
         "`training_step` with these losses."
-        return training_step(self.model, batch, self.optimizers, self.clip, eps, weight, losses)
+        return training_step(self.model, batch, self.optimizers, self.clip, eps, weight,
+                             losses)
 
     def forget(self) -> None:
-        "Record anew at the next chance: what was recorded are no longer the tensors in use."
+        """Record anew at the next chance: what was recorded are no longer the tensors
+        in use."""
         self.recording = None
 
     def __call__(
@@ -260,8 +271,10 @@ def _make_capturable(optimizer: Optimizer) -> None:
     "Have `optimizer` count its steps on the device, as a recording needs."
     for group in optimizer.param_groups:
         if 'capturable' in group: group['capturable'] = True
-    for p, kept in optimizer.state.items():      # where an ordinary step left it on the CPU
-        if isinstance(kept.get('step'), Tensor): kept['step'] = kept['step'].to(p.device)
+    # where an ordinary step left it on the CPU
+    for p, kept in optimizer.state.items():
+        if isinstance(kept.get('step'), Tensor):
+            kept['step'] = kept['step'].to(p.device)
 
 # %% ../nbs/84_acceleration.ipynb #7512f064
 def _may_record(run: 'Run') -> bool:
@@ -275,8 +288,8 @@ def choose_step(
     compile: bool | str,  # True, False or `auto`
     graphs: bool | str,   # True, False or `auto`
 ) -> tuple[StepConfig, AcceleratedStep]:
-    """What was asked for; for `auto`, what the run used that this one goes on from, or the
-    fastest of a short trial. Raises `ValueError`."""
+    """What was asked for; for `auto`, what the run used that this one goes on from, or
+    the fastest of a short trial. Raises `ValueError`."""
     asked: dict[str, Any] = dict(precision=precision, compile=compile, graphs=graphs)
     auto = [name for name, value in asked.items() if value == 'auto']
     plain = StepConfig(**{k: v for k, v in asked.items() if k not in auto})
@@ -285,16 +298,19 @@ def choose_step(
         can = run.device.type == 'cuda' and run.world_size == 1
         plain = replace(plain, **{k: kept[k] for k in auto if k != 'graphs' or can})
         return plain, run.accelerated(plain)
-    if not auto or run.world_size > 1:               # processes must not choose differently
+    # processes must not choose differently
+    if not auto or run.world_size > 1:
         return plain, run.accelerated(plain)
     changes: dict[str, dict[str, Any]] = dict(
-        graphs=dict(graphs=True), precision=dict(precision='bf16'), compile=dict(compile=True))
+        graphs=dict(graphs=True), precision=dict(precision='bf16'),
+        compile=dict(compile=True))
     wanted = [k for k in changes if k in auto and (k != 'graphs' or _may_record(run))]
     return Trial(run).fastest(plain, [changes[k] for k in wanted])
 
 # %% ../nbs/84_acceleration.ipynb #3183d8c6
 class Trial:
-    "A few steps of a run in several ways, with a clock; afterwards the run is as before."
+    """A few steps of a run in several ways, with a clock; afterwards the run is as
+    before."""
     def __init__(
         self,
         run: 'Run', # whose steps are tried
@@ -310,7 +326,8 @@ class Trial:
     ) -> tuple[StepConfig, AcceleratedStep]:
         "The config that a trial finds at least a tenth faster, and its step."
         run = self.run
-        if run.total_steps < 300 or not changes:               # too short to repay a trial
+        # too short to repay a trial
+        if run.total_steps < 300 or not changes:
             return best, run.accelerated(best)
         start = copy.deepcopy(run.state())
         try:
@@ -325,7 +342,8 @@ class Trial:
                 if self.seconds[candidate] < 0.9 * step: best = candidate
         finally:
             run.restore(start)
-            for tried in self.steps.values(): tried.forget()     # a recording holds memory
+            # a recording holds memory
+            for tried in self.steps.values(): tried.forget()
         run.trial = {str(config): s for config, s in self.seconds.items()}
         return best, self.steps[best]
 
@@ -348,7 +366,8 @@ class Trial:
             first = seconds()
             slow = first > 4 * limit and not (config.compile or config.graphs)
             if not slow:
-                for _ in range(4): seconds()                     # compiled, recorded, warm
+                # compiled, recorded, warm
+                for _ in range(4): seconds()
             self.seconds[config] = first if slow else min(seconds() for _ in range(5))
         except Exception:            # torch's own checks raise errors of many kinds
             self.seconds[config] = math.inf

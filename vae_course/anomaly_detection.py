@@ -28,11 +28,13 @@ from .data import Batches, DataError, Examples, split
 from .folders import read_images
 from .devices import device_of
 from .elbo import VAE, Bernoulli, Gaussian, kl_divergence
-from .checkpoint import CheckpointError, load_checkpoint, load_model_state, model_state
+from .checkpoint import (
+    CheckpointError, load_checkpoint, load_model_state, model_state)
 from .checkpoint import pack, save_checkpoint
 from .checks import require, whole_number
 from .devices import pick_device, seeded
-from .evaluation import base_distribution, check_pixels, importance_weighted, per_example
+from .evaluation import (
+    base_distribution, check_pixels, importance_weighted, per_example)
 from .latent import diagonal_gaussian
 from .training import History, build, fit
 from .old_names import redirect_old_names
@@ -46,10 +48,12 @@ def _as_scores(values: Tensor | ArrayLike) -> Tensor:
 
 def auroc(
     normal: Tensor | ArrayLike, # scores of normal examples, `(N,)`
-    anomalous: Tensor | ArrayLike, # scores of anomalies, `(M,)`; higher is more anomalous
+    # scores of anomalies, `(M,)`; higher is more anomalous
+    anomalous: Tensor | ArrayLike,
 ) -> float:
     """The area under the ROC curve: the share of pairs in which the anomaly has the
-    higher score, a tie counting one half. Raises `ValueError` on no scores and on NaN."""
+    higher score, a tie counting one half. Raises `ValueError` on no scores and on
+    NaN."""
     normal, anomalous = _as_scores(normal), _as_scores(anomalous)
     if not len(normal) or not len(anomalous):
         raise ValueError(f'got {len(normal)} normal and {len(anomalous)} anomalous '
@@ -69,8 +73,8 @@ def auroc_interval(
     repeats: int = 300, # test sets drawn
     seed: int = 0, # of the draws
 ) -> tuple[float, float]:
-    """`(low, high)`: the central interval of the AUROC over test sets drawn from this one
-    with replacement (the bootstrap; Efron 1979). Raises as `auroc`."""
+    """`(low, high)`: the central interval of the AUROC over test sets drawn from this
+    one with replacement (the bootstrap; Efron 1979). Raises as `auroc`."""
     generator = torch.Generator().manual_seed(seed)
     def resample(v): return v[torch.randint(len(v), (len(v),), generator=generator)]
     normal, anomalous = _as_scores(normal), _as_scores(anomalous)
@@ -81,8 +85,9 @@ def auroc_interval(
 
 # %% ../nbs/10_anomaly_detection.ipynb #33ce14cc
 def _sample_codes(q, samples, seed=0):
-    """K = `samples` codes from the diagonal Gaussian `q` over `(B, D)`, `(K, B, D)`: the
-    same noise for every example, so that a score does not depend on its neighbours."""
+    """K = `samples` codes from the diagonal Gaussian `q` over `(B, D)`, `(K, B, D)`:
+    the same noise for every example, so that a score does not depend on its
+    neighbours."""
     generator = torch.Generator().manual_seed(seed)
     eps = torch.randn(samples, 1, q.mean.shape[-1], generator=generator)
     return q.mean + q.stddev * eps.to(q.mean)
@@ -92,8 +97,8 @@ def reconstruction_error(
     model: VAE, # the model that scores
     x: Tensor, # images, `(B, *data_shape)`
 ) -> Tensor:
-    """Squared error of the mean of p(x|z) at the mean of q(z|x), summed over the pixels,
-    `(B,)`. Raises `Unsupported`."""
+    """Squared error of the mean of p(x|z) at the mean of q(z|x), summed over the
+    pixels, `(B,)`. Raises `Unsupported`."""
     require(model, 'reconstruction_error', 'encode', 'decode')
     x = x.to(device_of(model))
     reconstruction = model.decode(model.encode(x).mean).mean
@@ -105,8 +110,8 @@ def reconstruction_probability(
     samples: int = 20, # codes from q(z|x)
     seed: int = 0, # of their noise
 ) -> Tensor:
-    """The mean of −log p(x|z) over codes from q(z|x), `(B,)`, in nats (An and Cho 2015);
-    a cross-entropy for grey pixels under Bernoulli. Raises `Unsupported`."""
+    """The mean of −log p(x|z) over codes from q(z|x), `(B,)`, in nats (An and Cho
+    2015); a cross-entropy for grey pixels under Bernoulli. Raises `Unsupported`."""
     require(model, 'reconstruction_probability', 'encode', 'decode')
     x = x.to(device_of(model))
     z = _sample_codes(model.encode(x), samples, seed)
@@ -114,8 +119,8 @@ def reconstruction_probability(
 
 # %% ../nbs/10_anomaly_detection.ipynb #7dcceeac
 def _neg_elbo_of(model, q, x, samples, seed):
-    """−ELBO with any `q` in the place of q(z|x), `(B,)`, in nats: the mean over codes from
-    `q` of −log p(x|z), plus KL(q ‖ p(z))."""
+    """−ELBO with any `q` in the place of q(z|x), `(B,)`, in nats: the mean over codes
+    from `q` of −log p(x|z), plus KL(q ‖ p(z))."""
     x, z = x.to(device_of(model)), _sample_codes(q, samples, seed)
     return (kl_divergence(q, model.prior, z) - model.decode(z).log_prob(x)).mean(0)
 
@@ -156,8 +161,9 @@ def likelihood_regret(
     steps: int = 20, # of gradient descent on q
     lr: float = 0.1, # their size
 ) -> Tensor:
-    """How much −ELBO falls when q(z|x) is fitted to each image by itself, `(B,)`, in nats,
-    never below 0; NaN where `lr` makes it diverge (Xiao et al. 2020). Raises `Unsupported`."""
+    """How much −ELBO falls when q(z|x) is fitted to each image by itself, `(B,)`, in
+    nats, never below 0; NaN where `lr` makes it diverge (Xiao et al. 2020). Raises
+    `Unsupported`."""
     require(model, 'likelihood_regret', 'encode', 'decode', 'prior')
     q, rows = model.encode(x), []
     mu = q.mean.detach().clone().requires_grad_()
@@ -165,7 +171,8 @@ def likelihood_regret(
     optimizer = torch.optim.Adam([mu, logvar], lr)
     with torch.enable_grad():
         for step in range(steps + 1):
-            for group in optimizer.param_groups: group['lr'] = lr * (1 - step / (steps + 1))
+            for group in optimizer.param_groups:
+                group['lr'] = lr * (1 - step / (steps + 1))
             q = diagonal_gaussian(mu, logvar)
             rows.append(_neg_elbo_of(model, q, x, samples, seed))
             mu.grad, logvar.grad = torch.autograd.grad(rows[-1].sum(), (mu, logvar))
@@ -213,7 +220,8 @@ score_methods: dict[str, Callable[..., Tensor]] = dict(
 
 def _check_score_method(name):
     if name not in score_methods:
-        raise ValueError(f'no score called {name!r}: there are {", ".join(score_methods)}')
+        raise ValueError(
+            f'no score called {name!r}: there are {", ".join(score_methods)}')
 
 def anomaly_scores(
     model: VAE, # the model that scores
@@ -232,8 +240,8 @@ def anomaly_scores(
 def _check_fraction(name, value): # of a setting
     "Raise `ValueError` when `value` is not a share, between 0 and 1."
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 1:
-        raise ValueError(f'got {name}={value!r}: it is a share between 0 and 1, such as '
-                         '0.05 for 5 %')
+        raise ValueError(f'got {name}={value!r}: it is a share between 0 and 1, such '
+                         'as 0.05 for 5 %')
 
 # %% ../nbs/10_anomaly_detection.ipynb #d8fb8356
 def _least_calibration_size(false_alarm):
@@ -244,8 +252,9 @@ def conformal_threshold(
     calibration_scores: Tensor | ArrayLike, # of normal examples not trained on, `(N,)`
     false_alarm: float, # largest share of new normal examples above the threshold
 ) -> float:
-    """The least of these scores that a new normal score, exchangeable with them, exceeds
-    with probability `false_alarm` at most, whatever the distribution (Vovk et al. 2005).
+    """The least of these scores that a new normal score, exchangeable with them,
+    exceeds with probability `false_alarm` at most, whatever the distribution (Vovk et
+    al. 2005).
     Raises `ValueError` on NaN, on too few scores, and on a rate that is not a share."""
     scores = _as_scores(calibration_scores)
     n = len(scores)
@@ -256,13 +265,14 @@ def conformal_threshold(
     above = math.floor((n + 1) * float(false_alarm) + 1e-9)
     if above < 1:
         raise ValueError(f'got {n} held-out scores: to promise a false-alarm rate of '
-                         f'{false_alarm:g} takes at least {_least_calibration_size(false_alarm)}')
+                         f'{false_alarm:g} takes at least '
+                         f'{_least_calibration_size(false_alarm)}')
     return scores.sort().values[n - above].item()
 
 # %% ../nbs/10_anomaly_detection.ipynb #bbead5e8
 class Proportion:
-    """A proportion, `count` of `n`, as `value` with its 95 % interval from `low` to `high`
-    (Wilson 1927)."""
+    """A proportion, `count` of `n`, as `value` with its 95 % interval from `low` to
+    `high` (Wilson 1927)."""
     def __init__(
         self,
         flags: Tensor | ArrayLike, # true for each example that counts, `(N,)`
@@ -288,7 +298,8 @@ def precision_from_rates(
     false_alarm: float, # share of the normal examples that do
     prevalence: float = 0.01, # share of the examples that are anomalies
 ) -> float:
-    "The share of alarms that are true, by Bayes' rule; NaN when there is never an alarm."
+    """The share of alarms that are true, by Bayes' rule; NaN when there is never an
+    alarm."""
     true, false = prevalence * detection, (1 - prevalence) * false_alarm
     return true / (true + false) if true + false else math.nan
 
@@ -299,9 +310,10 @@ class Detection:
     def __init__(
         self,
         normal: Tensor | ArrayLike, # scores of normal examples, `(N,)`
-        anomalous: Tensor | ArrayLike, # scores of anomalies, `(M,)`; higher is more anomalous
-        threshold: float, # an alarm is a score above it
-        prevalence: float = 0.01, # share of anomalies, for the precision
+        # scores of anomalies, `(M,)`; higher is more anomalous
+        anomalous: Tensor | ArrayLike,
+        threshold: float,           # an alarm is a score above it
+        prevalence: float = 0.01,   # share of anomalies, for the precision
     ) -> None:
         normal, anomalous = _as_scores(normal), _as_scores(anomalous)
         self.auroc, self.prevalence = auroc(normal, anomalous), prevalence
@@ -312,15 +324,16 @@ class Detection:
         self.precision = precision_from_rates(*rates, prevalence)
 
     def __repr__(self) -> str:
-        return (f'AUROC {self.auroc:.3f} ({self.interval[0]:.3f} to {self.interval[1]:.3f})\n'
-                f'detected {self.detection}\nfalse alarms {self.false_alarm}\n'
-                f'precision {100*self.precision:.1f} % where '
+        return (f'AUROC {self.auroc:.3f} ({self.interval[0]:.3f} to '
+                f'{self.interval[1]:.3f})\ndetected {self.detection}\nfalse alarms '
+                f'{self.false_alarm}\nprecision {100*self.precision:.1f} % where '
                 f'{100*self.prevalence:g} % are anomalies')
 
 # %% ../nbs/10_anomaly_detection.ipynb #475609c2
 def _as_python(value): # a setting: of Python, NumPy or torch, perhaps nested
     "`value` in Python's own types, which a file can hold."
-    if isinstance(value, dict): return {_as_python(k): _as_python(v) for k, v in value.items()}
+    if isinstance(value, dict):
+        return {_as_python(k): _as_python(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return (list if isinstance(value, list) else tuple)(map(_as_python, value))
     if isinstance(value, (np.generic, np.ndarray)): return value.tolist()
@@ -360,8 +373,8 @@ def _storable(settings): # of a detector, by name
 
 # %% ../nbs/10_anomaly_detection.ipynb #0140579e
 def _checked_settings(settings): # of a detector, by name
-    """The settings in Python's own types. Raises `ValueError` for one that cannot work, or
-    that no file can hold."""
+    """The settings in Python's own types. Raises `ValueError` for one that cannot work,
+    or that no file can hold."""
     _check_score_method(settings['score_method'])
     for name in ('config', 'settings'):
         value = settings[name]
@@ -372,7 +385,8 @@ def _checked_settings(settings): # of a detector, by name
         _check_fraction(name, settings[name])
     whole_number('batch_size', settings['batch_size'])
     if whole_number('seed', settings['seed'], least=0) >= 2**63:
-        raise ValueError(f'got seed={settings["seed"]}: give a whole number below 2**63')
+        raise ValueError(
+            f'got seed={settings["seed"]}: give a whole number below 2**63')
     if settings['epochs'] is not None: whole_number('epochs', settings['epochs'])
     _check_lr(settings['lr'])
     pick_device(settings['device'])
@@ -400,34 +414,38 @@ def _as_array(X): # an array, list, tensor, DataFrame or `Examples`
         x = np.asarray(X)
         odd = _not_a_number(x) if x.dtype.kind in 'OUS' else None
         if x.dtype.kind == 'O' and odd is None:      # pandas makes NaN of its NA
-            x = X.to_numpy(np.float64) if hasattr(X, 'to_numpy') else x.astype(np.float64)
+            x = (X.to_numpy(np.float64) if hasattr(X, 'to_numpy')
+                 else x.astype(np.float64))
     except (TypeError, ValueError) as e:
-        raise DataError(f'cannot read the data as numbers ({e}): give one array, all its '
-                        'rows of one shape') from e
+        raise DataError(f'cannot read the data as numbers ({e}): give one array, all '
+                        'its rows of one shape') from e
     if x.dtype.kind == 'c':
-        raise DataError(f'Complex data not supported: got {x.dtype}; give real numbers, '
-                        'such as X.real')
+        raise DataError(f'Complex data not supported: got {x.dtype}; give real '
+                        'numbers, such as X.real')
     if x.dtype.kind not in 'buif':
         kind = 'text' if isinstance(odd, (str, bytes)) else 'dates or times'
-        found = f'data of type {x.dtype}' if odd is None else f"{kind}, such as '{odd}',"
-        raise DataError(f'got {found} where numbers are needed: leave those columns out, '
-                        'or encode them first, as OneHotEncoder does')
+        found = (
+            f'data of type {x.dtype}' if odd is None else f"{kind}, such as '{odd}',")
+        raise DataError(f'got {found} where numbers are needed: leave those columns '
+                        'out, or encode them first, as OneHotEncoder does')
     return x
 
 # %% ../nbs/10_anomaly_detection.ipynb #34e709bb
 def _unit_of(x, data_shape=None, learned=None):
-    """The number that stands for 1 in an array. None in a table `(N, D)`, whose numbers are
-    themselves; in images 255 of uint8, 65535 of uint16, None of truth values and of floats
-    within [0, 1], else 1. `learned` is the unit of the data that were learned from."""
+    """The number that stands for 1 in an array. None in a table `(N, D)`, whose numbers
+    are themselves; in images 255 of uint8, 65535 of uint16, None of truth values and of
+    floats within [0, 1], else 1. `learned` is the unit of the data that were learned
+    from."""
     of_rows = x.ndim == 2 and (data_shape is None or len(data_shape) == 1)
     if learned is None and of_rows: return None
-    if x.dtype.kind not in 'bf': return dict(uint8=255, uint16=65535).get(x.dtype.name, 1)
+    if x.dtype.kind not in 'bf':
+        return dict(uint8=255, uint16=65535).get(x.dtype.name, 1)
     outside = x.dtype.kind == 'f' and ((x < -1e-5) | (x > 1 + 1e-5)).any()
     return 1 if learned is None and outside else None
 
 def _read_numbers(X, data_shape=None, learned=None):
-    """`(x, unit)`: the numbers divided by their unit as float32, or uint8 as it is, on the
-    CPU. Raises `DataError`."""
+    """`(x, unit)`: the numbers divided by their unit as float32, or uint8 as it is, on
+    the CPU. Raises `DataError`."""
     x = _as_array(X)
     own = _unit_of(x, data_shape, learned)
     unit = learned if own and learned and 1 in (own, learned) else own
@@ -442,8 +460,8 @@ def _check_rows(x): # a tensor
     shape = tuple(x.shape)
     if x.dim() < 2:
         raise DataError(f'got data of shape {shape}: give rows (N, D) or images '
-                        '(N, C, H, W). Reshape your data with X.reshape(1, -1) if it is '
-                        'one example')
+                        '(N, C, H, W). Reshape your data with X.reshape(1, -1) if '
+                        'it is one example')
     if len(x) == 0: raise DataError('got no examples: give at least one')
     if 0 in shape:
         raise DataError(f'got 0 feature(s) (shape={shape}) while a minimum of 1 is '
@@ -461,11 +479,12 @@ def _in_shape(x, wanted): # a tensor; the shape of one example, or None for its 
     size = math.prod(wanted)
     if len(wanted) == 3 and shape == (*wanted[1:], wanted[0]) != wanted:
         return x.movedim(-1, 1).contiguous()
-    if shape in (wanted, (size,)) or (1, *shape) == wanted: return x.reshape(-1, *wanted)
+    if shape in (wanted, (size,)) or (1, *shape) == wanted:
+        return x.reshape(-1, *wanted)
     if len(shape) == 1:
         raise DataError(f'X has {shape[0]} features, but AnomalyDetector is expecting '
-                        f'{size} features as input: give examples of shape {wanted}, or '
-                        f'rows of {size} numbers')
+                        f'{size} features as input: give examples of shape {wanted}, '
+                        f'or rows of {size} numbers')
     raise DataError(f'got examples of shape {shape}: this detector takes {wanted}, or '
                     f'rows of {size} numbers')
 
@@ -473,11 +492,14 @@ def _check_finite(x): # a tensor
     if x.dtype == torch.uint8: return
     bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten()
     if len(bad):
-        raise DataError(f'row {bad[0]}, counted from 0, holds NaN, infinity or a number '
-                        f'too large for float32, as {len(bad)} of {len(x)} rows do: fill '
-                        'them in, or leave those rows out')
+        raise DataError(f'row {bad[0]}, counted from 0, holds NaN, infinity or a '
+                        f'number too large for float32, as {len(bad)} of {len(x)} rows '
+                        'do: fill them in, or leave those rows out')
 
-def _as_examples(x, data_shape): # a tensor; the shape of one example, or None for its own
+def _as_examples(
+    x,
+    data_shape, # a tensor; the shape of one example, or None for its own
+):
     "`Examples` without labels. Raises `DataError`."
     _check_rows(x)
     x = _in_shape(x, data_shape)
@@ -485,8 +507,8 @@ def _as_examples(x, data_shape): # a tensor; the shape of one example, or None f
     return Examples(x, torch.full((len(x),), -1))
 
 def _column_names(X):
-    """Names of the columns of a DataFrame; None for other data. Raises `TypeError` when only
-    some of them are text."""
+    """Names of the columns of a DataFrame; None for other data. Raises `TypeError` when
+    only some of them are text."""
     reader = BaseEstimator()
     validate_data(reader, X, skip_check_array=True, ensure_2d=False)
     return vars(reader).get('feature_names_in_')
@@ -494,12 +516,17 @@ def _column_names(X):
 # %% ../nbs/10_anomaly_detection.ipynb #c5c38bee
 @dataclass(frozen=True)
 class _InputFormat:
-    "The format of the examples that were learned from, into which later data are brought."
+    """The format of the examples that were learned from, into which later data are
+    brought."""
     data_shape: tuple[int, ...] # of one example
     unit: int | None            # the number that stands for 1, as `_unit_of` has it
 
     @classmethod
-    def learn(cls, X, data_shape=None): # training data; the shape of one, where it is given
+    def learn(
+        cls,
+        X,
+        data_shape=None, # training data; the shape of one, where it is given
+    ):
         "`(format, examples)`. Raises `DataError`."
         x, unit = _read_numbers(X, data_shape)
         examples = _as_examples(x, data_shape)
@@ -518,15 +545,18 @@ class _InputFormat:
 # %% ../nbs/10_anomaly_detection.ipynb #4939d609
 def _new_model(name, config, data_shape, seed): # `config` may be None
     "An untrained VAE, with the weights that `seed` gives it. Raises `ValueError`."
-    if config is None: config = dict(latent_dim=16, hidden=[400, 400]) if name == 'vae' else {}
+    if config is None:
+        config = dict(latent_dim=16, hidden=[400, 400]) if name == 'vae' else {}
     whole = dict(likelihood='gaussian_learned', data_shape=list(data_shape)) | config
     try:
         with seeded(seed): model = build(name, **whole)
         require(model, 'AnomalyDetector', 'encode', 'decode', 'prior')
-        if not isinstance(model, VAE): raise TypeError(f'a {type(model).__name__} is not a VAE')
+        if not isinstance(model, VAE):
+            raise TypeError(f'a {type(model).__name__} is not a VAE')
     except (TypeError, RuntimeError) as e:
-        raise ValueError(f'got model={name!r} with {config}: a detector needs a VAE without '
-                         f'conditions, such as vae, conv_vae or beta_vae ({e})') from e
+        raise ValueError(f'got model={name!r} with {config}: a detector needs a '
+                         'VAE without conditions, such as vae, conv_vae or '
+                         f'beta_vae ({e})') from e
     return model
 
 def _default_epochs(n, batch_size): # examples to train on
@@ -535,11 +565,12 @@ def _default_epochs(n, batch_size): # examples to train on
 
 # %% ../nbs/10_anomaly_detection.ipynb #1365d2bc
 def _data_range(model, score_method): # a VAE
-    """The numbers that it takes: any under a Gaussian likelihood, ±1e15 where rounding would
-    hide the score; else, and to count grey levels, [0, 1]."""
+    """The numbers that it takes: any under a Gaussian likelihood, ±1e15 where rounding
+    would hide the score; else, and to count grey levels, [0, 1]."""
     gaussian = isinstance(model.likelihood, Gaussian)
     if not gaussian or score_method == 'complexity_corrected': return 0.0, 1.0
-    return (-1e15, 1e15) if score_method == 'likelihood_regret' else (-math.inf, math.inf)
+    return (
+        (-1e15, 1e15) if score_method == 'likelihood_regret' else (-math.inf, math.inf))
 
 def _set_data_range(model, score_method): # a VAE
     "Tell `fit` of lesson 04 what `model` takes."
@@ -553,55 +584,72 @@ def _in_range(model, examples, score_method, slip=1e-5): # a VAE; `slip` is a ro
     if not len(bad): return Examples(x.clamp(low, high), examples.y)
     row = x[bad[0]].flatten()
     who, cure = 'a Bernoulli likelihood', "likelihood, such as 'gaussian_learned'"
-    if isinstance(model.likelihood, Gaussian): who, cure = 'this Gaussian model', 'score_method'
+    if isinstance(model.likelihood, Gaussian):
+        who, cure = 'this Gaussian model', 'score_method'
     raise DataError(f'row {bad[0]}, counted from 0, holds '
-                    f'{row[(row - 0.5).abs().argmax()]:g}, and {who} with {score_method} '
-                    f'takes [{low:g}, {high:g}] alone: rescale the data, or take another {cure}')
+                    f'{row[(row - 0.5).abs().argmax()]:g}, and {who} with '
+                    f'{score_method} takes [{low:g}, {high:g}] alone: rescale the '
+                    f'data, or take another {cure}')
 
 def _check_training(examples, false_alarm, calibration_fraction):
-    """Raise `DataError` when nothing can be learned from these `Examples`, or too few of
-    them would be held out for the calibration."""
+    """Raise `DataError` when nothing can be learned from these `Examples`, or too few
+    of them would be held out for the calibration."""
     n, least = len(examples), _least_calibration_size(false_alarm)
     held_out = round(n * float(calibration_fraction))
     if held_out < least or held_out >= n:
-        raise DataError(f'got {n} sample{"s" * (n != 1)} to train on, {held_out} of them to '
-                        f'be held out: a false-alarm rate of {false_alarm:g} takes at least '
-                        f'{least} held out; give more, raise calibration_fraction, or promise less')
+        raise DataError(f'got {n} sample{"s" * (n != 1)} to train on, {held_out} of '
+                        f'them to be held out: a false-alarm rate of {false_alarm:g} '
+                        f'takes at least {least} held out; give more, raise '
+                        'calibration_fraction, or promise less')
     if (examples.x == examples.x[:1]).all():
-        raise DataError(f'all {n} training examples are the same: there is no variety to '
-                        'learn, and anything else would be an anomaly')
+        raise DataError(f'all {n} training examples are the same: there is no variety '
+                        'to learn, and anything else would be an anomaly')
 
 def _check_black_and_white(model, examples, score_method): # a VAE
-    "Raise `DataError` where the score needs black and white, and these `Examples` are grey."
+    """Raise `DataError` where the score needs black and white, and these `Examples` are
+    grey."""
     of_pixels = score_method in ('neg_log_px', 'complexity_corrected')
     if not (of_pixels and isinstance(model.likelihood, Bernoulli)): return
     p = model.decode(torch.zeros(1, model.latent_dim))
     for x, _ in Batches(examples, 1000): check_pixels(p, x)
 
 # %% ../nbs/10_anomaly_detection.ipynb #fd5be342
-def _finite_scores(model, examples, score_method, settings): # a VAE, and what the score takes
-    "The score of each, `(N,)`; in float64 where float32 does not reach. Raises `DataError`."
+def _finite_scores(
+    model,
+    examples,
+    score_method,
+    settings, # a VAE, and what the score takes
+):
+    """The score of each, `(N,)`; in float64 where float32 does not reach. Raises
+    `DataError`."""
     found = anomaly_scores(model, examples, score_method, **settings)
     far = ~found.isfinite()
     if score_method == 'likelihood_regret' and examples.x.dtype != torch.uint8:
-        far |= examples.x.flatten(1).abs().amax(1).cpu() > 1000     # where it is a small difference
+        # where it is a small difference
+        far |= examples.x.flatten(1).abs().amax(1).cpu() > 1000
     rows = far.nonzero().flatten()
     if len(rows):
         exact = copy.deepcopy(model).cpu().double()
         found[rows] = anomaly_scores(exact, examples[rows], score_method, **settings)
     bad = int((~found.isfinite()).sum())
-    if bad: raise DataError(f'{bad} of {len(found)} scores are not finite: the model has '
-                            'diverged; train it with a smaller lr')
+    if bad:
+        raise DataError(f'{bad} of {len(found)} scores are not finite: the model has '
+                        'diverged; train it with a smaller lr')
     return found.numpy()
 
 @dataclass(frozen=True)
 class _Calibration:
-    "Scores of normal examples that were not trained on, and the threshold that they set."
+    """Scores of normal examples that were not trained on, and the threshold that they
+    set."""
     scores: np.ndarray # `(N,)`, higher is more anomalous
     threshold: float   # an alarm is a score above it
 
     @classmethod
-    def at(cls, scores, false_alarm): # the largest share of normal examples above it
+    def at(
+        cls,
+        scores,
+        false_alarm, # the largest share of normal examples above it
+    ):
         "The calibration that promises this rate. Raises `ValueError`."
         return cls(scores, conformal_threshold(scores, false_alarm))
 
@@ -613,17 +661,20 @@ def _with_new_names(stored): # a dict out of a file
     return {_RENAMED.get(name, name): value for name, value in stored.items()}
 
 def _load_state(path):
-    "What `AnomalyDetector.save` wrote, with the names of now. Raises `CheckpointError`."
+    """What `AnomalyDetector.save` wrote, with the names of now. Raises
+    `CheckpointError`."""
     state = load_checkpoint(path)
     if state.get('kind') != 'anomaly_detector':
-        raise CheckpointError(f'{path} holds no anomaly detector: `load_model` opens models')
+        raise CheckpointError(
+            f'{path} holds no anomaly detector: `load_model` opens models')
     return dict(unit=255, names=None) | _with_new_names(state)
 
 # %% ../nbs/10_anomaly_detection.ipynb #a8199462
 class AnomalyDetector(OutlierMixin, BaseEstimator):
-    """A VAE trained on normal examples, a score and a threshold, with scikit-learn's methods
-    and signs. The `config` of a `vae` is `latent_dim=16, hidden=[400, 400]` where none is
-    given; the likelihood of every model is `gaussian_learned` where none is named."""
+    """A VAE trained on normal examples, a score and a threshold, with scikit-learn's
+    methods and signs. The `config` of a `vae` is `latent_dim=16, hidden=[400, 400]`
+    where none is given; the likelihood of every model is `gaussian_learned` where none
+    is named."""
     model_: VAE # the trained model
     history_: History # of its training; not in the file
     data_shape_: tuple[int, ...] # of one example
@@ -636,7 +687,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        data_shape: tuple[int, ...] | None = None, # of one example; needed for images in flat rows
+        # of one example; needed for images in flat rows
+        data_shape: tuple[int, ...] | None = None,
         model: str = 'vae', # a name that `build` of lesson 04 takes
         config: dict | None = None, # its settings; None is the default above
         score_method: str = 'reconstruction_error', # a key of `score_methods`
@@ -645,8 +697,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         calibration_fraction: float = 0.2, # share held out, for the threshold
         epochs: int | None = None, # None is about 1,500 steps, but at most 200 epochs
         batch_size: int = 128, # as `fit` of lesson 04 takes it
-        lr: float = 3e-3, # the highest learning rate
-        seed: int = 0, # of the part that is held out, the weights and the training
+        lr: float = 3e-3,   # the highest learning rate
+        seed: int = 0,      # of the part that is held out, the weights and the training
         device: str | torch.device = 'auto', # as `fit` of lesson 04 takes it
     ) -> None:
         self.data_shape, self.model, self.config = data_shape, model, config
@@ -657,20 +709,23 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def fit(
         self,
-        X: Tensor | ArrayLike | Examples, # normal examples, `(N, ...)`; a DataFrame, too
+        # normal examples, `(N, ...)`; a DataFrame, too
+        X: Tensor | ArrayLike | Examples,
         y: object = None, # not looked at
     ) -> Self:
-        """Train on a part of `X` and set the threshold by the rest. Raises `ValueError` and
-        `DataError` before it trains, and what `fit` of lesson 04 raises."""
+        """Train on a part of `X` and set the threshold by the rest. Raises `ValueError`
+        and `DataError` before it trains, and what `fit` of lesson 04 raises."""
         wanted = _checked_settings(self.get_params(deep=False))
         names = _column_names(X)
         form, examples = _InputFormat.learn(X, _as_shape(wanted['data_shape']))
         _check_training(examples, self.false_alarm, self.calibration_fraction)
-        model = _new_model(wanted['model'], wanted['config'], form.data_shape, wanted['seed'])
+        model = _new_model(wanted['model'], wanted['config'], form.data_shape,
+                           wanted['seed'])
         _set_data_range(model, self.score_method)
         examples = _in_range(model, examples, self.score_method)
         _check_black_and_white(model, examples, self.score_method)
-        train, held_out = split(examples, wanted['calibration_fraction'], wanted['seed'])
+        (train,
+         held_out) = split(examples, wanted['calibration_fraction'], wanted['seed'])
         epochs = wanted['epochs'] or _default_epochs(len(train), wanted['batch_size'])
         history = fit(model, train, epochs=epochs, batch_size=wanted['batch_size'],
                       lr=wanted['lr'], seed=wanted['seed'], device=self.device)
@@ -686,22 +741,26 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """Our score, `(N,)`: higher is more anomalous. Raises `NotFittedError` and
         `DataError`, and `ValueError` for other columns of a DataFrame."""
         self._check_fitted()
-        validate_data(self, X, reset=False, skip_check_array=True, ensure_2d=False) # columns
+        # columns
+        validate_data(self, X, reset=False, skip_check_array=True, ensure_2d=False)
         examples = _InputFormat(self.data_shape_, self.unit_).examples(X)
-        return self._scores(self.model_, _in_range(self.model_, examples, self.score_method))
+        return self._scores(self.model_,
+                            _in_range(self.model_, examples, self.score_method))
 
     def score_samples(
         self,
         X: Tensor | ArrayLike | Examples, # examples, as `fit` takes them
     ) -> np.ndarray:
-        "scikit-learn's score, `(N,)`: higher is more normal. Raises as `anomaly_score`."
+        """scikit-learn's score, `(N,)`: higher is more normal. Raises as
+        `anomaly_score`."""
         return -self.anomaly_score(X)
 
     def decision_function(
         self,
         X: Tensor | ArrayLike | Examples, # examples, as `fit` takes them
     ) -> np.ndarray:
-        "`score_samples` less `offset_`, `(N,)`; an alarm is below 0. Raises as `anomaly_score`."
+        """`score_samples` less `offset_`, `(N,)`; an alarm is below 0. Raises as
+        `anomaly_score`."""
         return self.score_samples(X) - self.offset_
 
     def predict(
@@ -716,14 +775,16 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         X: Tensor | ArrayLike | Examples, # examples, as `fit` takes them
         y: object = None, # not looked at
     ) -> float:
-        "The mean of `score_samples`, for searches among detectors of one `score_method`."
+        """The mean of `score_samples`, for searches among detectors of one
+        `score_method`."""
         return float(self.score_samples(X).mean())
 
     def detection(
         self,
-        normal: Tensor | ArrayLike | Examples, # normal examples that were not trained on
+        # normal examples that were not trained on
+        normal: Tensor | ArrayLike | Examples,
         anomalous: Tensor | ArrayLike | Examples, # anomalies
-        prevalence: float = 0.01, # share of anomalies, for the precision
+        prevalence: float = 0.01,              # share of anomalies, for the precision
     ) -> Detection:
         "How well this detector tells the two apart. Raises as `anomaly_score`."
         scores = self.anomaly_score(normal), self.anomaly_score(anomalous)
@@ -734,8 +795,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         X: Tensor | ArrayLike | Examples, # normal examples that were not trained on
         false_alarm: float | None = None, # a new rate; None is the one of the settings
     ) -> Self:
-        """Choose the threshold anew, with the model as it is. Raises `ValueError`, and as
-        `anomaly_score`."""
+        """Choose the threshold anew, with the model as it is. Raises `ValueError`, and
+        as `anomaly_score`."""
         rate = self.false_alarm if false_alarm is None else false_alarm
         _check_fraction('false_alarm', rate)
         return self._set_calibration(_Calibration.at(self.anomaly_score(X), rate))
@@ -782,7 +843,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         settings = _as_python(self.settings or {})
         return _finite_scores(model, examples, self.score_method, settings)
 
-    def _set_model(self, model, form, names): # a trained VAE, an `_InputFormat`, columns or None
+    def _set_model(
+        self,
+        model,
+        form,
+        names, # a trained VAE, an `_InputFormat`, columns or None
+    ):
         self.model_ = model
         self.data_shape_, self.unit_ = form.data_shape, form.unit
         self.n_features_in_ = math.prod(form.data_shape)
@@ -791,7 +857,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return self
 
     def _set_calibration(self, calibration): # a `_Calibration`
-        self.calibration_scores_, self.threshold_ = calibration.scores, calibration.threshold
+        self.calibration_scores_, self.threshold_ = (
+            calibration.scores, calibration.threshold)
         self.offset_ = -calibration.threshold
         return self
 
@@ -806,8 +873,8 @@ def read_image_folder(
     channels: int = 1, # 1 grey, 3 colour
     resize: str = 'pad', # how another shape is made to fit, as of `from_folder`
 ) -> tuple[Tensor, list[Path]]:
-    """`(x, files)`: the images of a folder as uint8 `(N, C, H, W)`, or float32 where some
-    have 16 bits, and where each came from. Raises `DataError`."""
+    """`(x, files)`: the images of a folder as uint8 `(N, C, H, W)`, or float32 where
+    some have 16 bits, and where each came from. Raises `DataError`."""
     x, files, *_ = read_images(path, size, channels, resize)
     return x, files
 

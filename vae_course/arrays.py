@@ -133,12 +133,13 @@ def _scale(x,           # a tensor
     unit = (x if scale is None else x.double() / float(scale)).float()
     return check_unit_interval(unit, max(1e-5, torch.finfo(x.dtype).eps))
 
-def as_inputs(x: Any, # array, tensor, list or table: (N, D), (N, H, W) or (N, C, H, W)
-              # None: 255 in uint8, 65,535 in uint16
-              scale: float | None = None,  # what stands for 1, such as 4095
-              # None is first, and refuses what looks like last
-              channels: str | None = None, # where they stand: 'first' or 'last'
-              ) -> Tensor:
+def as_inputs(
+    x: Any, # array, tensor, list or table: (N, D), (N, H, W) or (N, C, H, W)
+    # None: 255 in uint8, 65,535 in uint16
+    scale: float | None = None, # what stands for 1, such as 4095
+    # None is first, and refuses what looks like last
+    channels: str | None = None, # where they stand: 'first' or 'last'
+) -> Tensor:
     """`x` as a uint8 tensor, or float32 in [0, 1]; images get their channel in front.
     Raises `DataError`."""
     x = _channels_first(_as_tensor(x), channels)
@@ -184,9 +185,10 @@ def _label_array(y): # array, tensor, list or column
     raise DataError(f'got labels of type {y.dtype}: '
                     'give whole numbers from 0; −1 is no label')
 
-def as_labels(y: Any, # array, tensor, list or column, (n,) or (n, 1); None for none
-              n: int, # number of inputs
-              ) -> Tensor:
+def as_labels(
+    y: Any, # array, tensor, list or column, (n,) or (n, 1); None for none
+    n: int, # number of inputs
+) -> Tensor:
     """`y` as int64 `(n,)`. Whole numbers of any type are taken, also truth values and
     floats such as 2.0; −1 or None means no label. Words, NaN, fractions and one-hot
     rows are refused. Raises `DataError`."""
@@ -229,15 +231,16 @@ def _class_names(y,             # int64 labels
     return [str(i) for i in known] if classes is None else list(classes)
 
 # %% ../nbs/71_arrays.ipynb #a34717c3
-def from_arrays(x: Any,                 # inputs, as of `as_inputs`
-                y: Any = None,         # labels, as of `as_labels`; None for none at all
-                classes: Sequence[str] | None = None, # names of the labels
-                test_share: float = .2, # put aside as `test`, from each class alike
-                seed: int = 0,          # of that draw
-                name: str = 'arrays',   # of the set
-                scale: float | None = None,  # what stands for 1, as of `as_inputs`
-                channels: str | None = None, # 'first' or 'last', as of `as_inputs`
-                ) -> DataSet:
+def from_arrays(
+    x: Any,                      # inputs, as of `as_inputs`
+    y: Any = None,               # labels, as of `as_labels`; None for none at all
+    classes: Sequence[str] | None = None, # names of the labels
+    test_share: float = .2,      # put aside as `test`, from each class alike
+    seed: int = 0,               # of that draw
+    name: str = 'arrays',        # of the set
+    scale: float | None = None,  # what stands for 1, as of `as_inputs`
+    channels: str | None = None, # 'first' or 'last', as of `as_inputs`
+) -> DataSet:
     "A `DataSet` from arrays, tensors, lists or tables of your own. Raises `DataError`."
     test_share, seed = as_share(test_share), as_seed(seed)
     x = as_inputs(x, scale, channels)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 import torch.distributions as D
 from torch import Tensor, nn
-from .elbo import VAE, conv_networks, kl_divergence, make_likelihood, mlp_networks
+from .elbo import (
+    VAE, conv_networks, kl_divergence, make_likelihood, mlp_networks)
 from .latent import StandardNormal
 from .reparameterization import draw
 from .step import Batch
@@ -26,8 +27,8 @@ def kl_penalty(
     free_bits: float = 0.0,         # nats that every latent has for free
     capacity: float | Tensor = 0.0, # nats of all latents together that are aimed at
 ) -> Tensor:
-    """β |Σ max(KL, free bits) − capacity|, a 0-d tensor: β times the KL when the other two are 0
-    (Kingma et al. 2016; Burgess et al. 2018)."""
+    """β |Σ max(KL, free bits) − capacity|, a 0-d tensor: β times the KL when the other
+    two are 0 (Kingma et al. 2016; Burgess et al. 2018)."""
     return beta * (kl.clamp(min=free_bits).sum() - capacity).abs()
 
 # %% ../nbs/06_beta_vae.ipynb #5327c20a
@@ -39,8 +40,8 @@ def kl_by_latent(
 
 # %% ../nbs/06_beta_vae.ipynb #0026938b
 class BetaVAE(VAE):
-    """A VAE that weighs the KL by β (Higgins et al. 2017), with free bits and a capacity;
-    the prior is N(0, I)."""
+    """A VAE that weighs the KL by β (Higgins et al. 2017), with free bits and a
+    capacity; the prior is N(0, I)."""
     capacity: Tensor
 
     def __init__(
@@ -58,7 +59,8 @@ class BetaVAE(VAE):
         super().__init__(encoder, decoder, prior, likelihood, data_shape, latent_dim)
         self.beta.fill_(beta)
         self.free_bits = free_bits
-        self.register_buffer('capacity', torch.tensor(float(capacity)), persistent=False)
+        self.register_buffer('capacity', torch.tensor(float(capacity)),
+                             persistent=False)
 
     def losses(
         self,
@@ -71,8 +73,10 @@ class BetaVAE(VAE):
         reconstruction = -self.decode(draw(q, eps)).log_prob(x).mean()
         by_latent = kl_by_latent(q).mean(0)
         kl = by_latent.sum()
-        loss = reconstruction + kl_penalty(by_latent, self.beta, self.free_bits, self.capacity)
-        return dict(loss=loss, reconstruction=reconstruction, kl=kl, neg_elbo=reconstruction + kl)
+        loss = reconstruction + kl_penalty(by_latent, self.beta, self.free_bits,
+                                           self.capacity)
+        return dict(loss=loss, reconstruction=reconstruction, kl=kl,
+                    neg_elbo=reconstruction + kl)
 
 # %% ../nbs/06_beta_vae.ipynb #71b21e34
 def _networks(data_shape, latent_dim, hidden, widths):
@@ -90,13 +94,16 @@ def beta_vae(
     widths: Sequence[int] = (32, 64),        # channels of the convolutions
     likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
 ) -> BetaVAE:
-    """A `BetaVAE` of fully connected layers, or of convolutions (then `widths` are their
-    channels). Raises `ValueError` for an unknown likelihood."""
+    """A `BetaVAE` of fully connected layers, or of convolutions (then `widths` are
+    their channels). Raises `ValueError` for an unknown likelihood."""
     encoder, decoder = _networks(data_shape, latent_dim, hidden, widths)
-    model = BetaVAE(encoder, decoder, StandardNormal(latent_dim), make_likelihood(likelihood),
-                    data_shape, latent_dim, beta, free_bits, capacity)
-    config = dict(data_shape=list(data_shape), latent_dim=latent_dim, beta=beta, free_bits=free_bits,
-                  capacity=capacity, hidden=hidden and list(hidden), widths=list(widths), likelihood=likelihood)
+    model = BetaVAE(encoder, decoder, StandardNormal(latent_dim),
+                    make_likelihood(likelihood), data_shape, latent_dim, beta,
+                    free_bits, capacity)
+    config = dict(data_shape=list(data_shape), latent_dim=latent_dim, beta=beta,
+                  free_bits=free_bits, capacity=capacity,
+                  hidden=hidden and list(hidden), widths=list(widths),
+                  likelihood=likelihood)
     model.config = dict(name='beta_vae', **config)
     return model
 
@@ -108,7 +115,8 @@ def _discretize(
     """The bin of each number, int64 `(N, D)`; a latent that never varies is in bin 0.
     Raises `ValueError` for codes that are NaN or infinite."""
     codes = codes.cpu()
-    if not codes.isfinite().all(): raise ValueError('got codes that are NaN or infinite: the model has diverged')
+    if not codes.isfinite().all():
+        raise ValueError('got codes that are NaN or infinite: the model has diverged')
     low, high = codes.aminmax(dim=0)
     width = torch.where(high > low, high - low, torch.ones_like(high))
     return ((codes - low) / width * bins).long().clamp(max=bins - 1)
@@ -118,13 +126,17 @@ def mutual_information(
     a: Tensor, # `(N,)` int64 from 0
     b: Tensor, # `(N,)` int64 from 0
 ) -> Tensor:
-    """Mutual information of two columns of labels, a 0-d tensor in nats, from their counts; H(a) for `a` and itself.
+    """Mutual information of two columns of labels, a 0-d tensor in nats, from their
+    counts; H(a) for `a` and itself.
     Never below 0; too high by about (A − 1)(B − 1) / 2N."""
     a, b = a.cpu(), b.cpu()
     sizes = int(a.max()) + 1, int(b.max()) + 1
-    joint = (a * sizes[1] + b).bincount(minlength=math.prod(sizes)).view(sizes).double() / len(a)
+    joint = (
+        (a * sizes[1] + b).bincount(minlength=math.prod(sizes)).view(sizes).double()
+        / len(a))
     apart = joint.sum(1, keepdim=True) * joint.sum(0)
-    return (joint[joint > 0] * (joint[joint > 0] / apart[joint > 0]).log()).sum().clamp(min=0)
+    return (joint[joint > 0] * (joint[joint > 0] / apart[joint > 0]).log()).sum().clamp(
+        min=0)
 
 # %% ../nbs/06_beta_vae.ipynb #9a2a4854
 class MIG:
@@ -135,9 +147,11 @@ class MIG:
         entropy: Tensor, # of each factor, `(K,)`, nats
     ) -> None:
         self.table, self.entropy = table, entropy
-        padded = torch.cat([table, torch.zeros(2, table.shape[1])])     # a missing latent tells nothing
+        # a missing latent tells nothing
+        padded = torch.cat([table, torch.zeros(2, table.shape[1])])
         first, second = padded.topk(2, dim=0).values
-        self.gaps = torch.where(entropy > 0, (first - second) / entropy.clamp(min=1e-12), 0.0)
+        self.gaps = torch.where(entropy > 0,
+                                (first - second) / entropy.clamp(min=1e-12), 0.0)
 
     @property
     def mean(self) -> float:
@@ -145,29 +159,33 @@ class MIG:
         return self.gaps.mean().item()
 
     def __repr__(self) -> str:
-        return f'MIG {self.mean:.3f}; by factor ' + ', '.join(f'{g:.3f}' for g in self.gaps.tolist())
+        return f'MIG {self.mean:.3f}; by factor ' + ', '.join(
+            f'{g:.3f}' for g in self.gaps.tolist())
 
 # %% ../nbs/06_beta_vae.ipynb #647c56ce
 def _check_rows(codes, factors):
     "Raise `ValueError` unless both have one row for each example."
     if factors.dim() != 2 or codes.dim() != 2 or len(codes) != len(factors):
-        raise ValueError(f'got codes of shape {tuple(codes.shape)} and factors of shape {tuple(factors.shape)}: '
-                         'both need one row for each example')
+        raise ValueError(f'got codes of shape {tuple(codes.shape)} and factors '
+                         f'of shape {tuple(factors.shape)}: both need one row '
+                         'for each example')
 
 def mig(
     codes: Tensor,   # `(N, D)`, such as the means of q(z|x)
     factors: Tensor, # `(N, K)` int64 from 0
     bins: int = 20,  # for each latent; at least as many as a factor has values
 ) -> MIG:
-    """The mutual information gap, a `MIG` (Chen et al. 2018). Codes that never vary have gap 0,
-    as has a factor that never varies. Raises `ValueError`."""
+    """The mutual information gap, a `MIG` (Chen et al. 2018). Codes that never vary
+    have gap 0, as has a factor that never varies. Raises `ValueError`."""
     _check_rows(codes, factors)
     codes, factors = codes.cpu(), factors.cpu()
     if bins <= factors.max():
-        raise ValueError(f'got {bins} bins for a factor of {int(factors.max()) + 1} values: '
-                         'with fewer bins than values even a perfect code looks entangled')
+        raise ValueError(f'got {bins} bins for a factor of {int(factors.max()) + 1} '
+                         'values: with fewer bins than values even a perfect code '
+                         'looks entangled')
     latents, causes = _discretize(codes, bins).T, factors.T
-    table = torch.stack([torch.stack([mutual_information(z, v) for v in causes]) for z in latents])
+    table = torch.stack(
+        [torch.stack([mutual_information(z, v) for v in causes]) for z in latents])
     return MIG(table, torch.stack([mutual_information(v, v) for v in causes]))
 
 # %% ../nbs/06_beta_vae.ipynb #d0516a92
@@ -178,11 +196,12 @@ def _factorvae_votes(
     size: int,                  # examples in each
     generator: torch.Generator, # source of the random numbers
 ) -> Tensor:
-    """For `n` groups of `size` examples that share a value of `factor`: the latent that varies least,
-    counted for each latent, `(D,)`."""
+    """For `n` groups of `size` examples that share a value of `factor`: the latent that
+    varies least, counted for each latent, `(D,)`."""
     order, counts = factor.argsort(), factor.bincount()
     value = factor[torch.randint(len(factor), (n,), generator=generator)]
-    place = torch.rand(n, size, generator=generator, dtype=torch.float64) * counts[value][:, None]
+    place = (torch.rand(n, size, generator=generator, dtype=torch.float64)
+             * counts[value][:, None])
     rows = order[(counts.cumsum(0) - counts)[value][:, None] + place.long()]
     return codes[rows].var(1).argmin(1).bincount(minlength=codes.shape[1])
 
@@ -196,17 +215,21 @@ def factorvae_score(
     min_variance: float = 0.05, # latents with less do not take part
     seed: int = 0,              # of the draws
 ) -> float:
-    """Share of votes for the right factor (Kim and Mnih 2018), about 1 / K by luck; 0 where no latent varies.
+    """Share of votes for the right factor (Kim and Mnih 2018), about 1 / K by luck; 0
+    where no latent varies.
     Raises `ValueError`."""
     _check_rows(codes, factors)
-    codes, factors, generator = codes.cpu().double(), factors.cpu(), torch.Generator().manual_seed(seed)
+    codes, factors, generator = (codes.cpu().double(), factors.cpu(),
+                                 torch.Generator().manual_seed(seed))
     active = codes[:, codes.var(0) > min_variance]
     if active.shape[1] == 0: return 0.0
     active = active / active.std(0)
     def table(n):
         each = n // factors.shape[1]
-        return torch.stack([_factorvae_votes(active, f, each, size, generator) for f in factors.T])
-    learned = table(train_votes).argmax(0)      # for each latent the factor that voted for it most
+        return torch.stack(
+            [_factorvae_votes(active, f, each, size, generator) for f in factors.T])
+    # for each latent the factor that voted for it most
+    learned = table(train_votes).argmax(0)
     new = table(test_votes)
     return (new.gather(0, learned[None]).sum() / new.sum()).item()
 
@@ -217,20 +240,23 @@ def _log_importance_weights(
     estimator: str = 'stratified', # or `weighted`
     device: str | torch.device | None = None,
 ) -> Tensor:
-    """Log of the weight of each of a batch's codes in q(z), `(M, M)`: rows are draws, columns examples
-    (Chen et al. 2018). Raises `ValueError`."""
+    """Log of the weight of each of a batch's codes in q(z), `(M, M)`: rows are draws,
+    columns examples (Chen et al. 2018). Raises `ValueError`."""
     if estimator not in ('stratified', 'weighted'):
-        raise ValueError(f'no estimator called {estimator!r}: there are stratified and weighted')
+        raise ValueError(
+            f'no estimator called {estimator!r}: there are stratified and weighted')
     if m > n:
         raise ValueError(f'got a batch of {m} examples from a data set of {n}: '
                          'give the size of the whole training set as dataset_size')
-    if estimator == 'weighted' or m == 1: return torch.full((m, m), -math.log(n * m), device=device)
+    if estimator == 'weighted' or m == 1:
+        return torch.full((m, m), -math.log(n * m), device=device)
     others = math.log((n - 1) / (n * (m - 1)))
     return torch.full((m, m), others, device=device).fill_diagonal_(-math.log(n))
 
 # %% ../nbs/06_beta_vae.ipynb #734c2b18
 class KLDecomposition(NamedTuple):
-    "The three parts of the mean KL(q(z|x) ‖ p(z)) in equation (4), 0-d tensors in nats."
+    """The three parts of the mean KL(q(z|x) ‖ p(z)) in equation (4), 0-d tensors in
+    nats."""
     index_code_mi: Tensor     # what a code tells about its example
     total_correlation: Tensor # dependence among the latents
     dimension_wise_kl: Tensor # distance of each latent from the prior
@@ -242,18 +268,21 @@ def kl_decomposition(
     dataset_size: int,             # N, examples in the whole training set
     estimator: str = 'stratified', # or `weighted`
 ) -> KLDecomposition:
-    """Estimates of the three parts of the KL (Hoffman and Johnson 2016; Chen et al. 2018);
-    they add up to the mean of log q(z|x) − log p(z). Raises `ValueError`."""
+    """Estimates of the three parts of the KL (Hoffman and Johnson 2016; Chen et al.
+    2018); they add up to the mean of log q(z|x) − log p(z). Raises `ValueError`."""
     weights = _log_importance_weights(len(z), dataset_size, estimator, z.device)
-    each = q.base_dist.log_prob(z[:, None])                 # (draws, examples, D): every draw under every q
+    # (draws, examples, D): every draw under every q
+    each = q.base_dist.log_prob(z[:, None])
     log_qz = (each.sum(-1) + weights).logsumexp(1)
     log_marginals = (each + weights[..., None]).logsumexp(1).sum(-1)
-    return KLDecomposition((q.log_prob(z) - log_qz).mean(), (log_qz - log_marginals).mean(),
+    return KLDecomposition((q.log_prob(z) - log_qz).mean(),
+                           (log_qz - log_marginals).mean(),
                            (log_marginals - prior.log_prob(z)).mean())
 
 # %% ../nbs/06_beta_vae.ipynb #054a6229
 class BetaTCVAE(BetaVAE):
-    "A VAE that weighs the total correlation by β, and the rest of the KL by 1 (Chen et al. 2018)."
+    """A VAE that weighs the total correlation by β, and the rest of the KL by 1 (Chen
+    et al. 2018)."""
     dataset_size: int
     def __init__(
         self,
@@ -267,7 +296,8 @@ class BetaTCVAE(BetaVAE):
         dataset_size: int = 60_000,              # examples in the training set
         estimator: str = 'stratified',           # of q(z), or `weighted`
     ) -> None:
-        super().__init__(encoder, decoder, prior, likelihood, data_shape, latent_dim, beta)
+        super().__init__(encoder, decoder, prior, likelihood, data_shape, latent_dim,
+                         beta)
         self.dataset_size, self.estimator = dataset_size, estimator
 
     def losses(
@@ -281,10 +311,12 @@ class BetaTCVAE(BetaVAE):
         z = draw(q, eps)
         reconstruction = -self.decode(z).log_prob(x).mean()
         kl = kl_divergence(q, self.prior, z).mean()
-        mi, tc, dimension_wise = kl_decomposition(q, z, self.prior, self.dataset_size, self.estimator)
+        mi, tc, dimension_wise = kl_decomposition(
+            q, z, self.prior, self.dataset_size, self.estimator)
         loss = reconstruction + kl + (self.beta - 1) * tc
-        return dict(loss=loss, reconstruction=reconstruction, kl=kl, neg_elbo=reconstruction + kl,
-                    index_code_mi=mi, total_correlation=tc, dimension_wise_kl=dimension_wise)
+        return dict(loss=loss, reconstruction=reconstruction, kl=kl,
+                    neg_elbo=reconstruction + kl, index_code_mi=mi,
+                    total_correlation=tc, dimension_wise_kl=dimension_wise)
 
 # %% ../nbs/06_beta_vae.ipynb #51d0d9c3
 def beta_tcvae(
@@ -297,13 +329,16 @@ def beta_tcvae(
     widths: Sequence[int] = (32, 64),        # channels of the convolutions
     likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
 ) -> BetaTCVAE:
-    """A `BetaTCVAE` of fully connected layers, or of convolutions (then `widths` are their
-    channels). Raises `ValueError` for an unknown likelihood."""
+    """A `BetaTCVAE` of fully connected layers, or of convolutions (then `widths` are
+    their channels). Raises `ValueError` for an unknown likelihood."""
     encoder, decoder = _networks(data_shape, latent_dim, hidden, widths)
-    model = BetaTCVAE(encoder, decoder, StandardNormal(latent_dim), make_likelihood(likelihood),
-                      data_shape, latent_dim, beta, dataset_size, estimator)
-    config = dict(data_shape=list(data_shape), latent_dim=latent_dim, beta=beta, dataset_size=dataset_size,
-                  estimator=estimator, hidden=hidden and list(hidden), widths=list(widths), likelihood=likelihood)
+    model = BetaTCVAE(encoder, decoder, StandardNormal(latent_dim),
+                      make_likelihood(likelihood), data_shape, latent_dim, beta,
+                      dataset_size, estimator)
+    config = dict(data_shape=list(data_shape), latent_dim=latent_dim, beta=beta,
+                  dataset_size=dataset_size, estimator=estimator,
+                  hidden=hidden and list(hidden), widths=list(widths),
+                  likelihood=likelihood)
     model.config = dict(name='beta_tcvae', **config)
     return model
 
@@ -313,8 +348,8 @@ def cyclical(
     cycles: int = 4,   # how often
     rise: float = 0.5, # share of a cycle spent rising; then the value stays
 ) -> Callable[[float], float]:
-    """A schedule that rises from 0 to `peak` in a straight line, stays, and begins anew (Fu et al. 2019);
-    it ends at `peak`."""
+    """A schedule that rises from 0 to `peak` in a straight line, stays, and begins anew
+    (Fu et al. 2019); it ends at `peak`."""
     return lambda t: peak if t >= 1 else peak * min(1.0, (t * cycles) % 1.0 / rise)
 
 # %% ../nbs/06_beta_vae.ipynb #c538caf0

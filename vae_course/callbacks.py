@@ -76,7 +76,8 @@ class ProgressBar(Callback):
     ) -> None:
         "Open the bar, in the first of several processes."
         self.bar = tqdm(total=run.total_steps, initial=run.steps_done, unit='step',
-                        disable=not self.show or run.rank > 0, desc=str(run.step_config))
+                        disable=not self.show or run.rank > 0,
+                        desc=str(run.step_config))
 
     def on_step(
         self,
@@ -111,7 +112,8 @@ class ProgressBar(Callback):
 
 # %% ../nbs/86_callbacks.ipynb #f5640c79
 class EarlyStopping(Callback):
-    "Ends a run that no longer gets better, and goes back to the best weights (Prechelt 1998)."
+    """Ends a run that no longer gets better, and goes back to the best weights
+    (Prechelt 1998)."""
     def __init__(
         self,
         patience: int, # epochs without a better one
@@ -165,8 +167,9 @@ class Checkpoint(Callback):
     ) -> None:
         "Write the file, in the first of several processes."
         if run.rank > 0: return
-        about = dict(kind='run', facts=self.facts, config=run.model.config, best=run.best,
-                     history=run.history.rows, step_config=asdict(run.step_config))
+        about = dict(kind='run', facts=self.facts, config=run.model.config,
+                     best=run.best, history=run.history.rows,
+                     step_config=asdict(run.step_config))
         save_checkpoint(self.path, about | run.state())
 
     def resume(
@@ -176,13 +179,14 @@ class Checkpoint(Callback):
         "Go on from the file. Raises `CheckpointError` when it is of another run."
         state = load_checkpoint(self.path)
         if state.get('kind') != 'run':
-            raise CheckpointError(f'{self.path} holds no training run: give `fit` another file')
+            raise CheckpointError(
+                f'{self.path} holds no training run: give `fit` another file')
         found = differences(state['facts'], self.facts_known_to(state['facts']))
         more = f'; and {len(found) - 4} more' if len(found) > 4 else ''
         if found:
-            raise CheckpointError(f'{self.path} is of another run: {"; ".join(found[:4])}'
-                                  f'{more}. Give the same settings to go on, or another '
-                                  'file to start anew')
+            raise CheckpointError(f'{self.path} is of another run: '
+                                  f'{"; ".join(found[:4])}{more}. Give the same '
+                                  'settings to go on, or another file to start anew')
         run.go_on_from(state)
 
     def facts_known_to(
@@ -190,11 +194,13 @@ class Checkpoint(Callback):
         kept: dict[str, Any], # the facts in a file
     ) -> dict[str, Any]:
         "The facts of this run, less what a file of version 0.1.0 does not tell."
-        told = {k: v for k, v in self.facts.items() if k in kept or k != 'optimizer_settings'}
+        told = {k: v for k, v in self.facts.items()
+                if k in kept or k != 'optimizer_settings'}
         for part in ('train', 'valid'):
             old, new = kept.get(part), told[part]
             if isinstance(old, dict) and isinstance(new, dict):
-                told[part] = {k: v for k, v in new.items() if k in old or k != 'content'}
+                told[part] = {k: v for k, v in new.items()
+                              if k in old or k != 'content'}
         return told
 
 # %% ../nbs/86_callbacks.ipynb #147feab9
@@ -224,13 +230,15 @@ class WatchNaN(Callback):
         if not isinstance(error, NonFiniteLoss): return
         epoch = len(run.history) + 1
         if self.start is None:
-            raise NonFiniteLoss(f'{error} in epoch {epoch}. For its likely cause, train in '
-                                'one process', error.step, error.where) from None
+            raise NonFiniteLoss(
+                f'{error} in epoch {epoch}. For its likely cause, train in one process',
+                error.step, error.where) from None
         run.restore(self.start)
         what, cause = self.replay(run, error)
         run.restore(self.start)
-        raise NonFiniteLoss(f'{what} in epoch {epoch}. Likely cause: {cause}. The model is '
-                            f'back at its weights before epoch {epoch}', error.step,
+        raise NonFiniteLoss(f'{what} in epoch {epoch}. Likely cause: {cause}. The '
+                            f'model is back at its weights before epoch {epoch}',
+                            error.step,
                             error.where) from None
 
     def replay(
@@ -250,9 +258,9 @@ class WatchNaN(Callback):
             if finite: losses.append(terms['loss'].item())
             if finite and name is None: continue
             model.load_state_dict(kept)
-            what = str(error) if not finite else (
-                f'the gradient of `{name}` became NaN or infinite at step {step + 1} of '
-                f'{len(run.batches)}')
+            what = str(error) if not finite else (f'the gradient of `{name}` became '
+                                                  f'NaN or infinite at step {step + 1} '
+                                                  f'of {len(run.batches)}')
             return what, diagnose_nan(model, batch, losses, run.learning_rate)
         if run.valid_batches is not None and error.where != 'step':
             batch = list(run.valid_batches)[error.step or 0]

@@ -34,26 +34,29 @@ def pack(
     tree: Any,           # nested dicts, lists and tuples of tensors and JSON values
     path: str = 'state', # name of the root
 ) -> tuple[dict[str, Tensor], dict]:
-    """`(tensors, skeleton)`: a flat dict of the tensors in `tree`, and a JSON value that
-    marks their places. Raises `TypeError` for what is neither tensor nor JSON."""
+    """`(tensors, skeleton)`: a flat dict of the tensors in `tree`, and a JSON value
+    that marks their places. Raises `TypeError` for what is neither tensor nor JSON."""
     tensors: dict[str, Tensor] = {}
     def walk(node: Any, path: str) -> dict:
         if isinstance(node, Tensor):
             while path in tensors: path += "'"
             tensors[path] = node.detach().cpu().contiguous().clone()
             return {'tensor': path}
-        if isinstance(node, np.generic) or isinstance(node, np.ndarray) and node.ndim == 0:
-            node = node.item()                                  # a number like any other
+        if (isinstance(node, np.generic)
+                or isinstance(node, np.ndarray) and node.ndim == 0):
+            # a number like any other
+            node = node.item()
         if isinstance(node, dict):
             return {'dict': [[k := _key(key, path), walk(v, f'{path}.{k}')]
                              for key, v in node.items()]}
         if isinstance(node, (list, tuple)):
             kind = 'list' if isinstance(node, list) else 'tuple'
             return {kind: [walk(v, f'{path}.{i}') for i, v in enumerate(node)]}
-        if node is None or isinstance(node, (bool, int, float, str)): return {'value': node}
-        raise TypeError(f'cannot store {path}: got a {type(node).__name__}; tensors, '
-                        'numbers, strings, None and dicts, lists and tuples of them can '
-                        'be stored')
+        if node is None or isinstance(node, (bool, int, float, str)):
+            return {'value': node}
+        raise TypeError(f'cannot store {path}: got a {type(node).__name__}; '
+                        'tensors, numbers, strings, None and dicts, lists and '
+                        'tuples of them can be stored')
     return tensors, walk(tree, path)          # the walk fills `tensors`
 
 # %% ../nbs/81_checkpoint.ipynb #7fc15cfe
@@ -88,7 +91,8 @@ def write_atomic(
             os.replace(beside, path)
         finally: beside.unlink(missing_ok=True)
     except OSError as e:
-        kept = 'the file that was there is whole' if path.is_file() else 'nothing was kept'
+        kept = ('the file that was there is whole' if path.is_file()
+                else 'nothing was kept')
         raise CheckpointError(f'could not write {path} ({len(blob)/1e6:.1f} MB): '
                               f'{e.strerror or e}; {kept}. Free some space, or give '
                               'another path') from e
@@ -119,7 +123,8 @@ def save_checkpoint(
 def read_header(
     raw: bytes, # of a file
 ) -> dict[str, str]:
-    "The metadata of a safetensors file. Raises `ValueError` with what is wrong with it."
+    """The metadata of a safetensors file. Raises `ValueError` with what is wrong with
+    it."""
     if not raw: raise ValueError('it is empty')
     if raw[:2] in (b'PK', b'\x80\x02', b'\x80\x04'):
         raise ValueError('it is a pickle, as torch.save writes: those may run any '
@@ -198,12 +203,15 @@ def upgraded(
 def load_checkpoint(
     path: str | Path, # file that `save_checkpoint` wrote
 ) -> Any:
-    "The tree in `path`. Raises `CheckpointError` for a missing, damaged or foreign file."
+    """The tree in `path`. Raises `CheckpointError` for a missing, damaged or foreign
+    file."""
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f'no checkpoint at {path}: check the path, or train first')
+        raise CheckpointError(
+            f'no checkpoint at {path}: check the path, or train first')
     try: return from_bytes(path.read_bytes())
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError, OSError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError,
+            OSError) as e:
         raise CheckpointError(f'{path} is not a whole checkpoint: {e}. Use an earlier '
                               'copy, or delete it and train again') from e
 
@@ -259,6 +267,6 @@ def differences(
 ) -> list[str]:
     "Where `old` and `new` differ, in words."
     if isinstance(old, dict) and isinstance(new, dict):
-        return [d for k in dict.fromkeys([*old, *new])
-                for d in differences(old.get(k), new.get(k), f'{name}.{k}' if name else str(k))]
+        return [d for k in dict.fromkeys([*old, *new]) for d in differences(
+            old.get(k), new.get(k), f'{name}.{k}' if name else str(k))]
     return [] if old == new else [f'{name} was {old} and is {new}']

@@ -34,13 +34,13 @@ def check_range(
     if not (math.isfinite(least) and math.isfinite(most)):
         bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten()
         raise DataError(f'{name} holds NaN or infinity in {len(bad)} of its {len(x)} '
-                        f'examples, first in number {bad[0].item()}: repair them or leave '
-                        'them out')
+                        f'examples, first in number {bad[0].item()}: repair them or '
+                        'leave them out')
     if least < low or most > high:
         bytes_ = low == 0 and 1 < most <= 255 and least >= 0
         cure = 'divide by 255, or give them as uint8' if bytes_ else 'rescale the data'
-        raise DataError(f'{name} reaches from {least:g} to {most:g}, and this model takes '
-                        f'{low:g} to {high:g}: {cure}')
+        raise DataError(f'{name} reaches from {least:g} to {most:g}, and this model '
+                        f'takes {low:g} to {high:g}: {cure}')
 
 # %% ../nbs/85_checks.ipynb #c3df9b08
 @torch.no_grad()
@@ -58,21 +58,22 @@ def check_shape(
     "Raise `DataError` when `model` cannot take `examples`: by trying two of them."
     shape, wanted = examples.data_shape, model.data_shape
     if wanted and tuple(wanted) != shape:
-        raise DataError(f'{name} holds examples of shape {shape}, and this model was built '
-                        f'for {tuple(wanted)}: build it with data_shape={shape}')
+        raise DataError(f'{name} holds examples of shape {shape}, and this model was '
+                        f'built for {tuple(wanted)}: build it with data_shape={shape}')
     few = Examples(examples.x[:2], examples.y[:2]).to(device)
     try: terms = evaluate(model, Batches(few, 2), seed=0)
-    except NonFiniteLoss: return           # its cause is looked for when training meets it
+    # its cause is looked for when training meets it
+    except NonFiniteLoss: return
     except (RuntimeError, ValueError, IndexError) as e:
         raise DataError(f'this model cannot take examples of shape {shape}, as {name} '
                         f'holds: {e}') from e
     if 'loss' not in terms:
-        raise ValueError(f'losses() of this model gave {", ".join(terms)}: it needs a term '
-                         '`loss` to minimise')
+        raise ValueError(f'losses() of this model gave {", ".join(terms)}: it needs a '
+                         'term `loss` to minimise')
     decoded = _decoded_shape(model, few.floats())
     if decoded and decoded != shape:
-        raise DataError(f'{name} holds examples of shape {shape}, and this model decodes '
-                        f'to {decoded}: they must be the same')
+        raise DataError(f'{name} holds examples of shape {shape}, and this model '
+                        f'decodes to {decoded}: they must be the same')
 
 # %% ../nbs/85_checks.ipynb #d1fb89c6
 def check_model_takes(
@@ -92,12 +93,13 @@ def check_model_takes(
     if not isinstance(examples, Examples):
         parts = hasattr(examples, 'train')                # a whole `DataSet`
         hint = f'give data.{name}' if parts else 'wrap tensors as Examples(x, y)'
-        raise DataError(f'{name} is a {type(examples).__name__}, and `fit` takes Examples: {hint}')
+        raise DataError(
+            f'{name} is a {type(examples).__name__}, and `fit` takes Examples: {hint}')
     if len(examples) == 0: raise DataError(f'{name} holds no examples')
     check_range(examples, name, *((0.0, 1.0) if binary else model.data_range))
     if examples.x.dtype not in (torch.uint8, torch.float32):
-        raise DataError(f'{name} holds {examples.x.dtype}: give uint8 (0…255) or float32, '
-                        'such as x.float()')
+        raise DataError(f'{name} holds {examples.x.dtype}: give uint8 (0…255) or '
+                        'float32, such as x.float()')
     if len(examples.data_shape) == len(model.data_shape or examples.data_shape):
         model.check_examples(examples, name)
     check_shape(model, examples, name, device)
@@ -145,12 +147,14 @@ def check_schedules(
     "Raise `ValueError` for a schedule that cannot work."
     rates = [] if rate is None else sample_schedule(rate)
     if not all(0 <= v < math.inf for v in rates):
-        raise ValueError(f'the learning rate goes through {rates}: it must be finite and '
-                         'not negative')
+        raise ValueError(f'the learning rate goes through {rates}: it must be finite '
+                         'and not negative')
     if not isinstance(schedules, dict):
-        raise ValueError(f'schedules={schedules!r}: give a dict of buffers and schedules, '
-                         'such as {"beta": linear(0, 1)}')
-    buffers = [k for k, b in model.named_buffers() if b.dim() == 0 and b.is_floating_point()]
+        raise ValueError(
+            f'schedules={schedules!r}: give a dict of buffers and schedules, '
+            'such as {"beta": linear(0, 1)}')
+    buffers = [k for k, b in model.named_buffers()
+               if b.dim() == 0 and b.is_floating_point()]
     for name, schedule in schedules.items():
         if name not in buffers:
             raise ValueError(f'no buffer {name!r} to schedule in this model: it has '
@@ -169,16 +173,17 @@ def check_settings(
     patience: int | None = None,  # epochs without a better one
     stream: bool = False,         # examples are read while training
 ) -> None:
-    "Raise `ValueError`, or `DataError` where it is about the data, for settings of `fit`."
+    """Raise `ValueError`, or `DataError` where it is about the data, for settings of
+    `fit`."""
     if model.dataset_size not in (None, n):
         raise DataError(f'train holds {n:,} examples and this model was built for '
                         f'{model.dataset_size:,}: give dataset_size={n}')
     world_size, last = rank_and_world_size()[1], n % batch_size
     if batch_size < world_size or (0 < last < world_size and not stream):
         left = last if batch_size >= world_size else batch_size
-        raise ValueError(f'batch_size={batch_size} leaves {left} examples in a batch for '
-                         f'{world_size} processes: give a batch_size of which every batch, '
-                         'the last too, has one for each')
+        raise ValueError(f'batch_size={batch_size} leaves {left} examples in a batch '
+                         f'for {world_size} processes: give a batch_size of which '
+                         'every batch, the last too, has one for each')
     if clip is not None and not clip > 0:
         raise ValueError(f'clip={clip!r}: give a positive norm, or None')
     if patience is not None and not watched:
@@ -189,9 +194,9 @@ def check_settings(
 class Unsupported(TypeError):
     "A measure or a plot needs what this model does not have; the message names both."
 
-capabilities = dict(
-    encode='a distribution q(z|x)', decode='p(x|z) for codes z', prior='a prior p(z)',
-    reconstruct='reconstructions of x', codes='lists of codes', features='features of x')
+capabilities = dict(encode='a distribution q(z|x)', decode='p(x|z) for codes z',
+                    prior='a prior p(z)', reconstruct='reconstructions of x',
+                    codes='lists of codes', features='features of x')
 
 def require(
     model: nn.Module, # to be measured
@@ -230,8 +235,8 @@ def _unbounded_logvar(model: Any, x: Tensor) -> str: # what it has is tried
     try: least, most = (v.item() for v in model.encode(x).stddev.aminmax())
     except (AttributeError, TypeError): return ''
     if 1e-4 < least <= most < 1e4: return ''
-    return (f'logvar is unbounded, the standard deviations of q(z|x) reach from {least:.2g} '
-            f'to {most:.2g}: pass it through `bound_logvar`')
+    return ('logvar is unbounded, the standard deviations of q(z|x) reach from '
+            f'{least:.2g} to {most:.2g}: pass it through `bound_logvar`')
 
 def _rate_too_high(model: nn.Module, losses: list[float], rate: float) -> str:
     "What shows that the learning rate is too high, in words; nothing mostly."
@@ -240,7 +245,8 @@ def _rate_too_high(model: nn.Module, losses: list[float], rate: float) -> str:
     if losses and losses[-1] > min(losses) + max(10.0, abs(losses[0])):
         sign = f'the loss had risen from {min(losses):.4g} to {losses[-1]:.4g}'
     cure = 'take a tenth of it, or `clip=1`'
-    return f'the learning rate of {rate:.3g} is too high ({sign}): {cure}' if sign else ''
+    return (
+        f'the learning rate of {rate:.3g} is too high ({sign}): {cure}' if sign else '')
 
 @torch.no_grad()
 def diagnose_nan(
@@ -254,16 +260,17 @@ def diagnose_nan(
     if not x.isfinite().all():
         return 'the data hold NaN or infinity: repair those examples or leave them out'
     if (name := first_non_finite(model)) and not losses:
-        return (f'the weights `{name}` were not finite before the step: build the model '
-                'anew, or load an earlier checkpoint')
+        return (f'the weights `{name}` were not finite before the step: build the '
+                'model anew, or load an earlier checkpoint')
     outside = ''
     if x.min() < low or x.max() > high:
-        outside = (f'the data reach from {x.min().item():g} to {x.max().item():g}, outside '
-                   f'[{low:g}, {high:g}], which is what this model takes: rescale them')
+        outside = (f'the data reach from {x.min().item():g} to '
+                   f'{x.max().item():g}, outside [{low:g}, {high:g}], which is '
+                   'what this model takes: rescale them')
     causes = [outside, _unbounded_logvar(model, x), _rate_too_high(model, losses, rate)]
     found = [cause for cause in causes if cause]
     if not found and (module := _first_bad_module(model, batch)):
-        found.append(f'the first output that is not finite is that of {module}: look at '
-                     'what it computes')
-    return '; and '.join(found) or ('none of the usual ones: look for a division by 0 or '
-                                    'the logarithm of 0 in `losses`')
+        found.append(f'the first output that is not finite is that of {module}: look '
+                     'at what it computes')
+    return '; and '.join(found) or ('none of the usual ones: look for a division by 0 '
+                                    'or the logarithm of 0 in `losses`')

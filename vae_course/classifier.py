@@ -29,17 +29,18 @@ class Classifier(Trainable):
     ) -> None:
         super().__init__()
         if len(data_shape) != 3 or min(data_shape[1:]) < 8:
-            raise ValueError(f'got data_shape={tuple(data_shape)}: the classifier needs (channels, height, width), '
-                             'with sides of at least 8')
+            raise ValueError(f'got data_shape={tuple(data_shape)}: the '
+                             'classifier needs (channels, height, width), with '
+                             'sides of at least 8')
         (channels, height, width), (a, b) = data_shape, widths
         self.data_shape, self.classes = tuple(data_shape), classes
         self.body = nn.Sequential(
             nn.Conv2d(channels, a, 5, stride=2, padding=2), nn.ReLU(),
-            nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Flatten(), nn.Linear(b * -(-height // 4) * -(-width // 4), features), nn.ReLU())
+            nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
+            nn.Linear(b * -(-height // 4) * -(-width // 4), features), nn.ReLU())
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, classes))
-        config = dict(data_shape=list(data_shape), classes=classes, widths=list(widths), features=features,
-                      dropout=dropout)
+        config = dict(data_shape=list(data_shape), classes=classes, widths=list(widths),
+                      features=features, dropout=dropout)
         self.config = dict(name='classifier', **config)
 
     @property
@@ -51,10 +52,12 @@ class Classifier(Trainable):
         self,
         x: Tensor, # `(B, *data_shape)`, float32 in [0, 1]
     ) -> Tensor:
-        "Activations of the last hidden layer, `(B, features)`, none below 0. Raises `ValueError`."
+        """Activations of the last hidden layer, `(B, features)`, none below 0. Raises
+        `ValueError`."""
         if not x.is_floating_point() or x.shape[1:] != self.data_shape:
-            raise ValueError(f'got {x.dtype} of shape {tuple(x.shape)}: this classifier needs float32 in [0, 1], '
-                             f'(B, {", ".join(map(str, self.data_shape))})')
+            raise ValueError(f'got {x.dtype} of shape {tuple(x.shape)}: this '
+                             'classifier needs float32 in [0, 1], (B, '
+                             f'{", ".join(map(str, self.data_shape))})')
         return self.body(x.to(self.device) - 0.5).float()
 
     def forward(
@@ -69,23 +72,28 @@ class Classifier(Trainable):
         batch: Batch, # `(x, y)`
         eps: Tensor | None = None,    # not used: nothing is drawn
     ) -> dict[str, Tensor]:
-        """`loss`, the cross-entropy in nats per example, and `error`, the share of wrong answers (0-d
-        tensors). Raises `ValueError` without labels."""
+        """`loss`, the cross-entropy in nats per example, and `error`, the share of
+        wrong answers (0-d tensors). Raises `ValueError` without labels."""
         x, y = batch
-        if y is None: raise ValueError('got images without labels: the classifier learns from both')
+        if y is None:
+            raise ValueError(
+                'got images without labels: the classifier learns from both')
         logits, y = self(x), y.to(self.device)
-        return dict(loss=F.cross_entropy(logits, y), error=(logits.argmax(-1) != y).float().mean())
+        return dict(loss=F.cross_entropy(logits, y),
+                    error=(logits.argmax(-1) != y).float().mean())
 
     def check_examples(
         self,
         examples: Examples,  # images and their labels
         name: str = 'train', # what to call them in the message
     ) -> None:
-        "Raise `DataError` for a label that is none of the classes; asked once per data set, before training."
+        """Raise `DataError` for a label that is none of the classes; asked once per
+        data set, before training."""
         low, high = (v.item() for v in examples.y.aminmax())
         if low < 0 or high >= self.classes:
-            raise DataError(f'{name} has labels from {low} to {high}, and this classifier knows 0 to '
-                            f'{self.classes - 1}: leave the others out, or build it with more classes')
+            raise DataError(f'{name} has labels from {low} to {high}, and this '
+                            f'classifier knows 0 to {self.classes - 1}: leave the '
+                            'others out, or build it with more classes')
 
 # %% ../nbs/95_classifier.ipynb #7cca93b2
 def classify(
@@ -101,12 +109,14 @@ def agreement(
     x: Tensor,             # images `(N, *data_shape)`, float32 in [0, 1]
     y: Tensor | list[int], # what they should show, `(N,)`
 ) -> float:
-    """The share of images in which the classifier sees what was asked for; on real images, its accuracy.
+    """The share of images in which the classifier sees what was asked for; on real
+    images, its accuracy.
     Raises `ValueError`."""
     require(model, 'agreement', 'features')
     y = torch.as_tensor(y)
     if y.shape != (len(x),):
-        raise ValueError(f'got {len(x)} images and labels of shape {tuple(y.shape)}: give one label for each')
+        raise ValueError(f'got {len(x)} images and labels of shape {tuple(y.shape)}: '
+                         'give one label for each')
     found = classify(model, x)
     return (found == y.to(found.device)).float().mean().item()
 
@@ -122,7 +132,8 @@ def features(
 def mean_distance(
     points: Tensor, # `(N, d)`
 ) -> float:
-    "Mean Euclidean distance of two different points. Raises `ValueError` for fewer than two."
+    """Mean Euclidean distance of two different points. Raises `ValueError` for fewer
+    than two."""
     n = len(points)
     if n < 2: raise ValueError(f'got {n} point{"s" * (n != 1)}: a distance needs two')
     return torch.pdist(points.cpu().double()).mean().item()
@@ -133,13 +144,16 @@ def variety(
     y: Tensor | list[int],     # their classes, `(N,)`
     max_per_class: int = 1000, # images of a class at most: the first ones
 ) -> float:
-    """Mean distance of the features of two different images of one class, averaged over the classes that have two.
+    """Mean distance of the features of two different images of one class, averaged over
+    the classes that have two.
     Raises `ValueError`."""
     require(model, 'variety', 'features')
     points, y = features(model, x), torch.as_tensor(y)
-    groups = [points[(y == k).to(points.device)][:max_per_class] for k in y.unique().tolist()]
+    groups = [points[(y == k).to(points.device)][:max_per_class]
+              for k in y.unique().tolist()]
     groups = [g for g in groups if len(g) > 1]
-    if not groups: raise ValueError('no class has two images: their distance cannot be measured')
+    if not groups:
+        raise ValueError('no class has two images: their distance cannot be measured')
     return sum(map(mean_distance, groups)) / len(groups)
 
 # %% ../nbs/95_classifier.ipynb #423b3c36

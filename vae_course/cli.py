@@ -31,7 +31,8 @@ from .model_settings import add_options, build_model, complete_settings
 from .model_settings import read_settings, settings_parser
 from .protocol import evaluate_test_set, format_result, prepare
 from .run_folder import as_utf8, check_no_file, epochs_kept, load_trained
-from .run_folder import own_folder, read_run, versions, what_is_kept, write_json
+from .run_folder import (
+    own_folder, read_run, versions, what_is_kept, write_json)
 from .step import Trainable
 from .training import fit, registry, save_model
 from .old_names import redirect_old_names
@@ -90,7 +91,8 @@ def copy_notebooks(
 def notebooks(
     dir: str, # folder to copy to
 ) -> None:
-    "Copy the lessons into a folder, never over a changed file, and say how to open them."
+    """Copy the lessons into a folder, never over a changed file, and say how to open
+    them."""
     copied, unchanged, kept = copy_notebooks(dir)
     _say(f'{len(copied)} lessons copied to {dir}, {len(unchanged)} there already.')
     if kept:
@@ -121,8 +123,10 @@ def _load_named(
     return load(name)
 
 # %% ../nbs/96_cli.ipynb #000dd943
-_CURABLE = (OSError, ValueError, RuntimeError, ArithmeticError, MemoryError) # by the user
-_PATIENCE = 30 # seconds in which the first process prints an error that all of them meet
+# by the user
+_CURABLE = (OSError, ValueError, RuntimeError, ArithmeticError, MemoryError)
+# seconds in which the first process prints an error that all of them meet
+_PATIENCE = 30
 
 def _rank() -> int:
     "The number of this process among those that `torchrun` started; 0 for one alone."
@@ -133,7 +137,8 @@ def _one_line(message): # the text of an error
 
 def _connection_lost(error): # from a run of several processes
     "Whether `error` says that another process is gone."
-    words = ('gloo', 'nccl', 'connection closed', 'connection reset', 'broken pipe', 'timed out')
+    words = ('gloo', 'nccl', 'connection closed', 'connection reset', 'broken pipe',
+             'timed out')
     return isinstance(error, torch.distributed.DistError) or (
         isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words))
 
@@ -164,38 +169,38 @@ def _last_words(
         if not first: time.sleep(_PATIENCE)
         line = f'rank {rank}: {e}' if rank else str(e)
         if lost:
-            line = (f'rank {rank} of {world} processes stops, because another one ended '
-                    f'or torchrun was told to stop; {what_is_kept(folder)}')
+            line = (f'rank {rank} of {world} processes stops, because another one '
+                    f'ended or torchrun was told to stop; {what_is_kept(folder)}')
         print(_one_line(line), file=sys.stderr, flush=True)
         sys.exit(1)
     finally: _on_signal(before)
 
 # %% ../nbs/96_cli.ipynb #e12a23f2
 def train(
-    out: str,             # folder of the run
-    model: str = 'vae',   # one of those in the registry
-    data: str = 'mnist',  # a data set by name, or a folder of images
-    epochs: int = 10,     # passes over the training set
-    batch_size: int = 128,    # images in a batch, over all processes
+    out: str,                # folder of the run
+    model: str = 'vae',      # one of those in the registry
+    data: str = 'mnist',     # a data set by name, or a folder of images
+    epochs: int = 10,        # passes over the training set
+    batch_size: int = 128,   # images in a batch, over all processes
     # highest learning rate;
-    lr: float | None = None,  # 0.003 or the model's own, when not given
-    seed: int = 0,            # of weights, order and noise
-    set: Sequence[str] = (),  # a model's setting, such as latent_dim=16; may be repeated
+    lr: float | None = None, # 0.003 or the model's own, when not given
+    seed: int = 0,           # of weights, order and noise
+    set: Sequence[str] = (), # a model's setting, such as latent_dim=16; may be repeated
     # of the pixels; when not given,
-    likelihood: str | None = None,  # bernoulli for digits, else gaussian_learned
+    likelihood: str | None = None, # bernoulli for digits, else gaussian_learned
     # as the likelihood needs, when not given:
-    binarize: bool | None = None,  # draw pixels as 0 or 1
+    binarize: bool | None = None, # draw pixels as 0 or 1
     # bring the images of a folder to
-    size: str | None = None,  # N pixels a side, or a height and a width, such as 32x48
+    size: str | None = None, # N pixels a side, or a height and a width, such as 32x48
     # what --size does with an image of another shape:
-    resize: Literal['pad', 'crop', 'stretch'] = 'pad',  # add black, cut off, or distort
+    resize: Literal['pad', 'crop', 'stretch'] = 'pad', # add black, cut off, or distort
     channels: Literal[1, 3] | None = None, # of the images of a folder: 1 grey, 3 colour
-    device: str = 'auto',                  # auto, cpu, cuda, cuda:1 or mps
+    device: str = 'auto',    # auto, cpu, cuda, cuda:1 or mps
     # auto takes what a short trial finds faster here, and another machine may find
     # otherwise: the precision
-    precision: Literal['fp32', 'bf16', 'auto'] = 'fp32',  # of the matrix products
+    precision: Literal['fp32', 'bf16', 'auto'] = 'fp32', # of the matrix products
     # auto as for --precision, and CUDA graphs are tried too:
-    compile: Literal['off', 'on', 'auto'] = 'off',  # compile the training step
+    compile: Literal['off', 'on', 'auto'] = 'off', # compile the training step
 ) -> None:
     """Train a model and print its -ELBO on the test set; the same command again goes on
     with it. For N processes: torchrun --nproc-per-node N -m vae_course.cli train ..."""
@@ -219,10 +224,12 @@ def train(
         epochs=epochs, batch_size=batch_size, seed=seed, precision=precision,
         compile=ways[compile], graphs='auto' if compile == 'auto' else False)
     if lr is not None: how['lr'] = lr                      # otherwise `fit` decides
-    what = f'{model} ({sum(p.numel() for p in net.parameters()):,} parameters) on {data}'
+    what = (
+        f'{model} ({sum(p.numel() for p in net.parameters()):,} parameters) on {data}')
     folder = Path(out).expanduser()
     owned = own_folder(folder, settings) if _rank() == 0 else nullcontext()
-    with owned, join_processes(device) as (rank, world, place), _last_words(folder, rank, world):
+    with (owned, join_processes(device) as (rank, world, place),
+          _last_words(folder, rank, world)):
         done = epochs_kept(folder)[0]
         if rank == 0: _announce(what, prepared, place, world, done, epochs)
         history = fit(net, prepared.train, prepared.valid, binarize=prepared.binarize,
@@ -242,14 +249,17 @@ def _finish(net, prepared, folder, settings, history, device, world): # on rank 
     """Write `model.safetensors`, which took longest to get; test, write `run.json`, and
     print, also where that could not be written."""
     trial = {k: v if math.isfinite(v) else None for k, v in history.trial.items()}
-    trained = dict(device=str(device), processes=world, step_config=str(history.step_config),
-                   trial=trial, versions=versions())
+    trained = dict(device=str(device), processes=world,
+                   step_config=str(history.step_config), trial=trial,
+                   versions=versions())
     before = read_run(folder)
     if before.get('history') == history.rows:              # nothing was trained now
         trained = {k: before[k] for k in trained}
     save_model(net, folder/'model.safetensors')
     result = evaluate_test_set(net, prepared, device)
-    try: write_json(folder/'run.json', dict(settings=settings, test=result, **trained, history=history.rows))
+    try:
+        write_json(folder/'run.json', dict(settings=settings, test=result, **trained,
+                                             history=history.rows))
     finally: _say(format_result(result))
     _say(f'{len(history)} epochs, {sum(history["seconds"]):.0f} s of training '
          f'({history.step_config}). In {folder}: model.safetensors, run.json, and the '
@@ -281,7 +291,8 @@ def draw_samples(
     "`n` samples, 100 at a time. Raises `ValueError` for a model that cannot."
     sample: Callable[..., Tensor] | None = getattr(model, 'sample', None)
     if sample is None:
-        raise ValueError(f'a {type(model).__name__} cannot draw samples: it has no method sample(n)')
+        raise ValueError(
+            f'a {type(model).__name__} cannot draw samples: it has no method sample(n)')
     more = dict(progress=progress) if 'progress' in signature(sample).parameters else {}
     drawn = []
     with seeded(seed, device), torch.no_grad():
@@ -298,8 +309,8 @@ def _read_part(
     "The image as float32 in [0, 1], `(*data_shape)`. Raises `ValueError`."
     try: x = read_image(path, data_shape[0], tuple(data_shape[1:]))
     except DataError as e:
-        raise ValueError(f'--condition {path}: this model is conditioned on a part of an '
-                         f'image, and no image can be read there ({e})') from e
+        raise ValueError(f'--condition {path}: this model is conditioned on a part of '
+                         f'an image, and no image can be read there ({e})') from e
     return x / 255 if x.dtype == torch.uint8 else x
 
 def _read_numbers(
@@ -320,17 +331,20 @@ def _read_conditions(
     words: Sequence[str], # what was given, such as `['7', '3']`
     n: int,               # images
 ) -> Tensor | None:
-    "The condition of each of `n` images, None for a model without. Raises `ValueError`."
+    """The condition of each of `n` images, None for a model without. Raises
+    `ValueError`."""
     condition = getattr(model, 'condition', None)
     if condition is None:
         if words:
-            raise ValueError(f'--condition {" ".join(words)}: a {type(model).__name__} has no condition')
+            raise ValueError(f'--condition {" ".join(words)}: a {type(model).__name__} '
+                             'has no condition')
         return None
     shape, part = condition.shape, condition.unseen is not None
     form = ('the file of an image' if part else 'a number' if not len(shape)
             else f'{shape[0]} numbers with commas between')
     if not words:
-        raise ValueError(f'this model draws what it is asked for: give --condition, {form}')
+        raise ValueError(
+            f'this model draws what it is asked for: give --condition, {form}')
     c = torch.stack([_read_part(word, shape) for word in words] if part
                     else _read_numbers(words, shape, form))
     condition.to('cpu').check(c, '--condition')
@@ -339,10 +353,11 @@ def _read_conditions(
 # %% ../nbs/96_cli.ipynb #39fbf386
 def _check_image_path(path): # file to write
     "Raise `ValueError` when no image can be written to `path`."
-    known = {end for end, kind in Image.registered_extensions().items() if kind in Image.SAVE}
+    known = {end for end, kind in Image.registered_extensions().items()
+             if kind in Image.SAVE}
     if path.suffix.lower() not in known:
-        raise ValueError(f'--out {path}: its extension says no kind of image that can be '
-                         'written; end it in .png, .jpg or .webp')
+        raise ValueError(f'--out {path}: its extension says no kind of image that can '
+                         'be written; end it in .png, .jpg or .webp')
     if path.is_dir(): raise IsADirectoryError(f'--out {path} is a folder: name a file')
 
 # %% ../nbs/96_cli.ipynb #70f11c52
@@ -364,13 +379,15 @@ def sample(
     model, what = load_trained(folder, place)
     c = _read_conditions(model, condition, n)
     path.parent.mkdir(parents=True, exist_ok=True)
-    x = draw_samples(model.to(place), n, seed, place, None if c is None else c.to(place), progress=True)
+    x = draw_samples(model.to(place), n, seed, place,
+                     None if c is None else c.to(place), progress=True)
     unseen = getattr(getattr(model, 'condition', None), 'unseen', None)
     if c is not None and unseen is not None:              # what was given stays
         x = torch.where(unseen.cpu() > 0, x, c)
     grid = image_grid(x, columns)
     Image.fromarray(grid.numpy()).save(path)
-    _say(f'{n} samples of {what} (seed {seed}): {path}, {grid.shape[1]} x {grid.shape[0]} pixels')
+    _say(f'{n} samples of {what} (seed {seed}): {path}, {grid.shape[1]} x '
+         f'{grid.shape[0]} pixels')
 
 # %% ../nbs/96_cli.ipynb #67f2c239
 _MOST = 2**63 - 1 # torch takes no larger seed
@@ -381,13 +398,14 @@ _RATE = restricted_number_type('finite_from_0', float, [('>=', 0), ('<', math.in
 def _check_size(kind, word): # the type, and what was given
     "Raise `ValueError` unless `word` is a side, or height and width."
     if not re.fullmatch(r'0*[1-9]\d*(x0*[1-9]\d*)?', word):
-        raise ValueError(f'got {word!r}: give the side in pixels, such as 32, or height '
-                         'and width, such as 32x48, each at least 1')
+        raise ValueError(f'got {word!r}: give the side in pixels, such as 32, or '
+                         'height and width, such as 32x48, each at least 1')
 
 _SIZE = extend_base_type('N_or_HxW', str, _check_size)
 
 # %% ../nbs/96_cli.ipynb #63fe0fd9
-_COMMANDS: dict[str, Callable[..., None]] = dict(notebooks=notebooks, train=train, sample=sample)
+_COMMANDS: dict[str, Callable[..., None]] = dict(
+    notebooks=notebooks, train=train, sample=sample)
 _SPECIAL = dict( # what the type hints of the commands do not say
     notebooks=dict(dir=dict(flag='dir', metavar='DIR')),
     train=dict(
@@ -414,7 +432,8 @@ class _CommandParser(ArgumentParser):
         formatter: HelpFormatter | None = None, # as of argparse
     ) -> str:
         "The help, in ASCII hyphens."
-        settings = f'\n{settings_parser(self.model).format_help()}' if self.model else ''
+        settings = (
+            f'\n{settings_parser(self.model).format_help()}' if self.model else '')
         return _plain(super().format_help(formatter) + settings)
 
 # %% ../nbs/96_cli.ipynb #46cda961
@@ -437,7 +456,8 @@ def parser(
 def _parse(
     words: Sequence[str], # of the command line
 ) -> tuple[Callable, dict[str, Any]]:
-    "`(command, its arguments)`; errors of grammar end with exit status 2, printed once."
+    """`(command, its arguments)`; errors of grammar end with exit status 2, printed
+    once."""
     named = re.findall(r'(?:^|\0)--model[\0=]([^\0]+)', '\0'.join(words))
     with ExitStack() as quiet:
         if _rank() > 0:
@@ -452,7 +472,8 @@ def _parse(
 
 # %% ../nbs/96_cli.ipynb #a94f50d0
 def main(
-    arguments: Sequence[str] | None = None, # words of the command line; those of this process
+    # words of the command line; those of this process
+    arguments: Sequence[str] | None = None,
 ) -> None:
     "Run a command; an error that the user can cure is one line and exit status 1."
     _replace_unprintable()
@@ -463,7 +484,8 @@ def main(
     except (KeyboardInterrupt, *_CURABLE) as e:
         message = str(e) or type(e).__name__
         if isinstance(e, KeyboardInterrupt):
-            kept = f': {what_is_kept(Path(given["out"]).expanduser())}' if 'epochs' in given else ''
+            kept = (f': {what_is_kept(Path(given["out"]).expanduser())}'
+                    if 'epochs' in given else '')
             message = f'stopped{kept}'
         if _rank() > 0: time.sleep(_PATIENCE)
         sys.exit(_one_line(message))

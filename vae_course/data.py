@@ -99,9 +99,10 @@ class Examples:
         return as_floats(self.x)
 
 # %% ../nbs/70_data.ipynb #fabd7b99
-def check_unit_interval(x: Tensor,               # floats
-                        tolerance: float = 1e-5, # how far outside a number may lie
-                        ) -> Tensor:
+def check_unit_interval(
+    x: Tensor,               # floats
+    tolerance: float = 1e-5, # how far outside a number may lie
+) -> Tensor:
     """`x`, where what leaves [0, 1] by no more than a rounding is brought back. Raises
     `DataError`."""
     low, high = (v.item() for v in x.aminmax())                    # NaN spreads to both
@@ -134,9 +135,10 @@ def check_examples(examples: Examples, # of any source
     return examples if inside is x else Examples(inside, y)
 
 # %% ../nbs/70_data.ipynb #2ab1be9f
-def binarize(x: Tensor,                                # grey values in [0, 1]
-             generator: torch.Generator | None = None, # source of the random numbers
-             ) -> Tensor:
+def binarize(
+    x: Tensor,                                # grey values in [0, 1]
+    generator: torch.Generator | None = None, # source of the random numbers
+) -> Tensor:
     """Draw each pixel as 0 or 1 with probability `x`, to within 2⁻¹⁶ (Salakhutdinov and
     Murray 2008). Same shape as `x`, float32."""
     if x.device.type != 'cpu':
@@ -157,9 +159,10 @@ def as_seed(seed: Any, # a whole number, also of NumPy
                         'give a whole number such as 0, from −2⁶³ to 2⁶⁴ − 1')
     return number
 
-def binarized(examples: Examples, # grey images
-              seed: int = 0,      # the same seed gives the same pixels
-              ) -> Examples:
+def binarized(
+    examples: Examples, # grey images
+    seed: int = 0,      # the same seed gives the same pixels
+) -> Examples:
     """`examples` with every pixel drawn once as 0 or 1: fixed images to evaluate on.
     Raises `DataError`."""
     generator = torch.Generator().manual_seed(as_seed(seed))
@@ -170,15 +173,16 @@ def binarized(examples: Examples, # grey images
 class Batches:
     """Batches `(x, y)` of `examples` by index look-up on their device: `x` float32
     `(B, *data_shape)`, `y` int64 `(B,)`. The last batch may be smaller."""
-    def __init__(self,
-                 examples: Examples,        # to draw from
-                 batch_size: int = 128,     # examples in a batch
-                 shuffle: bool = False,     # a new order every epoch
-                 binarize: bool = False,    # draw each pixel as 0 or 1, anew every time
-                 drop_last: bool = False,  # leave out the last batch when it is smaller
-                 generator: torch.Generator | None = None, # of order and pixels, on the CPU
-                 shard: tuple[int, int] = (0, 1), # (rank, world size): whose part it is
-                 ) -> None:
+    def __init__(
+        self,
+        examples: Examples,              # to draw from
+        batch_size: int = 128,           # examples in a batch
+        shuffle: bool = False,           # a new order every epoch
+        binarize: bool = False,          # draw each pixel as 0 or 1, anew every time
+        drop_last: bool = False,         # leave out the last batch when it is smaller
+        generator: torch.Generator | None = None, # of order and pixels, on the CPU
+        shard: tuple[int, int] = (0, 1), # (rank, world size): whose part it is
+    ) -> None:
         self.examples, self.batch_size, self.shard = examples, batch_size, shard
         self.shuffle, self.binarize, self.drop_last = shuffle, binarize, drop_last
         self.generator = generator
@@ -217,10 +221,11 @@ def as_share(share: Any, # a number
                         'give the part of the examples to put aside, between 0 and 1')
     return number
 
-def split(examples: Examples, # to part
-          share: float = .1,  # of the examples that go to the second part
-          seed: int = 0,      # the same seed gives the same parts
-          ) -> tuple[Examples, Examples]:
+def split(
+    examples: Examples, # to part
+    share: float = .1,  # of the examples that go to the second part
+    seed: int = 0,      # the same seed gives the same parts
+) -> tuple[Examples, Examples]:
     """`(first, second)`: two `Examples` without overlap, both in random order; `second`
     holds round(N · share) of them, and `share` of every class, to within one example
     (of labels `(N, …)` with several columns, no class is known). Raises `DataError`."""

@@ -83,7 +83,8 @@ def seed_everything(
 
 # %% ../nbs/80_devices.ipynb #54c13adf
 def random_state() -> dict[str, Any]:
-    "Where the random numbers of Python, NumPy and torch stand: tensors and JSON values."
+    """Where the random numbers of Python, NumPy and torch stand: tensors and JSON
+    values."""
     kind, words, *rest = np.random.get_state()
     mps = torch.backends.mps.is_available()
     return dict(

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 # %% ../nbs/82_distributed.ipynb #0a1adc0a
 def rank_and_world_size() -> tuple[int, int]:
-    "Which of the processes that train together this is, and their number; `(0, 1)` alone."
+    """Which of the processes that train together this is, and their number; `(0, 1)`
+    alone."""
     dist = torch.distributed
     joined = dist.is_available() and dist.is_initialized()
     return (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
@@ -33,7 +34,8 @@ def _cuda_of_this_process() -> torch.device:
     here, wanted = torch.cuda.device_count(), int(os.environ['LOCAL_WORLD_SIZE'])
     if wanted > here:
         raise ValueError(f'{wanted} processes on a machine with {here} CUDA '
-                         f'device{"s" if here > 1 else ""}: start at most {here}, one for each')
+                         f'device{"s" if here > 1 else ""}: start at most '
+                         f'{here}, one for each')
     device = torch.device('cuda', int(os.environ['LOCAL_RANK']))
     torch.cuda.set_device(device)
     return device
@@ -49,8 +51,8 @@ def join_processes(
         yield *rank_and_world_size(), device
         return
     if device.type == 'mps':
-        raise ValueError('several processes train on CUDA devices or on the CPU, not on '
-                         'mps: ask for --device cpu')
+        raise ValueError('several processes train on CUDA devices or on the CPU, not '
+                         'on mps: ask for --device cpu')
     if device.type == 'cuda': device = _cuda_of_this_process()
     # imported after the group is there, its default arguments would hold it to the end
     from torch.distributed.nn import functional                             # noqa: F401
@@ -72,7 +74,8 @@ def _release(
     for name in ('reducer', 'logger', 'process_group'):
         held = module.__dict__.get(name)
         places = gc.get_referrers(held) if held is not None else ()
-        for place in places:                   # `torch.compile` has copied the attributes
+        # `torch.compile` has copied the attributes
+        for place in places:
             if isinstance(place, dict) and place.get(name) is held: del place[name]
     module.__dict__['forward'] = module.module.forward
 
@@ -85,9 +88,11 @@ def leave_processes(
     gc.collect()
     dist, patience = torch.distributed, timedelta(minutes=10)
     try:
-        if well and dist.get_backend() == 'gloo': dist.monitored_barrier(timeout=patience)
+        if well and dist.get_backend() == 'gloo':
+            dist.monitored_barrier(timeout=patience)
         elif well: dist.barrier(async_op=True).wait(patience)
-    except RuntimeError: pass                     # one of them is gone, and says so itself
+    # one of them is gone, and says so itself
+    except RuntimeError: pass
     finally: dist.destroy_process_group()
 
 # %% ../nbs/82_distributed.ipynb #0344a0dd
@@ -103,7 +108,8 @@ def shard_weight(
     size: int,  # examples of a batch that are here
     whole: int, # examples of it over all processes
 ) -> float:
-    "What this part's mean is multiplied by, so that the mean over processes is the whole's."
+    """What this part's mean is multiplied by, so that the mean over processes is the
+    whole's."""
     return size * rank_and_world_size()[1] / whole
 
 # %% ../nbs/82_distributed.ipynb #30abcba8
@@ -122,7 +128,8 @@ class LossesModule(nn.Module):
         eps: Tensor | None = None, # the noise; drawn when not given
     ) -> dict[str, Tensor]:
         "The terms of the loss."
-        return self.model.losses(batch) if eps is None else self.model.losses(batch, eps=eps)
+        return (self.model.losses(batch) if eps is None
+                else self.model.losses(batch, eps=eps))
 
 def wrap_ddp(
     losses: nn.Module,    # whose `forward` gives the terms
@@ -133,7 +140,8 @@ def wrap_ddp(
     # the model may have weights that no loss uses; most have none, and torch says so
     warnings.filterwarnings('ignore', '.*find_unused_parameters=True.*')
     ids = [device] if device.type == 'cuda' else None
-    module = DistributedDataParallel(losses, device_ids=ids, find_unused_parameters=True)
+    module = DistributedDataParallel(losses, device_ids=ids,
+                                     find_unused_parameters=True)
     _wrapped.add(module)
     return module
 

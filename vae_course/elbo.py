@@ -20,8 +20,8 @@ from .old_names import redirect_old_names
 
 # %% ../nbs/03_elbo.ipynb #1e08e218
 class Bernoulli(nn.Module):
-    """p(x|z) for pixels of 0 and 1, one logit each. On grey pixels its −log_prob is the cross-entropy,
-    which is no −log p(x)."""
+    """p(x|z) for pixels of 0 and 1, one logit each. On grey pixels its −log_prob is the
+    cross-entropy, which is no −log p(x)."""
     def forward(
         self,
         out: Tensor, # logits `(..., *data_shape)`
@@ -30,8 +30,8 @@ class Bernoulli(nn.Module):
 
 # %% ../nbs/03_elbo.ipynb #89aacdc5
 class Gaussian(nn.Module):
-    """p(x|z) = N(decoder(z), σ²) for every pixel: σ fixed, or shared by all pixels and learned,
-    then never below `floor` (Rybkin et al. 2021). Raises `ValueError`."""
+    """p(x|z) = N(decoder(z), σ²) for every pixel: σ fixed, or shared by all pixels and
+    learned, then never below `floor` (Rybkin et al. 2021). Raises `ValueError`."""
     raw: Tensor
 
     def __init__(
@@ -42,9 +42,11 @@ class Gaussian(nn.Module):
     ) -> None:
         super().__init__()
         least = floor if learned else 0
-        if not sigma > least: raise ValueError(f'got sigma={sigma}: it must be more than {least}')
+        if not sigma > least:
+            raise ValueError(f'got sigma={sigma}: it must be more than {least}')
         self.floor, self.learned = floor, learned
-        excess = torch.tensor(float(sigma) - (floor if learned else 0.0)).clamp(min=1e-6)
+        excess = (
+            torch.tensor(float(sigma) - (floor if learned else 0.0)).clamp(min=1e-6))
         raw = torch.log(torch.expm1(excess)) if learned else excess
         if learned: self.raw = nn.Parameter(raw)
         else: self.register_buffer('raw', raw)
@@ -65,11 +67,13 @@ def dequantize(
     x: Tensor,                                # images as uint8, 0…255
     generator: torch.Generator | None = None, # None takes the global one
 ) -> Tensor:
-    """(x + u) / 256 with u uniform in [0, 1): float32 in [0, 1), whose density bounds the probability of x
-    (Theis et al. 2016). Raises `ValueError`."""
+    """(x + u) / 256 with u uniform in [0, 1): float32 in [0, 1), whose density bounds
+    the probability of x (Theis et al. 2016). Raises `ValueError`."""
     if x.dtype != torch.uint8:
-        raise ValueError(f'got images as {x.dtype}: give the stored values 0…255 as uint8, as `Examples.x` holds them')
-    u = torch.rand(x.shape, device=x.device, generator=on_device(generator, x.device)).clamp(max=1 - 2**-15)
+        raise ValueError(f'got images as {x.dtype}: give the stored values 0…255 as '
+                         'uint8, as `Examples.x` holds them')
+    u = torch.rand(x.shape, device=x.device,
+                   generator=on_device(generator, x.device)).clamp(max=1 - 2**-15)
     return (x.float() + u) / 256
 
 # %% ../nbs/03_elbo.ipynb #6f601934
@@ -80,14 +84,16 @@ def kl_divergence(
 ) -> Tensor:
     """KL(q ‖ p) per example in nats, `(B,)`: in closed form for two diagonal Gaussians,
     else log q(z) − log p(z) at the draw."""
-    gaussians = all(isinstance(d, D.Independent) and isinstance(d.base_dist, D.Normal) for d in (q, p))
+    gaussians = all(isinstance(d, D.Independent) and isinstance(d.base_dist, D.Normal)
+                    for d in (q, p))
     return kl_gaussians(q, p) if gaussians else q.log_prob(z) - p.log_prob(z)
 
 # %% ../nbs/03_elbo.ipynb #ee806377
 def full_precision(
     out: Tensor, # what a network gave
 ) -> Tensor:
-    "`out` in float32 when it is in half precision (bfloat16 or float16), else as it is."
+    """`out` in float32 when it is in half precision (bfloat16 or float16), else as it
+    is."""
     return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
 
 # %% ../nbs/03_elbo.ipynb #56fe6033
@@ -108,10 +114,12 @@ class VAE(Trainable):
         latent_dim: int | None = None,           # D; `decode` checks it
     ) -> None:
         super().__init__()
-        self.encoder, self.decoder, self.prior_net, self.likelihood = encoder, decoder, prior, likelihood
+        self.encoder, self.decoder, self.prior_net, self.likelihood = (
+            encoder, decoder, prior, likelihood)
         self.data_shape = None if data_shape is None else tuple(data_shape)
         self.latent_dim = latent_dim
-        self.register_buffer('beta', torch.tensor(1.0), persistent=False)   # weight of the KL, moved by a schedule
+        # weight of the KL, moved by a schedule
+        self.register_buffer('beta', torch.tensor(1.0), persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -127,12 +135,15 @@ class VAE(Trainable):
         self,
         x: Tensor, # `(B, *data_shape)`, float
     ) -> D.Independent:
-        "q(z|x), over `(B, D)`. Raises `ValueError` for another shape or for whole numbers."
+        """q(z|x), over `(B, D)`. Raises `ValueError` for another shape or for whole
+        numbers."""
         if not x.is_floating_point():
-            raise ValueError(f'got images as {x.dtype}: give float32 in [0, 1], as `as_floats(x)` does')
+            raise ValueError(f'got images as {x.dtype}: give float32 in [0, 1], as '
+                             '`as_floats(x)` does')
         if self.data_shape and x.shape[1:] != self.data_shape:
-            raise ValueError(f'got x of shape {tuple(x.shape)}: this model needs '
-                             f'(B, {", ".join(map(str, self.data_shape))}), B examples of shape {self.data_shape}')
+            raise ValueError(f'got x of shape {tuple(x.shape)}: this model needs (B, '
+                             f'{", ".join(map(str, self.data_shape))}), B examples of '
+                             f'shape {self.data_shape}')
         mu, logvar = full_precision(self.encoder(x.to(self.device))).chunk(2, -1)
         return diagonal_gaussian(mu, bound_logvar(logvar))
 
@@ -140,13 +151,16 @@ class VAE(Trainable):
         self,
         z: Tensor, # `(..., D)`
     ) -> D.Independent:
-        "p(x|z), over `(..., *data_shape)`. Raises `ValueError` when z has another width."
+        """p(x|z), over `(..., *data_shape)`. Raises `ValueError` when z has another
+        width."""
         if self.latent_dim and z.shape[-1] != self.latent_dim:
-            raise ValueError(f'got z of shape {tuple(z.shape)}: the last dimension must be {self.latent_dim}, '
-                             'the width of this latent space')
+            raise ValueError(f'got z of shape {tuple(z.shape)}: the last '
+                             f'dimension must be {self.latent_dim}, the width of '
+                             'this latent space')
         out = full_precision(self.decoder(z.to(self.device).reshape(-1, z.shape[-1])))
         out = out.reshape(*z.shape[:-1], *out.shape[1:])
-        return D.Independent(self.likelihood(out), out.dim() - z.dim() + 1, validate_args=False)
+        return D.Independent(self.likelihood(out), out.dim() - z.dim() + 1,
+                             validate_args=False)
 
     def losses(
         self,
@@ -159,8 +173,8 @@ class VAE(Trainable):
         z = draw(q, eps)
         reconstruction = -self.decode(z).log_prob(x).mean()
         kl = kl_divergence(q, self.prior, z).mean()
-        return dict(loss=reconstruction + self.beta * kl, reconstruction=reconstruction, kl=kl,
-                    neg_elbo=reconstruction + kl)
+        return dict(loss=reconstruction + self.beta * kl, reconstruction=reconstruction,
+                    kl=kl, neg_elbo=reconstruction + kl)
 
     @torch.no_grad()
     def sample(
@@ -190,13 +204,16 @@ def mlp(
 
 # %% ../nbs/03_elbo.ipynb #8ed7fe39
 likelihoods: dict[str, Callable[[], nn.Module]] = dict(
-    bernoulli=Bernoulli, gaussian=Gaussian, gaussian_learned=lambda: Gaussian(sigma=0.3, learned=True))
+    bernoulli=Bernoulli, gaussian=Gaussian,
+    gaussian_learned=lambda: Gaussian(sigma=0.3, learned=True))
 
 def make_likelihood(
     name: str, # a key of `likelihoods`
 ) -> nn.Module:
     "A new likelihood called `name`. Raises `ValueError` that lists the names."
-    if name not in likelihoods: raise ValueError(f'no likelihood called {name!r}: there are {", ".join(likelihoods)}')
+    if name not in likelihoods:
+        raise ValueError(
+            f'no likelihood called {name!r}: there are {", ".join(likelihoods)}')
     return likelihoods[name]()
 
 # %% ../nbs/03_elbo.ipynb #1bc815cd
@@ -208,8 +225,10 @@ def mlp_networks(
 ) -> tuple[nn.Module, nn.Module]:
     "Encoder and decoder of a `VAE`, of fully connected layers."
     d = math.prod(data_shape)
-    encoder = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), mlp(d, *hidden, 2*latent_dim))
-    decoder = nn.Sequential(mlp(latent_dim, *reversed(hidden), d), nn.Unflatten(-1, tuple(map(int, data_shape))))
+    encoder = nn.Sequential(nn.Flatten(), nn.Dropout(dropout),
+                            mlp(d, *hidden, 2*latent_dim))
+    decoder = nn.Sequential(mlp(latent_dim, *reversed(hidden), d),
+                            nn.Unflatten(-1, tuple(map(int, data_shape))))
     return encoder, decoder
 
 def mlp_vae(
@@ -219,13 +238,14 @@ def mlp_vae(
     likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
     dropout: float = 0.0,                    # share of the inputs set to 0 in training
 ) -> VAE:
-    """A VAE of fully connected layers, the decoder's in the opposite order of the encoder's;
-    `gaussian` has σ = 1, `gaussian_learned` one σ that is learned. Raises `ValueError`
-    for an unknown likelihood."""
+    """A VAE of fully connected layers, the decoder's in the opposite order of the
+    encoder's; `gaussian` has σ = 1, `gaussian_learned` one σ that is learned. Raises
+    `ValueError` for an unknown likelihood."""
     encoder, decoder = mlp_networks(data_shape, latent_dim, hidden, dropout)
-    model = VAE(encoder, decoder, StandardNormal(latent_dim), make_likelihood(likelihood), data_shape, latent_dim)
-    config = dict(data_shape=list(data_shape), latent_dim=latent_dim, hidden=list(hidden), likelihood=likelihood,
-                  dropout=dropout)
+    model = VAE(encoder, decoder, StandardNormal(latent_dim),
+                make_likelihood(likelihood), data_shape, latent_dim)
+    config = dict(data_shape=list(data_shape), latent_dim=latent_dim,
+                  hidden=list(hidden), likelihood=likelihood, dropout=dropout)
     model.config = dict(name='vae', **config)
     return model
 
@@ -252,10 +272,12 @@ def conv_networks(
     latent_dim: int,           # D
     widths: Sequence[int],     # channels of the layers; each halves height and width
 ) -> tuple[nn.Module, nn.Module]:
-    """Encoder and decoder of a `VAE`, of convolutions; the decoder mirrors the encoder and crops what is too much.
+    """Encoder and decoder of a `VAE`, of convolutions; the decoder mirrors the encoder
+    and crops what is too much.
     Raises `ValueError`."""
     if len(data_shape) != 3:
-        raise ValueError(f'got data_shape={tuple(data_shape)}: convolutions need (channels, height, width)')
+        raise ValueError(f'got data_shape={tuple(data_shape)}: convolutions need '
+                         '(channels, height, width)')
     channels, height, width = data_shape
     down: list[nn.Module] = []
     up: list[nn.Module] = []
@@ -265,7 +287,8 @@ def conv_networks(
         up = [nn.ConvTranspose2d(n, c, 4, stride=2, padding=1), nn.SiLU()] + up
         c, h, w = n, -(-h // 2), -(-w // 2)
     encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(c*h*w, 2*latent_dim))
-    decoder = nn.Sequential(nn.Linear(latent_dim, c*h*w), nn.SiLU(), nn.Unflatten(-1, (int(c), h, w)), *up[:-1],
+    decoder = nn.Sequential(nn.Linear(latent_dim, c*h*w), nn.SiLU(),
+                            nn.Unflatten(-1, (int(c), h, w)), *up[:-1],
                             Crop(height, width))
     return encoder, decoder
 
@@ -280,8 +303,10 @@ def conv_vae(
     rounded up. Raises `ValueError` for an unknown likelihood or for another shape than
     (channels, height, width)."""
     encoder, decoder = conv_networks(data_shape, latent_dim, widths)
-    model = VAE(encoder, decoder, StandardNormal(latent_dim), make_likelihood(likelihood), data_shape, latent_dim)
-    config = dict(data_shape=list(data_shape), latent_dim=latent_dim, widths=list(widths), likelihood=likelihood)
+    model = VAE(encoder, decoder, StandardNormal(latent_dim),
+                make_likelihood(likelihood), data_shape, latent_dim)
+    config = dict(data_shape=list(data_shape), latent_dim=latent_dim,
+                  widths=list(widths), likelihood=likelihood)
     model.config = dict(name='conv_vae', **config)
     return model
 

@@ -25,10 +25,12 @@ def importance_weighted(
     log_w: Tensor, # log importance weights in nats, the K samples along `dim`
     dim: int = 0,  # where the samples are
 ) -> Tensor:
-    """log of the mean weight over `dim`, in nats: a lower bound on log p(x) in expectation
-    (Burda et al. 2016, equation 8). Raises `ValueError` on no samples."""
+    """log of the mean weight over `dim`, in nats: a lower bound on log p(x) in
+    expectation (Burda et al. 2016, equation 8). Raises `ValueError` on no samples."""
     samples = log_w.shape[dim]
-    if samples == 0: raise ValueError('got no importance samples: the mean of none is nothing; draw at least one')
+    if samples == 0:
+        raise ValueError(
+            'got no importance samples: the mean of none is nothing; draw at least one')
     return torch.logsumexp(log_w, dim) - math.log(samples)
 
 # %% ../nbs/05_evaluation.ipynb #5bb5292d
@@ -42,16 +44,20 @@ def ppca_vae(
     W, size = ppca.W, ppca.W.shape[1]
     gram = W.T @ W
     if (gram - gram.diagonal().diag()).abs().max() > 1e-6 * gram.max():
-        raise ValueError('the columns of W are not orthogonal: the posterior is not a diagonal Gaussian')
+        raise ValueError('the columns of W are not orthogonal: the posterior is not a '
+                         'diagonal Gaussian')
     precision = gram.diagonal() / ppca.sigma**2 + 1
     back, std = (W / ppca.sigma**2 / precision).T, precision.rsqrt()
-    raw = 10 * torch.atanh((widen * std).log() * 2 / 10)    # undoes `bound_logvar`, which holds log variances between ±10
-    encoder, decoder, likelihood = nn.Linear(len(W), 2 * size), nn.Linear(size, len(W)), Gaussian(ppca.sigma)
+    # undoes `bound_logvar`, which holds log variances between ±10
+    raw = 10 * torch.atanh((widen * std).log() * 2 / 10)
+    encoder, decoder, likelihood = (nn.Linear(len(W), 2 * size),
+                                    nn.Linear(size, len(W)), Gaussian(ppca.sigma))
     model = VAE(encoder, decoder, StandardNormal(size), likelihood).double()
     encoder.weight.data = torch.cat([back, torch.zeros_like(back)])
     encoder.bias.data = torch.cat([shift * std - back @ ppca.mean, raw])
     decoder.weight.data, decoder.bias.data = W, ppca.mean
-    likelihood.raw.fill_(ppca.sigma)                        # in float64: `Gaussian` had rounded σ to float32
+    # in float64: `Gaussian` had rounded σ to float32
+    likelihood.raw.fill_(ppca.sigma)
     return model
 
 # %% ../nbs/05_evaluation.ipynb #ad2ebb12
@@ -62,8 +68,8 @@ def per_example(
     batch_size: int = 100,         # examples at a time
     seed: int = 0,                 # of the draws
 ) -> Tensor:
-    """f(x) for each example, `(N, ...)`, float64 on the CPU, in evaluation mode; `x` comes where
-    the model's weights are and in their type."""
+    """f(x) for each example, `(N, ...)`, float64 on the CPU, in evaluation mode; `x`
+    comes where the model's weights are and in their type."""
     dtype = next(model.parameters(), torch.zeros(())).dtype
     def values(batch: Batch) -> Tensor: return f(batch[0].to(dtype)).cpu().double()
     return torch.cat(map_batches(values, model, Batches(examples, batch_size), seed))
@@ -76,8 +82,11 @@ def _sample_chunks(
 ) -> Iterator[Tensor]:
     """Draws from `q`, `(k, B, D)`, in chunks whose k add up to `samples`.
     Raises `ValueError` when asked for none."""
-    if samples < 1 or chunk < 1: raise ValueError(f'got samples={samples} and chunk={chunk}: both are at least 1')
-    for first in range(0, samples, chunk): yield q.sample((min(chunk, samples - first),))
+    if samples < 1 or chunk < 1:
+        raise ValueError(
+            f'got samples={samples} and chunk={chunk}: both are at least 1')
+    for first in range(0, samples, chunk):
+        yield q.sample((min(chunk, samples - first),))
 
 # %% ../nbs/05_evaluation.ipynb #2311b059
 def base_distribution(
@@ -92,16 +101,18 @@ def check_pixels(
     x: Tensor,                # examples `(B, *data_shape)`
     allow_grey: bool = False, # grey pixels under a Bernoulli likelihood are allowed
 ) -> None:
-    """Raise `DataError` when p(x|z) is over another shape than `x`, or when it is Bernoulli
-    and `x` has grey pixels."""
+    """Raise `DataError` when p(x|z) is over another shape than `x`, or when it is
+    Bernoulli and `x` has grey pixels."""
     if p.event_shape != x.shape[1:]:
-        raise DataError(f'got examples of shape {tuple(x.shape[1:])}, and p(x|z) is over {tuple(p.event_shape)}: '
-                        'reshape one of them')
-    grey = isinstance(base_distribution(p), D.Bernoulli) and not allow_grey and not ((x == 0) | (x == 1)).all()
+        raise DataError(f'got examples of shape {tuple(x.shape[1:])}, and p(x|z) is '
+                        f'over {tuple(p.event_shape)}: reshape one of them')
+    grey = (isinstance(base_distribution(p), D.Bernoulli) and not allow_grey
+            and not ((x == 0) | (x == 1)).all())
     if grey:
-        raise DataError('got grey pixels under a Bernoulli likelihood, where log_prob is a cross-entropy and no '
-                        'log p(x): binarize first, with `binarized(examples)`, or ask for `rate_distortion` '
-                        'and call the distortion cross-entropy')
+        raise DataError('got grey pixels under a Bernoulli likelihood, where log_prob '
+                        'is a cross-entropy and no log p(x): binarize first, with '
+                        '`binarized(examples)`, or ask for `rate_distortion` and call '
+                        'the distortion cross-entropy')
 
 # %% ../nbs/05_evaluation.ipynb #86a13b9f
 def log_weights(
@@ -137,10 +148,12 @@ class Estimate:
     @property
     def standard_error(self) -> float:
         "Of the mean, over the examples; `nan` for a single one."
-        return (self.values.std() / len(self.values)**0.5).item() if len(self.values) > 1 else math.nan
+        return ((self.values.std() / len(self.values)**0.5).item()
+                if len(self.values) > 1 else math.nan)
 
     def __repr__(self) -> str:
-        return f'{self.mean:.4g} ± {self.standard_error:.2g} {self.unit} ({len(self.values):,} examples)'
+        return (f'{self.mean:.4g} ± {self.standard_error:.2g} {self.unit} '
+                f'({len(self.values):,} examples)')
 
 # %% ../nbs/05_evaluation.ipynb #95304441
 def elbo(
@@ -151,7 +164,8 @@ def elbo(
     batch_size: int = 100, # examples at a time
     seed: int = 0,         # of the draws
 ) -> Estimate:
-    """The evidence lower bound, an `Estimate` in nats: never above log p(x), in expectation.
+    """The evidence lower bound, an `Estimate` in nats: never above log p(x), in
+    expectation.
     Raises `DataError` on grey pixels under a Bernoulli likelihood."""
     require(model, 'elbo', 'encode', 'decode', 'prior')
     def bound(x): return log_weights(model, x, samples, chunk).mean(0)
@@ -167,7 +181,8 @@ def effective_samples(
 
 # %% ../nbs/05_evaluation.ipynb #50603486
 class NLL(Estimate):
-    "An importance-sampled −log p(x): an upper bound in expectation, with what is known of its looseness."
+    """An importance-sampled −log p(x): an upper bound in expectation, with what is
+    known of its looseness."""
     def __init__(
         self,
         values: Tensor,    # −L_K of each example, nats
@@ -184,15 +199,17 @@ class NLL(Estimate):
 
     @property
     def bias(self) -> float:
-        """At least about so many nats too high; `nan`, unknown, when too few samples count
-        for the expansion to hold."""
+        """At least about so many nats too high; `nan`, unknown, when too few samples
+        count for the expansion to hold."""
         inverse = (1/self.effective).mean().item()
-        return 0.5 * (inverse - 1/self.samples) if inverse <= min(1/20, 50/self.samples) else math.nan
+        return (0.5 * (inverse - 1/self.samples)
+                if inverse <= min(1/20, 50/self.samples) else math.nan)
 
     def __repr__(self) -> str:
         if math.isnan(self.bias): bias = 'bias unknown: too few of them'
         else: bias = f'at least about {max(self.bias, 0.0):.3f} too high'
-        return f'{super().__repr__()[:-1]}; K = {self.samples:,}, {self.effective_samples:.3g} effective, {bias})'
+        return (f'{super().__repr__()[:-1]}; K = {self.samples:,}, '
+                f'{self.effective_samples:.3g} effective, {bias})')
 
 # %% ../nbs/05_evaluation.ipynb #0054d23e
 def nll(
@@ -238,7 +255,8 @@ def rate_distortion(
     batch_size: int = 100, # examples at a time
     seed: int = 0,         # of the draws
 ) -> RateDistortion:
-    "Rate and distortion in nats (Alemi et al. 2018), the rate in closed form where it has one."
+    """Rate and distortion in nats (Alemi et al. 2018), the rate in closed form where it
+    has one."""
     require(model, 'rate_distortion', 'encode', 'decode', 'prior')
     def parts(x):
         q, rows = model.encode(x), []
@@ -259,7 +277,8 @@ def posterior_mean_variance(
 ) -> Tensor:
     "The variance over the data of each latent's posterior mean, `(D,)`, float64."
     require(model, 'posterior_mean_variance', 'encode')
-    return per_example(lambda x: model.encode(x).mean, model, examples, batch_size).var(0, correction=0)
+    return per_example(lambda x: model.encode(x).mean, model, examples, batch_size).var(
+        0, correction=0)
 
 def active_units(
     model: VAE,              # any model with `encode`
@@ -267,8 +286,8 @@ def active_units(
     threshold: float = 0.01, # least variance of the posterior mean
     batch_size: int = 1000,  # examples at a time
 ) -> int:
-    """How many latents are active: the variance over the data of their posterior mean exceeds `threshold`
-    (Burda et al. 2016, section 5)."""
+    """How many latents are active: the variance over the data of their posterior mean
+    exceeds `threshold` (Burda et al. 2016, section 5)."""
     require(model, 'active_units', 'encode')
     return int((posterior_mean_variance(model, examples, batch_size) > threshold).sum())
 
@@ -278,8 +297,8 @@ def bits_per_dim(
     dims: int,                 # numbers in an example: 784 for MNIST
     levels: int | None = None, # for a density: grey levels, such as 256
 ) -> float:
-    """Nats per example as bits per dimension; a density over [0, 1] is put back on the scale of its grey levels
-    (Theis et al. 2016)."""
+    """Nats per example as bits per dimension; a density over [0, 1] is put back on the
+    scale of its grey levels (Theis et al. 2016)."""
     return nats / (dims * math.log(2)) + (math.log2(levels) if levels else 0.0)
 
 # %% ../nbs/05_evaluation.ipynb #aa0d7b78
@@ -289,7 +308,8 @@ class Reliability:
         self,
         bins: int = 10, # how many
     ) -> None:
-        self.sums = torch.zeros(3, bins, dtype=torch.float64)   # pixels, the ones predicted, the ones observed
+        # pixels, the ones predicted, the ones observed
+        self.sums = torch.zeros(3, bins, dtype=torch.float64)
 
     def add(
         self,
@@ -300,7 +320,8 @@ class Reliability:
         bins = self.sums.shape[1]
         p, x = p.flatten().cpu().double(), x.flatten().cpu().double()
         index = (p * bins).long().clamp(0, bins - 1)
-        for row, what in zip(self.sums, (torch.ones_like(p), p, x)): row += torch.bincount(index, what, bins)
+        for row, what in zip(self.sums, (torch.ones_like(p), p, x)):
+            row += torch.bincount(index, what, bins)
         return self
 
     @property
@@ -320,11 +341,13 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        "The expected calibration error: |predicted − observed|, weighted by the pixels of a bin."
+        """The expected calibration error: |predicted − observed|, weighted by the
+        pixels of a bin."""
         return ((self.sums[1] - self.sums[2]).abs().sum() / self.sums[0].sum()).item()
 
     def __repr__(self) -> str:
-        return f'calibration error {self.error:.4f} ({int(self.count.sum()):,} pixels in {len(self.count)} bins)'
+        return (f'calibration error {self.error:.4f} ({int(self.count.sum()):,} pixels '
+                f'in {len(self.count)} bins)')
 
 # %% ../nbs/05_evaluation.ipynb #19c916f7
 def reliability(
@@ -334,8 +357,8 @@ def reliability(
     batch_size: int = 100, # examples at a time
     seed: int = 0,         # of the draws, one code for each example
 ) -> Reliability:
-    """The `Reliability` of p(x|z) for codes z ~ q(z|x) of the examples. Raises `DataError` on grey pixels,
-    `ValueError` when p(x|z) is not Bernoulli."""
+    """The `Reliability` of p(x|z) for codes z ~ q(z|x) of the examples. Raises
+    `DataError` on grey pixels, `ValueError` when p(x|z) is not Bernoulli."""
     require(model, 'reliability', 'encode', 'decode')
     table = Reliability(bins)
     def count(x):
@@ -343,8 +366,8 @@ def reliability(
         check_pixels(p, x)
         pixel = base_distribution(p)
         if not isinstance(pixel, D.Bernoulli):
-            raise ValueError(f'got a {type(pixel).__name__} likelihood: reliability is of Bernoulli pixels; '
-                             'see `interval_coverage`')
+            raise ValueError(f'got a {type(pixel).__name__} likelihood: reliability is '
+                             'of Bernoulli pixels; see `interval_coverage`')
         table.add(p.mean, x)
         return x.new_zeros(len(x))
     per_example(count, model, examples, batch_size, seed)
@@ -358,21 +381,27 @@ def interval_coverage(
     batch_size: int = 100,                      # examples at a time
     seed: int = 0,                              # of the draws, one for each example
 ) -> dict[float, Estimate]:
-    """The share of pixels inside the central intervals of p(x|z) for z ~ q(z|x): `{level: Estimate}`;
-    a calibrated model has share = level. Raises `ValueError`, `DataError`."""
+    """The share of pixels inside the central intervals of p(x|z) for z ~ q(z|x):
+    `{level: Estimate}`; a calibrated model has share = level. Raises `ValueError`,
+    `DataError`."""
     require(model, 'interval_coverage', 'encode', 'decode')
-    if not all(0 < level < 1 for level in levels): raise ValueError(f'got levels {levels}: each lies between 0 and 1')
+    if not all(0 < level < 1 for level in levels):
+        raise ValueError(f'got levels {levels}: each lies between 0 and 1')
     def inside(x):
         p = model.decode(model.encode(x).sample())
         check_pixels(p, x, allow_grey=True)
         pixel = base_distribution(p)
         if pixel.support.is_discrete:
-            raise ValueError(f'got a {type(pixel).__name__} likelihood: intervals are of continuous pixels; '
-                             'see `reliability`')
-        low, high = ([pixel.icdf(x.new_tensor((1 + side*level) / 2)) for level in levels] for side in (-1, 1))
-        return torch.stack([((a <= x) & (x <= b)).float().flatten(1).mean(1) for a, b in zip(low, high)], 1)
+            raise ValueError(f'got a {type(pixel).__name__} likelihood: intervals are '
+                             'of continuous pixels; see `reliability`')
+        (low,
+         high) = ([pixel.icdf(x.new_tensor((1 + side*level) / 2)) for level in levels]
+                  for side in (-1, 1))
+        return torch.stack([((a <= x) & (x <= b)).float().flatten(1).mean(1)
+                            for a, b in zip(low, high)], 1)
     shares = per_example(inside, model, examples, batch_size, seed)
-    return {level: Estimate(share, unit='of the pixels') for level, share in zip(levels, shares.T)}
+    return {level: Estimate(share, unit='of the pixels')
+            for level, share in zip(levels, shares.T)}
 
 # %% ../nbs/05_evaluation.ipynb #932b1807
 redirect_old_names(__name__)

@@ -205,24 +205,26 @@ def _read_folder(path, size, channels, resize): # as of `from_folder`
     return x, found
 
 # %% ../nbs/73_folders.ipynb #aa1cfef7
-def read_images(path: str | os.PathLike, # as of `from_folder`
-                size: Any,               # as of `from_folder`
-                channels: int | None,    # as of `from_folder`
-                resize: str = 'pad',     # as of `read_image`
-                ) -> tuple[Tensor, list[Path], list[int], list[str]]:
+def read_images(
+    path: str | os.PathLike, # as of `from_folder`
+    size: Any,               # as of `from_folder`
+    channels: int | None,    # as of `from_folder`
+    resize: str = 'pad',     # as of `read_image`
+) -> tuple[Tensor, list[Path], list[int], list[str]]:
     """`(x, files, labels, classes)` of the images in a folder, x as `(N, C, H, W)`,
     uint8, or float32 where some have 16 bits. Raises `DataError`."""
     x, found = _read_folder(path, size, channels, resize)
     return x, found.files, found.labels, found.classes
 
-def from_folder(path: str | os.PathLike, # of classes, or `train` and `test` (see below)
-                size: Any = None,        # in pixels, or `(H, W)`; None: all have one
-                # None is grey when all images are
-                channels: int | None = None, # 1 grey, 3 colour
-                test_share: float = .2,  # put aside as `test`, if there is no split yet
-                seed: int = 0,           # of that draw
-                resize: str = 'pad',     # or 'crop' or 'stretch', as of `read_image`
-                ) -> DataSet:
+def from_folder(
+    path: str | os.PathLike,     # of classes, or `train` and `test` (see below)
+    size: Any = None,            # in pixels, or `(H, W)`; None: all have one
+    # None is grey when all images are
+    channels: int | None = None, # 1 grey, 3 colour
+    test_share: float = .2,      # put aside as `test`, if there is no split yet
+    seed: int = 0,               # of that draw
+    resize: str = 'pad',         # or 'crop' or 'stretch', as of `read_image`
+) -> DataSet:
     """A `DataSet` of the images in a folder, `(N, C, H, W)`, uint8, or float32
     where some have 16 bits. Sub-folders are the classes; without any, all images
     are of one class; `train` and `test`, perhaps `valid`, are a split to keep.

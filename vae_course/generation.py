@@ -42,10 +42,12 @@ def decode_mean(
 
 # %% ../nbs/09_generation.ipynb #86d5e8aa
 def generate(
-    model: VAE, # the model that is asked
-    n: int, # how many
-    source: 'D.Distribution | AggregatedPosterior | None' = None, # of codes; None is the model's prior
-    temperature: float = 1.0, # of the prior: its standard deviations are multiplied by it
+    model: VAE,    # the model that is asked
+    n: int,        # how many
+    # of codes; None is the model's prior
+    source: 'D.Distribution | AggregatedPosterior | None' = None,
+    # of the prior: its standard deviations are multiplied by it
+    temperature: float = 1.0,
     seed: int = 0, # of the draws
 ) -> Tensor:
     """`n` new examples: the mean of p(x|z) for codes from `source`, `(n, *data_shape)`.
@@ -56,8 +58,8 @@ def generate(
         raise ValueError(f'got temperature={temperature}: it multiplies standard '
                          'deviations, so it is 0 or more')
     if source is not None and temperature != 1:
-        raise ValueError('got a source and a temperature: it is of the prior only; scale '
-                         'the codes yourself and decode them with `decode_mean`')
+        raise ValueError('got a source and a temperature: it is of the prior only; '
+                         'scale the codes yourself and decode them with `decode_mean`')
     with evaluating(model, seed):
         if source is None: source = model.prior
         z = source.sample((n,))
@@ -90,10 +92,12 @@ class AggregatedPosterior:
     ) -> Tensor:
         "log q(z) in nats, `(B,)`."
         weight, (n, size) = self.sigma**-2, self.mu.shape
-        normalizer = self.sigma.log().sum(1) + 0.5 * size * math.log(2 * math.pi) + math.log(n)
+        normalizer = (
+            self.sigma.log().sum(1) + 0.5 * size * math.log(2 * math.pi) + math.log(n))
         own = -0.5 * (self.mu**2 * weight).sum(1) - normalizer
         def log_q(z): return own + z @ (self.mu * weight).T - 0.5 * z**2 @ weight.T
-        return torch.cat([log_q(part).logsumexp(1) for part in z.cpu().double().split(chunk)])
+        return torch.cat(
+            [log_q(part).logsumexp(1) for part in z.cpu().double().split(chunk)])
 
 def aggregated_posterior(
     model: VAE, # the model that is asked
@@ -111,9 +115,11 @@ def confidence(
     classifier: Classifier, # that is asked
     x: Tensor, # images, `(N, *data_shape)`
 ) -> Tensor:
-    "The largest probability that the classifier gives to a class, `(N,)`. Raises `Unsupported`."
+    """The largest probability that the classifier gives to a class, `(N,)`. Raises
+    `Unsupported`."""
     require(classifier, 'confidence', 'features')
-    return map_rows(lambda part: classifier(part).softmax(-1).amax(-1), classifier, x).cpu()
+    return map_rows(lambda part: classifier(part).softmax(-1).amax(-1), classifier,
+                    x).cpu()
 
 # %% ../nbs/09_generation.ipynb #242d0a27
 def fit_mixture(
@@ -131,13 +137,15 @@ def fit_mixture(
 
 # %% ../nbs/09_generation.ipynb #38f6b3d5
 def hole_mass(
-    score: Callable[[Tensor], Tensor], # of codes, such as log q(z) − log p(z): low in holes
-    data_codes: Tensor, # codes of real data, `(N, D)`, not those the score was fitted to
+    # of codes, such as log q(z) − log p(z): low in holes
+    score: Callable[[Tensor], Tensor],
+    # codes of real data, `(N, D)`, not those the score was fitted to
+    data_codes: Tensor,
     drawn_codes: Tensor, # codes to ask about, `(M, D)`, such as draws from the prior
     level: float = 0.01, # share of the data codes that may lie in the holes
 ) -> float:
-    """The share of the drawn codes whose score is below that of all but `level` of the data
-    codes; it is `level` when both are drawn alike."""
+    """The share of the drawn codes whose score is below that of all but `level` of the
+    data codes; it is `level` when both are drawn alike."""
     edge = score(data_codes).cpu().quantile(level)
     return (score(drawn_codes).cpu() < edge).double().mean().item()
 
@@ -145,10 +153,12 @@ def hole_mass(
 def thickness(
     x: Tensor, # images, `(N, C, H, W)`, strokes light on dark
 ) -> Tensor:
-    """How thick the strokes are, in pixels: twice the area over the length of the outline,
-    `(N,)`. For a bar, width · length / (width + length): its width, when it is long."""
+    """How thick the strokes are, in pixels: twice the area over the length of the
+    outline, `(N,)`. For a bar, width · length / (width + length): its width, when it is
+    long."""
     grey = F.pad(x.mean(1).cpu(), (1, 1, 1, 1))
-    down, right = grey[:, 1:, :-1] - grey[:, :-1, :-1], grey[:, :-1, 1:] - grey[:, :-1, :-1]
+    down, right = (grey[:, 1:,  :-1] - grey[:,  :-1,  :-1],
+                   grey[:,  :-1, 1:] - grey[:,  :-1,  :-1])
     outline = (down**2 + right**2).sqrt().sum((1, 2))
     return 2 * grey.sum((1, 2)) / outline.clamp(min=1e-6)
 
@@ -170,12 +180,13 @@ def slant(
 
 # %% ../nbs/09_generation.ipynb #8c493c58
 def attribute_direction(
-    z: Tensor, # codes, `(N, D)`
+    z: Tensor,      # codes, `(N, D)`
     values: Tensor, # how much of the attribute each example has, `(N,)`
-    labels: Tensor | None = None, # classes, `(N,)`: compare within each; None compares all with all
+    # classes, `(N,)`: compare within each; None compares all with all
+    labels: Tensor | None = None,
 ) -> Tensor:
-    """Mean code of the half with more of an attribute less that of the other half, `(D,)`
-    (Larsen et al. 2016). Raises `ValueError` where none has more."""
+    """Mean code of the half with more of an attribute less that of the other half,
+    `(D,)` (Larsen et al. 2016). Raises `ValueError` where none has more."""
     device, z, values = z.device, z.cpu(), values.cpu()
     labels = torch.zeros(len(z)) if labels is None else labels.cpu()
     total, counted = torch.zeros_like(z[0]), 0
@@ -210,14 +221,15 @@ def slerp(
     b: Tensor, # codes, `(..., D)`
     steps: int = 9, # places on the way, both ends included
 ) -> Tensor:
-    """Spherical linear interpolation: places on the way from a to b that turns steadily,
-    `(steps, ..., D)` (White 2016); straight for codes of one direction. Raises `ValueError`
-    for opposite ones."""
+    """Spherical linear interpolation: places on the way from a to b that turns
+    steadily, `(steps, ..., D)` (White 2016); straight for codes of one direction.
+    Raises `ValueError` for opposite ones."""
     b, t = b.to(a.device), _fractions(a, steps)
     angle = F.cosine_similarity(a, b, dim=-1).clamp(-1, 1).acos()[..., None]
     if (angle > math.pi - 1e-3).any():
-        raise ValueError('got codes in opposite directions: every great circle joins them, '
-                         'so there is no one way; go straight, or by a third code')
+        raise ValueError('got codes in opposite directions: every great circle '
+                         'joins them, so there is no one way; go straight, or '
+                         'by a third code')
     same = angle < 1e-3
     turn = angle.masked_fill(same, 1.0)
     way = (torch.sin((1 - t) * turn) * a + torch.sin(t * turn) * b) / torch.sin(turn)
@@ -239,15 +251,15 @@ def interpolate(
 
 # %% ../nbs/09_generation.ipynb #80f9c5db
 class Autoencoder(VAE):
-    """A VAE without the V: reconstruction from the mean of q(z|x), no noise and no KL. Of
-    q(z|x) only the mean is trained, and nothing makes the codes follow `prior`."""
+    """A VAE without the V: reconstruction from the mean of q(z|x), no noise and no KL.
+    Of q(z|x) only the mean is trained, and nothing makes the codes follow `prior`."""
     def losses(
         self,
         batch: tuple, # `(x, y)`
         eps: Tensor | None = None, # not used: nothing is drawn
     ) -> dict[str, Tensor]:
-        """`loss` and `reconstruction`, the same: −log p(x|z) at the mean of q(z|x), nats per
-        example (0-d tensors)."""
+        """`loss` and `reconstruction`, the same: −log p(x|z) at the mean of q(z|x),
+        nats per example (0-d tensors)."""
         x = batch[0].to(self.device)
         reconstruction = -self.decode(self.encode(x).mean).log_prob(x).mean()
         return dict(loss=reconstruction, reconstruction=reconstruction)
@@ -267,14 +279,16 @@ def nearest_neighbours(
     k: int = 1, # how many
     chunk: int = 1000, # points of a at a time
 ) -> tuple[Tensor, Tensor]:
-    """The k points of b nearest to each of a: Euclidean distances `(A, k)`, nearest first,
-    and rows of b `(A, k)`. Raises `ValueError`."""
+    """The k points of b nearest to each of a: Euclidean distances `(A, k)`, nearest
+    first, and rows of b `(A, k)`. Raises `ValueError`."""
     a, b = a.flatten(1), b.flatten(1).to(a.device)
-    if k > len(b): raise ValueError(f'got k={k} and {len(b)} points: there are no {k} nearest')
+    if k > len(b):
+        raise ValueError(f'got k={k} and {len(b)} points: there are no {k} nearest')
     def rows_near(part): return torch.cdist(part, b).topk(k, largest=False).indices
     rows = torch.cat([rows_near(part) for part in a.split(chunk)])
     pairs = zip(a.split(chunk), rows.split(chunk))
-    distances = torch.cat([(part[:, None] - b[row]).norm(dim=-1) for part, row in pairs])
+    distances = torch.cat(
+        [(part[:, None] - b[row]).norm(dim=-1) for part, row in pairs])
     order = distances.argsort(-1)            # cdist is fast and rounds: these are exact
     return distances.gather(1, order).cpu(), rows.gather(1, order).cpu()
 
@@ -285,9 +299,10 @@ def memorized_share(
     unseen: Tensor, # of examples put aside at random before training, `(m, ...)`
 ) -> float:
     """An estimate of the share of `generated` that was copied from `seen`, by nearest
-    neighbours: 0 on average for a model that remembers none, 1 for one that copies. It means
-    nothing where images have exact twins."""
-    to_seen, to_unseen = (nearest_neighbours(generated, x)[0][:, 0] for x in (seen, unseen))
+    neighbours: 0 on average for a model that remembers none, 1 for one that copies. It
+    means nothing where images have exact twins."""
+    (to_seen,
+     to_unseen) = (nearest_neighbours(generated, x)[0][:, 0] for x in (seen, unseen))
     chance = len(seen) / (len(seen) + len(unseen))
     nearer, tied = (to_seen < to_unseen).double(), (to_seen == to_unseen).double()
     share = nearer + chance * tied           # where both are as near, nobody knows
@@ -300,8 +315,10 @@ def frechet_gaussians(
     mean_b: Tensor, # of the other, `(d,)`
     cov_b: Tensor, # its covariance, `(d, d)`
 ) -> Tensor:
-    "The squared Fréchet distance of two Gaussians, a 0-d tensor (Dowson and Landau 1982)."
-    mean_a, cov_a, mean_b, cov_b = (v.cpu().double() for v in (mean_a, cov_a, mean_b, cov_b))
+    """The squared Fréchet distance of two Gaussians, a 0-d tensor (Dowson and Landau
+    1982)."""
+    (mean_a, cov_a, mean_b,
+     cov_b) = (v.cpu().double() for v in (mean_a, cov_a, mean_b, cov_b))
     values, vectors = torch.linalg.eigh(cov_a)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T      # of cov_a
     shared = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
@@ -311,13 +328,14 @@ def frechet_distance(
     a: Tensor, # features, `(N, d)`
     b: Tensor, # features, `(M, d)`
 ) -> float:
-    """The squared Fréchet distance of two clouds of points, each taken for a Gaussian: 0 or
-    more; too high by a term that falls as 1/N. Raises `ValueError`."""
+    """The squared Fréchet distance of two clouds of points, each taken for a Gaussian:
+    0 or more; too high by a term that falls as 1/N. Raises `ValueError`."""
     if min(len(a), len(b)) <= a.shape[1]:
-        raise ValueError(f'got {len(a)} and {len(b)} points in {a.shape[1]} dimensions: '
-                         'a covariance needs more points than dimensions')
+        raise ValueError(f'got {len(a)} and {len(b)} points in {a.shape[1]} '
+                         'dimensions: a covariance needs more points than dimensions')
     if not (a.isfinite().all() and b.isfinite().all()):
-        raise ValueError('got features that are NaN or infinite: look at the images first')
+        raise ValueError(
+            'got features that are NaN or infinite: look at the images first')
     a, b = a.cpu().double(), b.cpu().double()
     gaussians = [(v.mean(0), torch.atleast_2d(v.T.cov())) for v in (a, b)]
     return max(0.0, frechet_gaussians(*gaussians[0], *gaussians[1]).item())
@@ -325,26 +343,37 @@ def frechet_distance(
 # %% ../nbs/09_generation.ipynb #c8eb8867
 def _ball_radii(points, k=3): # `(N, d)`, and which neighbour
     "The distance of each point to its k-th nearest other point, `(N,)`."
-    distances, _ = nearest_neighbours(points, points, k + 1)    # the first is the point itself
+    # the first is the point itself
+    distances, _ = nearest_neighbours(points, points, k + 1)
     return distances[:, -1]
 
-def _count_balls(points, centres, radii, chunk=1000): # `(N, d)`, `(M, d)`, `(M,)`; points at a time
+def _count_balls(
+    points,
+    centres,
+    radii,
+    chunk=1000, # `(N, d)`, `(M, d)`, `(M,)`; points at a time
+):
     "In how many of the balls each point lies, `(N,)` int64."
     centres, radii = centres.to(points.device), radii.to(points.device)
     def count(part): return (torch.cdist(part, centres) <= radii).sum(1)
     return torch.cat([count(part) for part in points.split(chunk)]).cpu()
 
-def _covered_share(points, centres, k): # `(N, d)`, `(M, d)`, and neighbours that make a ball
+def _covered_share(
+    points,
+    centres,
+    k, # `(N, d)`, `(M, d)`, and neighbours that make a ball
+):
     "The share of the points that lie in a ball around some centre."
-    return (_count_balls(points, centres, _ball_radii(centres, k)) > 0).double().mean().item()
+    return ((_count_balls(points, centres, _ball_radii(centres, k)) > 0).double().mean()
+            .item())
 
 def precision_recall(
     real: Tensor, # features, `(N, d)`
     generated: Tensor, # features, `(M, d)`
     k: int = 3, # neighbours that make a ball
 ) -> tuple[float, float]:
-    """`(precision, recall)`: shares of the generated points near real ones, and of the real
-    near generated ones (Kynkäänniemi et al. 2019). Raises `ValueError`."""
+    """`(precision, recall)`: shares of the generated points near real ones, and of the
+    real near generated ones (Kynkäänniemi et al. 2019). Raises `ValueError`."""
     return _covered_share(generated, real, k), _covered_share(real, generated, k)
 
 # %% ../nbs/09_generation.ipynb #e91f67f1

@@ -30,8 +30,8 @@ def clock_twice(
     n: int = 4096,                      # rows and columns of the matrices
     products: int = 10,                 # of two such matrices
 ) -> dict[str, float]:
-    """Seconds until the products are `asked` for, and until they are `done`: the first is
-    what a clock shows that does not wait."""
+    """Seconds until the products are `asked` for, and until they are `done`: the first
+    is what a clock shows that does not wait."""
     device = torch.device(device)
     a = torch.rand(n, n, device=device)
     for _ in range(3): a @ a
@@ -51,8 +51,8 @@ def seconds_of(
     least: float = 0.02,                # seconds of a measurement: it repeats calls
     pick: Callable = statistics.median, # of the measurements; `min` for the best
 ) -> float:
-    """Seconds of one call of `action`, the device's work included: the median of `repeats`
-    measurements after a warm-up."""
+    """Seconds of one call of `action`, the device's work included: the median of
+    `repeats` measurements after a warm-up."""
     device = torch.device(device)
     def mean_of(calls: int) -> float:
         synchronize(device)
@@ -78,8 +78,8 @@ class OnGPU(NamedTuple):
     def __bool__(self) -> bool: return self.device is not None
     def __repr__(self) -> str:
         if self: return f'{self.device}: {_brief(self.values)}'
-        return ('not measured yet: no CUDA device here, and no file in bench/results that '
-                'holds it')
+        return ('not measured yet: no CUDA device here, and no file in '
+                'bench/results that holds it')
 
 # name → a function of the device; more will join
 measurements: dict[str, Callable] = dict(clock=clock_twice)
@@ -89,11 +89,13 @@ def on_gpu(
     name: str,                            # a key of `measurements`
     folder: str | Path = '../bench/results', # where `bench/gpu.py` writes
 ) -> OnGPU:
-    """The measurement `name` made on the GPU of this machine; without one, what a file in
-    `folder` holds of another."""
+    """The measurement `name` made on the GPU of this machine; without one, what a file
+    in `folder` holds of another."""
     if torch.cuda.is_available():
-        return OnGPU(torch.cuda.get_device_name(), measurements[name](torch.device('cuda')))
-    for path in sorted(Path(folder).glob('*.json')):       # each has `device` and `lesson`
+        return OnGPU(torch.cuda.get_device_name(),
+                     measurements[name](torch.device('cuda')))
+    # each has `device` and `lesson`
+    for path in sorted(Path(folder).glob('*.json')):
         kept = json.loads(path.read_text(encoding='utf-8'))
         lesson = kept.get('lesson', {}) if isinstance(kept, dict) else {}
         for key in (name, _keys_of_0_1.get(name)):
@@ -122,8 +124,8 @@ def random_batch(
     device: str | torch.device = 'cpu', # where to put them
     seed: int = 0,                      # of the pixels
 ) -> Batch:
-    """A batch `(x, y)` of random pixels, as much work as a real one; −1 says that there is
-    no label."""
+    """A batch `(x, y)` of random pixels, as much work as a real one; −1 says that there
+    is no label."""
     assert model.data_shape is not None, 'the model does not say its data_shape'
     g = torch.Generator().manual_seed(seed)
     x = torch.rand(batch_size, *model.data_shape, generator=g)
@@ -160,9 +162,10 @@ def step_profile(
     config: StepConfig = StepConfig(),  # how the step is run
     steps: int = 10,                    # that are watched
 ) -> dict[str, float]:
-    """Seconds a step that each operation takes itself, the longest first: on the CPU, or on
-    the GPU where `device` is one."""
-    os.environ.setdefault('KINETO_LOG_LEVEL', '99')            # the profiler's own messages
+    """Seconds a step that each operation takes itself, the longest first: on the CPU,
+    or on the GPU where `device` is one."""
+    # the profiler's own messages
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')
     device = torch.device(device)
     cuda, kinds = device.type == 'cuda', [ProfilerActivity.CPU]
     step = ready_step(model, device, config, batch_size)
@@ -174,9 +177,10 @@ def step_profile(
     kind = DeviceType.CUDA if cuda else DeviceType.CPU
     rows = [e for e in watched.key_averages()
             if e.device_type == kind and not (cuda and e.is_user_annotation)]
-    seconds = {e.key: (e.self_device_time_total if cuda else e.self_cpu_time_total) / 1e6 / steps
-               for e in rows}
-    return dict(sorted(((k, s) for k, s in seconds.items() if s > 0), key=lambda row: -row[1]))
+    seconds = {e.key: (e.self_device_time_total if cuda else e.self_cpu_time_total)
+                      / 1e6 / steps for e in rows}
+    return dict(
+        sorted(((k, s) for k, s in seconds.items() if s > 0), key=lambda row: -row[1]))
 
 # %% ../nbs/17_gpu.ipynb #9766f06b
 def group_profile(
@@ -185,12 +189,13 @@ def group_profile(
     "The seconds of a profile in four groups."
     words = {'matrix products': ('mm', 'gemm', 'conv', 'cutlass', 'cublas', 'nvjet'),
              'Adam': ('adam', 'multi_tensor'),
-             'sums and copies': ('sum', 'mean', 'reduce', 'copy', 'cat', 'memcpy', 'memset',
-                                 'fill', 'zero')}
+             'sums and copies': ('sum', 'mean', 'reduce', 'copy', 'cat', 'memcpy',
+                                 'memset', 'fill', 'zero')}
     rest = 'the rest, mostly number by number'
     groups = dict.fromkeys([*words, rest], 0.0)
     for name, s in seconds.items():
-        known = [group for group, parts in words.items() if any(w in name.lower() for w in parts)]
+        known = [group for group, parts in words.items()
+                 if any(w in name.lower() for w in parts)]
         groups[known[0] if known else rest] += s
     return groups
 
@@ -207,8 +212,8 @@ def matmul_rate(
     dtype: torch.dtype = torch.float32, # or torch.bfloat16
     n: int | Iterable[int] = (256, 512), # rows and columns; of several the best counts
 ) -> float:
-    """Floating-point operations a second in products of two n × n matrices, 2 n³ of them
-    each: the best of the three that a layer asks for."""
+    """Floating-point operations a second in products of two n × n matrices, 2 n³ of
+    them each: the best of the three that a layer asks for."""
     def rate(n: int) -> float:
         a, b = (torch.rand(n, n, device=device).to(dtype) for _ in range(2))
         products: list[Callable] = [lambda: a @ b.T, lambda: a @ b, lambda: a.T @ b]
@@ -227,8 +232,8 @@ def linear_cost(
     outputs: int,    # m
     size: int = 4,   # bytes of a number: 4 in float32, 2 in bfloat16
 ) -> Cost:
-    """Of one product `x @ W`, `(B, n)` times `(n, m)`: each number of x and W is read once,
-    each result written once."""
+    """Of one product `x @ W`, `(B, n)` times `(n, m)`: each number of x and W is read
+    once, each result written once."""
     moved = batch_size * inputs + inputs * outputs + batch_size * outputs
     return Cost(2 * batch_size * inputs * outputs, size * moved)
 
@@ -241,10 +246,10 @@ def arithmetic_intensity(
 # %% ../nbs/17_gpu.ipynb #f74cbc09
 def memory_bandwidth(
     device: str | torch.device = 'cpu', # that is measured
-    megabytes: int = 256,               # of the tensor that is copied: more than a cache
+    megabytes: int = 256, # of the tensor that is copied: more than a cache
 ) -> float:
-    """Bytes a second, at least, between memory and processor while a tensor is copied: each
-    byte is read once and written once."""
+    """Bytes a second, at least, between memory and processor while a tensor is copied:
+    each byte is read once and written once."""
     a = torch.rand(megabytes * 2**18, device=device)
     b = torch.empty_like(a)
     return 2 * a.nbytes / seconds_of(lambda: b.copy_(a), device, warm=1, pick=min)
@@ -253,8 +258,8 @@ def memory_bandwidth(
 def machine_rates(
     device: str | torch.device = 'cpu', # that is measured
 ) -> dict[str, float]:
-    """What this machine does at its best, of what we tried: FLOP/s of matrix products in
-    float32 and bfloat16, bytes/s of its memory."""
+    """What this machine does at its best, of what we tried: FLOP/s of matrix products
+    in float32 and bfloat16, bytes/s of its memory."""
     large = torch.device(device).type == 'cuda'
     sizes = (4096, 8192) if large else (256, 512)
     return dict(fp32=matmul_rate(device, n=sizes if large else (*sizes, 1024)),
@@ -279,11 +284,12 @@ def step_cost(
     batch_size: int = 128,              # examples in the batch
     size: int = 4,                      # bytes of a number in the layers
 ) -> Cost:
-    """Of a training step: layers forward and backward, every number moved once a product,
-    and Adam's 4 reads and 3 writes of a parameter, in float32."""
+    """Of a training step: layers forward and backward, every number moved once a
+    product, and Adam's 4 reads and 3 writes of a parameter, in float32."""
     model, moved = copy.deepcopy(model).cpu().train(), []
     def look(layer: nn.Module, inputs: tuple, output: Tensor) -> None:
-        numbers = inputs[0].numel() + sum(p.numel() for p in layer.parameters()) + output.numel()
+        numbers = (inputs[0].numel() + sum(p.numel() for p in layer.parameters())
+                   + output.numel())
         moved.append(numbers * (3 if inputs[0].requires_grad else 2))
     for layer in model.modules():
         leaf = not list(layer.children())
@@ -317,12 +323,13 @@ def width_sweep(
     batch_size: int = 128,              # examples in a batch
     repeats: int = 3,                   # measurements of each
 ) -> list[dict[str, float]]:
-    """A row for each width of the hidden layers: seconds and FLOPs of an eager training step
-    of `mlp_vae`."""
+    """A row for each width of the hidden layers: seconds and FLOPs of an eager training
+    step of `mlp_vae`."""
     def row(width: int) -> dict[str, float]:
         model = mlp_vae(hidden=(width,))
         seconds = step_seconds(model, batch_size, device, repeats=repeats)
-        return dict(width=width, seconds=seconds, flops=step_cost(model, batch_size).flops)
+        return dict(width=width, seconds=seconds,
+                    flops=step_cost(model, batch_size).flops)
     return [row(width) for width in widths]
 
 measurements['widths'] = width_sweep
@@ -343,18 +350,20 @@ def config_sweep(
     batch_size: int = 128,              # examples in a batch
     repeats: int = 5,                   # measurements of each
 ) -> dict[str, float | None]:
-    """Name of the config → seconds of a training step of `mlp_vae()`, 784-400-20; None where
-    it does not work here."""
+    """Name of the config → seconds of a training step of `mlp_vae()`, 784-400-20; None
+    where it does not work here."""
     def seconds(config: StepConfig) -> float | None:
         try: return step_seconds(mlp_vae(), batch_size, device, config, repeats)
-        except RuntimeError: return None                        # no compiler on this machine
+        # no compiler on this machine
+        except RuntimeError: return None
     return {str(config): seconds(config) for config in configs or step_configs(device)}
 
 measurements['step_configs'] = config_sweep
 
 # %% ../nbs/17_gpu.ipynb #6ba4a326
 class NoiseInBatch(Trainable):
-    "A model whose batches are `(x, ε)`: the noise comes with the images, however it is run."
+    """A model whose batches are `(x, ε)`: the noise comes with the images, however it
+    is run."""
     def __init__(
         self,
         model: Trainable, # whose `losses` takes `eps`
@@ -379,7 +388,8 @@ def losses_along(
     config: StepConfig = StepConfig(),  # how the steps are run
     lr: float = 1e-3,                   # learning rate
 ) -> Tensor:
-    "The loss of every step of a short training, in nats per example, `(steps,)` float64."
+    """The loss of every step of a short training, in nats per example, `(steps,)`
+    float64."""
     step = ready_step(NoiseInBatch(model), device, config, len(batches[0][0]), lr)
     losses = [step((x.to(device), eps.to(device)))['loss'].clone()
               for (x, _), eps in zip(batches, noise)]
@@ -392,19 +402,21 @@ def agreement_sweep(
     steps: int = 20,                    # of the training
     batch_size: int = 128,              # examples in a batch
 ) -> dict[str, float | None]:
-    """Way → largest difference in nats from the plain way on the CPU, over a short training
-    on random pixels with the same ε; None where it does not work."""
+    """Way → largest difference in nats from the plain way on the CPU, over a short
+    training on random pixels with the same ε; None where it does not work."""
     model, g = mlp_vae(), torch.Generator().manual_seed(0)
     apart: dict[str, float | None] = {}
     batches = [random_batch(model, batch_size, seed=i) for i in range(steps)]
-    noise = [torch.randn(batch_size, *model.prior.event_shape, generator=g) for _ in range(steps)]
+    noise = [torch.randn(batch_size, *model.prior.event_shape, generator=g)
+             for _ in range(steps)]
     plain = losses_along(model, batches, noise)
     for config in configs or step_configs(device):
         name = f'{torch.device(device).type}, {config}'
         try:
             losses = losses_along(model, batches, noise, device, config)
             apart[name] = (losses - plain).abs().max().item()
-        except RuntimeError: apart[name] = None                # no compiler on this machine
+        # no compiler on this machine
+        except RuntimeError: apart[name] = None
     return apart
 
 measurements['agreement'] = agreement_sweep
@@ -415,7 +427,8 @@ def all_reduce_bytes(
     world_size: int, # processes, n
     size: int = 4,   # bytes of a number
 ) -> float:
-    "Bytes that each process sends, and receives, in one ring all-reduce: 2 (n − 1) / n of it."
+    """Bytes that each process sends, and receives, in one ring all-reduce: 2 (n − 1) /
+    n of it."""
     return 2 * (world_size - 1) / world_size * size * parameters
 
 # %% ../nbs/17_gpu.ipynb #7c91b9b0

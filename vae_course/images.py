@@ -26,10 +26,11 @@ def _as_size(size): # a number, a pair, or None
                         'or (height, width), each at least 1')
     return pair
 
-def check_reading(size: Any,     # side in pixels, `(H, W)`, or None
-                  channels: Any, # as of `read_image`
-                  resize: Any,   # as of `read_image`
-                  ) -> tuple[int, int] | None:
+def check_reading(
+    size: Any,     # side in pixels, `(H, W)`, or None
+    channels: Any, # as of `read_image`
+    resize: Any,   # as of `read_image`
+) -> tuple[int, int] | None:
     "`(H, W)` or None, when all three make sense. Raises `DataError`."
     if channels not in (None, 1, 3):
         raise DataError(f'got channels={channels!r}: '
@@ -95,7 +96,8 @@ def _deep_planes(image,        # PIL, as opened
     if image.mode[0] == 'I':
         tags = getattr(image, 'tag_v2', {})
         signed = (tags.get(258, (16,))[0], tags.get(339, (1,))[0]) == (16, 2)
-        if signed: raise ValueError('it has 16 bits a pixel with a sign; save it without')
+        if signed:
+            raise ValueError('it has 16 bits a pixel with a sign; save it without')
         raise ValueError('it has 32 bits a pixel; save it with 8 or 16')
     if image.format != 'PNG' or source is None: return None
     deep = any(str(tile[3]).endswith(';16B') for tile in image.tile)
@@ -143,12 +145,13 @@ def _pixels(image, source, channels, size, resize): # PIL; its file; as of `read
     return _deep(planes, orientation, channels, size, resize)
 
 # %% ../nbs/72_images.ipynb #0f638d1f
-def read_image(source: Any,                 # a file, or a PIL image
-               channels: int | None = None, # 1 grey, 3 colour; None as the image is
-               size: Any = None,     # side in pixels, or `(H, W)`; None as the image is
-               # 'pad' adds black
-               resize: str = 'pad', # how, for another shape: or 'crop', or 'stretch'
-               ) -> Tensor:
+def read_image(
+    source: Any,                 # a file, or a PIL image
+    channels: int | None = None, # 1 grey, 3 colour; None as the image is
+    size: Any = None,            # side in pixels, or `(H, W)`; None as the image is
+    # 'pad' adds black
+    resize: str = 'pad',         # how, for another shape: or 'crop', or 'stretch'
+) -> Tensor:
     """An image as `(C, H, W)`: uint8, or float32 in [0, 1] when it has 16 bits. Turned
     as the camera was held; transparent becomes white; of several pages the first.
     Colours of 16 bits are kept in PNG, and read with 8 in other formats. Raises

@@ -15,12 +15,15 @@ def diagonal_gaussian(
     mu: Tensor,     # mean, `(..., D)`
     logvar: Tensor, # log of the variance, `(..., D)`
 ) -> Independent:
-    "N(mu, diag exp(logvar)) over the last dimension: `log_prob` of `(..., D)` is `(...)`, in nats."
-    return Independent(Normal(mu, torch.exp(0.5 * logvar), validate_args=False), 1, validate_args=False)
+    """N(mu, diag exp(logvar)) over the last dimension: `log_prob` of `(..., D)` is
+    `(...)`, in nats."""
+    return Independent(Normal(mu, torch.exp(0.5 * logvar), validate_args=False), 1,
+                       validate_args=False)
 
 # %% ../nbs/01_latent.ipynb #ace80a3c
 class StandardNormal(nn.Module):
-    "The prior N(0, I) over `(D,)`; calling it gives the distribution, on the module's device."
+    """The prior N(0, I) over `(D,)`; calling it gives the distribution, on the module's
+    device."""
     mu: Tensor
 
     def __init__(
@@ -38,7 +41,8 @@ def kl_monte_carlo(
     p: Distribution,     # over the same space
     samples: int = 1000, # draws from q
 ) -> tuple[Tensor, Tensor]:
-    "KL(q ‖ p) in nats by averaging log q(z) − log p(z) over draws from q: `(estimate, standard error)`."
+    """KL(q ‖ p) in nats by averaging log q(z) − log p(z) over draws from q:
+    `(estimate, standard error)`."""
     z = q.sample((samples,))
     terms = q.log_prob(z) - p.log_prob(z)
     return terms.mean(0), terms.std(0) / samples**0.5
@@ -57,24 +61,26 @@ def kl_gaussians(
     q: Distribution, # a diagonal Gaussian, as `diagonal_gaussian` gives it
     p: Distribution, # another
 ) -> Tensor:
-    "KL(q ‖ p) in nats for two diagonal Gaussians, `(...)`: summed over their dimensions."
+    """KL(q ‖ p) in nats for two diagonal Gaussians, `(...)`: summed over their
+    dimensions."""
     ratio = (q.stddev / p.stddev)**2
     return 0.5 * (ratio + ((q.mean - p.mean) / p.stddev)**2 - 1 - ratio.log()).sum(-1)
 
 # %% ../nbs/01_latent.ipynb #b64f91aa
 class PPCA:
-    """Probabilistic PCA: z ~ N(0, I), x = W z + mean + σ ε. Its posterior and log p(x) are exact
-    (Tipping and Bishop 1999). Computes in float64, on the CPU."""
+    """Probabilistic PCA: z ~ N(0, I), x = W z + mean + σ ε. Its posterior and log p(x)
+    are exact (Tipping and Bishop 1999). Computes in float64, on the CPU."""
     def __init__(
         self,
         W: Tensor,             # loadings, `(data_dim, latent_dim)`
         mean: Tensor,          # of the data, `(data_dim,)`
         sigma: float | Tensor, # standard deviation of the noise
     ) -> None:
-        self.W, self.mean, self.sigma = W.cpu().double(), mean.cpu().double(), float(sigma)
+        self.W, self.mean, self.sigma = (W.cpu().double(), mean.cpu().double(),
+                                         float(sigma))
         if self.sigma <= 0:
-            raise ValueError(f'got sigma={self.sigma}: it must be positive, or log p(x) is not finite; '
-                             'use fewer latent dimensions')
+            raise ValueError(f'got sigma={self.sigma}: it must be positive, or log '
+                             'p(x) is not finite; use fewer latent dimensions')
 
     @classmethod
     def fit(
@@ -82,19 +88,22 @@ class PPCA:
         x: Tensor,       # `(N, data_dim)`
         latent_dim: int, # columns of W, at least 1 and less than `data_dim`
     ) -> 'PPCA':
-        """The maximum-likelihood fit, in closed form (Tipping and Bishop 1999, equations 7 and 8).
+        """The maximum-likelihood fit, in closed form (Tipping and Bishop 1999,
+        equations 7 and 8).
         Raises `ValueError`."""
         if x.dim() != 2:
-            raise ValueError(f'got data of shape {tuple(x.shape)}: it must be (N, data_dim); use x.flatten(1)')
+            raise ValueError(f'got data of shape {tuple(x.shape)}: it must be (N, '
+                             'data_dim); use x.flatten(1)')
         if not 0 < latent_dim < x.shape[1]:
-            raise ValueError(f'got latent_dim={latent_dim} for data of {x.shape[1]} dimensions: '
-                             f'it must be from 1 to {x.shape[1] - 1}')
+            raise ValueError(f'got latent_dim={latent_dim} for data of {x.shape[1]} '
+                             f'dimensions: it must be from 1 to {x.shape[1] - 1}')
         x = x.cpu().double()
         mean = x.mean(0)
         variances, directions = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
         variances, directions = variances.flip(0), directions.flip(1)
         noise = variances[latent_dim:].mean()
-        W = directions[:, :latent_dim] * (variances[:latent_dim] - noise).clamp(min=0).sqrt()
+        W = (directions[:,  :latent_dim]
+             * (variances[:latent_dim] - noise).clamp(min=0).sqrt())
         return cls(W, mean, noise.clamp(min=0).sqrt())
 
     @property
@@ -109,22 +118,26 @@ class PPCA:
         z: Tensor, # codes `(..., latent_dim)`
     ) -> Independent:
         "p(x|z), over `(..., data_dim)`."
-        return Independent(Normal(z.cpu().double() @ self.W.T + self.mean, self.sigma), 1)
+        return Independent(Normal(z.cpu().double() @ self.W.T + self.mean, self.sigma),
+                           1)
 
     def posterior(
         self,
         x: Tensor, # data `(..., data_dim)`
     ) -> MultivariateNormal:
         "The exact p(z|x), over `(..., latent_dim)` (equation 6)."
-        M_inverse = torch.linalg.inv(self.W.T @ self.W + self.sigma**2 * self._identity())
-        return MultivariateNormal((x.cpu().double() - self.mean) @ self.W @ M_inverse, self.sigma**2 * M_inverse)
+        M_inverse = torch.linalg.inv(
+            self.W.T @ self.W + self.sigma**2 * self._identity())
+        return MultivariateNormal((x.cpu().double() - self.mean) @ self.W @ M_inverse,
+                                  self.sigma**2 * M_inverse)
 
     def log_prob(
         self,
         x: Tensor, # data `(..., data_dim)`
     ) -> Tensor:
         "The exact log p(x) in nats, `(...)`."
-        C = self.W @ self.W.T + self.sigma**2 * torch.eye(len(self.mean), dtype=self.W.dtype)
+        C = (self.W @ self.W.T
+             + self.sigma**2 * torch.eye(len(self.mean), dtype=self.W.dtype))
         return MultivariateNormal(self.mean, C).log_prob(x.cpu().double())
 
     def sample(
@@ -133,5 +146,7 @@ class PPCA:
         generator: torch.Generator | None = None, # None takes the global one
     ) -> Tensor:
         "`n` draws of x, `(n, data_dim)`."
-        def noise(size): return torch.randn(n, size, dtype=self.W.dtype, generator=generator)
-        return noise(self.W.shape[1]) @ self.W.T + self.mean + self.sigma * noise(len(self.mean))
+        def noise(size):
+            return torch.randn(n, size, dtype=self.W.dtype, generator=generator)
+        return (noise(self.W.shape[1]) @ self.W.T + self.mean
+                + self.sigma * noise(len(self.mean)))

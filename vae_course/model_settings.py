@@ -101,7 +101,8 @@ def read_settings(
     try: found = parser.parse_args([f'--{pair}' for pair in pairs], defaults=False)
     except ArgumentError as e:
         wrong = ' '.join(str(e).split())
-        raise ValueError(f'--set {" --set ".join(pairs)}: {wrong}; the model {name} takes '
+        raise ValueError(f'--set {" --set ".join(pairs)}: {wrong}; the model '
+                         f'{name} takes '
                          f'{", ".join(signature(_builder(name)).parameters)}') from e
     return json.loads(json.dumps(found.as_dict()))
 
@@ -134,6 +135,7 @@ def build_model(
     "The model. Raises `ValueError` when it cannot be built with these settings."
     try: model = build(name, **settings)
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as e:
-        raise ValueError(f'the model {name} cannot be built with {settings}: {e}') from e
+        raise ValueError(
+            f'the model {name} cannot be built with {settings}: {e}') from e
     if model.config is None: model.config = dict(name=name, **settings)
     return model

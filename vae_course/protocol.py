@@ -51,7 +51,8 @@ def _dequantized(
 ) -> Examples:
     "Every pixel spread once over its grey level, (v + u)/256 or (v + u)/65,536."
     rng = torch.Generator().manual_seed(seed)
-    if examples.x.dtype == torch.uint8: return Examples(dequantize(examples.x, rng), examples.y)
+    if examples.x.dtype == torch.uint8:
+        return Examples(dequantize(examples.x, rng), examples.y)
     x = (examples.x * 65_535 + torch.rand(examples.x.shape, generator=rng)) / 65_536
     return Examples(x.clamp(0, 1), examples.y)
 
@@ -79,27 +80,32 @@ def prepare(
     drawn = 'each pixel drawn once as 0 or 1 (seed 0)'
     if isinstance(likelihood, Gaussian):
         if binarize or bits:
-            raise ValueError('a Gaussian is a density, and pixels of 0 and 1 have none: '
-                             'use --likelihood bernoulli for them')
+            raise ValueError('a Gaussian is a density, and pixels of 0 and 1 have '
+                             'none: use --likelihood bernoulli for them')
         density = 'p(x|c)' if given else 'p'
-        pixels = (f'pixels (v + u)/{_grey_levels(test)}, u drawn once (seed 0); Gaussian '
-                  f'likelihood: {bound}, in expectation, {density} a density over [0, 1]')
+        pixels = (f'pixels (v + u)/{_grey_levels(test)}, u drawn once (seed 0); '
+                  f'Gaussian likelihood: {bound}, in expectation, {density} a '
+                  'density over [0, 1]')
         train, valid, test = (_dequantized(e, seed)
                               for seed, e in ((1, train), (2, valid), (0, test)))
         return PreparedData(train, valid, test, False, pixels, '−ELBO')
     kind = '; Bernoulli likelihood: ' if isinstance(likelihood, Bernoulli) else ''
     bound = f'{kind}{bound}, in expectation' if kind else ''
     if kind and bits:
-        return PreparedData(train, valid, test, False, f'pixels 0 or 1 as they come{bound}', '−ELBO')
+        return PreparedData(train, valid, test, False,
+                            f'pixels 0 or 1 as they come{bound}', '−ELBO')
     if binarize or (kind and binarize is None):
-        return PreparedData(train, valid, binarized(test, seed=0), True, drawn + bound, '−ELBO')
+        return PreparedData(train, valid, binarized(test, seed=0), True, drawn + bound,
+                            '−ELBO')
     if kind:
-        pixels = f'grey pixels under a Bernoulli likelihood: no bound on −log p(x{given})'
+        pixels = (
+            f'grey pixels under a Bernoulli likelihood: no bound on −log p(x{given})')
         return PreparedData(train, valid, test, False, pixels, 'cross-entropy + KL')
     return PreparedData(train, valid, test, False, 'grey pixels v/255', '−ELBO')
 
 # %% ../nbs/97_protocol.ipynb #3de800e0
-TEST_BATCH = 100 # the noise is drawn batch by batch, so the size belongs to the protocol
+# the noise is drawn batch by batch, so the size belongs to the protocol
+TEST_BATCH = 100
 
 def evaluate_test_set(
     model: Trainable,              # trained
@@ -110,11 +116,13 @@ def evaluate_test_set(
     test = prepared.test
     terms = evaluate(model, Batches(test.to(device), TEST_BATCH), seed=0)
     name, key = (prepared.name, 'neg_elbo') if 'neg_elbo' in terms else ('loss', 'loss')
-    drawn = 'the codes of each' if hasattr(model, 'quantizer') else 'one z for each (seed 0)'
-    result = dict(name=name, value=terms[key], unit='nats per example',
-                  terms={k: v for k, v in terms.items() if k not in ('loss', 'neg_elbo')},
-                  protocol=f'{len(test):,} test images, {drawn}, in batches of '
-                           f'{TEST_BATCH}; {prepared.pixels}')
+    drawn = ('the codes of each' if hasattr(model, 'quantizer')
+             else 'one z for each (seed 0)')
+    result = dict(
+        name=name, value=terms[key], unit='nats per example',
+        terms={k: v for k, v in terms.items() if k not in ('loss', 'neg_elbo')},
+        protocol=f'{len(test):,} test images, {drawn}, in batches of {TEST_BATCH}; '
+                 f'{prepared.pixels}')
     likelihood = getattr(model, 'likelihood', None)
     if not isinstance(likelihood, Gaussian) or 'density' not in prepared.pixels:
         return result

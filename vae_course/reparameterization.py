@@ -32,8 +32,8 @@ def draw(
     Raises `TypeError` for `eps` with another q than a diagonal Gaussian."""
     if eps is None: return q.rsample()
     if not isinstance(q.base_dist if isinstance(q, Independent) else q, Normal):
-        raise TypeError(f'got eps for a {type(q).__name__}: μ + σ ε is a draw from a diagonal Gaussian only; '
-                        'leave eps out')
+        raise TypeError(f'got eps for a {type(q).__name__}: μ + σ ε is a draw from a '
+                        'diagonal Gaussian only; leave eps out')
     return q.mean + q.stddev * eps.to(q.mean.device)
 
 # %% ../nbs/02_reparameterization.ipynb #f2346221
@@ -44,9 +44,10 @@ def score_function_gradient(
     samples: int = 1000,           # draws
     baseline: float = 0.0,         # taken off f: changes the noise, not the mean
 ) -> Tensor:
-    """Terms of ∇ E[f(z)] for z ~ N(mu, exp logvar), `(samples, 2, D)`: row 0 for mu, row 1 for logvar;
-    their mean is the estimate (Williams 1992)."""
-    sigma, eps = torch.exp(0.5 * logvar), torch.randn(samples, *mu.shape, device=mu.device)
+    """Terms of ∇ E[f(z)] for z ~ N(mu, exp logvar), `(samples, 2, D)`: row 0 for mu,
+    row 1 for logvar; their mean is the estimate (Williams 1992)."""
+    sigma, eps = (torch.exp(0.5 * logvar),
+                  torch.randn(samples, *mu.shape, device=mu.device))
     score = torch.stack([eps / sigma, 0.5 * (eps**2 - 1)], 1)
     return (f(mu + sigma * eps) - baseline)[:, None, None] * score
 
@@ -57,8 +58,8 @@ def pathwise_gradient(
     logvar: Tensor,                # log of its variance, `(D,)`
     samples: int = 1000,           # draws
 ) -> Tensor:
-    """Terms of ∇ E[f(z)] for z ~ N(mu, exp logvar), `(samples, 2, D)`: row 0 for mu, row 1 for logvar;
-    their mean is the estimate (Kingma and Welling 2014)."""
+    """Terms of ∇ E[f(z)] for z ~ N(mu, exp logvar), `(samples, 2, D)`: row 0 for mu,
+    row 1 for logvar; their mean is the estimate (Kingma and Welling 2014)."""
     eps = torch.randn(samples, *mu.shape, device=mu.device)
     z = reparameterize(mu, logvar, eps).detach().requires_grad_()
     slope, = torch.autograd.grad(f(z).sum(), z)
@@ -69,7 +70,8 @@ def bound_logvar(
     raw: Tensor,         # what a network gives, any real number
     limit: float = 10.0, # |logvar| is at most this
 ) -> Tensor:
-    """A log-variance within ±limit, equal to `raw` near 0, so that exp of it and its gradient stay finite.
+    """A log-variance within ±limit, equal to `raw` near 0, so that exp of it and its
+    gradient stay finite.
     Smooth: unlike a clamp it has a gradient beyond the limit, which fades."""
     return limit * torch.tanh(raw / limit)
 
@@ -94,4 +96,5 @@ def gumbel_softmax(
     if noise is None: noise = -torch.empty_like(logits).exponential_().log()
     soft = ((logits + noise) / temperature).softmax(-1)
     if not hard: return soft
-    return straight_through(F.one_hot(soft.argmax(-1), logits.shape[-1]).to(soft.dtype), soft)
+    return straight_through(F.one_hot(soft.argmax(-1), logits.shape[-1]).to(soft.dtype),
+                            soft)

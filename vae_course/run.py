@@ -46,11 +46,13 @@ def fingerprint(
         checksum = zlib.crc32(examples.y.cpu().contiguous().numpy().data, zlib.crc32(x))
         return dict(examples=len(examples), shape=list(examples.data_shape),
                     dtype=str(examples.x.dtype), content=f'{checksum:08x}')
-    with borrowed_random_numbers():      # of a stream, three examples as one seed gives them
+    # of a stream, three examples as one seed gives them
+    with borrowed_random_numbers():
         seed_everything(0)
         rows = sorted({0, len(examples) // 2, len(examples) - 1})
         some = [as_batch([examples[i]]) for i in rows]
-    parts = [part.contiguous().flatten().view(torch.uint8) for pair in some for part in pair]
+    parts = [part.contiguous().flatten().view(torch.uint8) for pair in some
+             for part in pair]
     checksum = zlib.crc32(b''.join(part.numpy().tobytes() for part in parts))
     return dict(examples=len(examples), kind=type(examples).__name__,
                 content=f'{checksum:08x}')
@@ -61,7 +63,8 @@ class RunConfig:
     "The settings of `fit`, checked and made plain. Raises `ValueError`."
     epochs: int                   # passes over the training set
     batch_size: int               # over all processes
-    lr: Callable[[float], float] | None # a schedule; None keeps the rates of the model's own
+    # a schedule; None keeps the rates of the model's own
+    lr: Callable[[float], float] | None
     binarize: bool = False        # draw the training pixels as 0 or 1
     schedules: dict = field(default_factory=dict) # buffer: schedule
     clip: float | None = None     # largest norm of the gradient
@@ -77,16 +80,19 @@ class RunConfig:
         self.epochs = whole_number('epochs', self.epochs)
         self.batch_size = whole_number('batch_size', self.batch_size)
         self.seed = whole_number('seed', self.seed, None) % 2**63
-        if self.patience is not None: self.patience = whole_number('patience', self.patience)
+        if self.patience is not None:
+            self.patience = whole_number('patience', self.patience)
         if self.clip is not None:
             self.clip = real_number('clip', self.clip, 'a positive norm, or None')
         for name in ('compile', 'graphs'):
-            if isinstance(value := getattr(self, name), np.bool_): setattr(self, name, bool(value))
+            if isinstance(value := getattr(self, name), np.bool_):
+                setattr(self, name, bool(value))
         check_step_options(self.precision, self.compile, self.graphs, words=('auto',))
 
 # %% ../nbs/87_run.ipynb #8a9c92aa
 class Run:
-    "What `fit` keeps between epochs. Raises `DataError`, `ValueError` and `OutOfMemory`."
+    """What `fit` keeps between epochs. Raises `DataError`, `ValueError` and
+    `OutOfMemory`."""
     def __init__(
         self,
         model: Trainable,               # to train
@@ -97,21 +103,24 @@ class Run:
         device: torch.device,           # to train on
         callbacks: Iterable[Callback] = (), # told in this order
     ) -> None:
-        self.model, self.history, self.config, self.device = model, history, config, device
+        self.model, self.history, self.config, self.device = (
+            model, history, config, device)
         self.rank, self.world_size = rank_and_world_size()
         self.callbacks = list(callbacks)
         self.best: dict[str, Any] | None = None      # weights that `keep_weights` kept
         self.terms: dict[str, Tensor] = {}           # of the last step
-        self.resumed_config: dict | None = None      # of the steps that a file goes on from
-        self.trial: dict[str, float] = {}            # seconds of a step of each way tried
+        # of the steps that a file goes on from
+        self.resumed_config: dict | None = None
+        # seconds of a step of each way tried
+        self.trial: dict[str, float] = {}
         model.to(device)
         sets = dict(train=train) | (dict(valid=valid) if valid is not None else {})
         for name, examples in sets.items():
             streamed = config.stream and name == 'train'
             check_model_takes(model, examples, name, device, config.binarize, streamed)
         self.batch_size = self.batch_size_for(len(train))
-        check_settings(model, len(train), valid is not None, self.batch_size, config.clip,
-                       config.patience, config.stream)
+        check_settings(model, len(train), valid is not None, self.batch_size,
+                       config.clip, config.patience, config.stream)
         check_schedules(model, config.schedules, config.lr)
         seed_everything(config.seed)
         self.data = dict(train=train, valid=valid)
@@ -130,24 +139,27 @@ class Run:
         "The batch size; all of the examples, and a word, where more were asked for."
         asked = self.config.batch_size
         if asked > n and self.rank == 0:
-            print(f'batch_size={asked} is more than the {n} training examples: every batch '
-                  'holds all of them.')
+            print(f'batch_size={asked} is more than the {n} training examples: every '
+                  'batch holds all of them.')
         return min(asked, n)
 
     def training_batches(
         self,
         train: Any, # `Examples`, or a data set to be streamed
     ) -> Batches | Stream:
-        "Batches in a new order every epoch; with several processes, the part of this one."
+        """Batches in a new order every epoch; with several processes, the part of this
+        one."""
         config, shard = self.config, (self.rank, self.world_size)
-        common: dict[str, Any] = dict(shuffle=True, binarize=config.binarize, shard=shard)
+        common: dict[str, Any] = dict(shuffle=True, binarize=config.binarize,
+                                      shard=shard)
         if not config.stream:
             own = torch.Generator() if self.world_size > 1 else None
-            return Batches(train.to(self.device), self.batch_size, generator=own, **common)
+            return Batches(train.to(self.device), self.batch_size, generator=own,
+                           **common)
         def check(examples: Examples) -> None:
             self.model.check_examples(examples, 'a batch of train')
-        stream = Stream(train, self.batch_size, workers=config.workers, device=self.device,
-                        check=check, **common)
+        stream = Stream(train, self.batch_size, workers=config.workers,
+                        device=self.device, check=check, **common)
         if stream.sampler is not None: stream.sampler.seed = config.seed
         return stream
 
@@ -166,8 +178,8 @@ class Run:
     def check_rates(self) -> None:
         "Raise `ValueError` for `lr_scale` without a rate to be multiplied."
         if not self.config.lr and any('lr_scale' in g for g in self.groups()):
-            raise ValueError('an optimizer of this model has `lr_scale`, by which the rate '
-                             'of `fit` is multiplied: give `fit` an `lr`')
+            raise ValueError('an optimizer of this model has `lr_scale`, by which the '
+                             'rate of `fit` is multiplied: give `fit` an `lr`')
 
     def facts(self) -> dict[str, Any]:
         "What a run must share with the one that it goes on from."
@@ -180,17 +192,17 @@ class Run:
                 if isinstance(v, kinds) and k not in ('lr', 'capturable')}
                for g in self.groups()] if model.overrides('optimizers') else []
         rates = [float(g['lr']) for g in self.groups()]
-        return dict(
-            model=type(model).__name__, config=model.config,
-            shapes={k: list(v.shape) for k, v in kept.items()}, buffers=buffers,
-            optimizers=[type(o).__name__ for o in self.optimizers],
-            train=fingerprint(self.data['train']), valid=fingerprint(self.data['valid']),
-            epochs=config.epochs, batch_size=self.batch_size,
-            lr=sample_schedule(config.lr) if config.lr else rates,
-            binarize=config.binarize,
-            schedules={k: sample_schedule(s) for k, s in config.schedules.items()},
-            clip=config.clip, patience=config.patience, seed=config.seed,
-            optimizer_settings=own)
+        return dict(model=type(model).__name__, config=model.config,
+                    shapes={k: list(v.shape) for k, v in kept.items()}, buffers=buffers,
+                    optimizers=[type(o).__name__ for o in self.optimizers],
+                    train=fingerprint(self.data['train']),
+                    valid=fingerprint(self.data['valid']), epochs=config.epochs,
+                    batch_size=self.batch_size,
+                    lr=sample_schedule(config.lr) if config.lr else rates,
+                    binarize=config.binarize,
+                    schedules={k: sample_schedule(s)
+                               for k, s in config.schedules.items()}, clip=config.clip,
+                    patience=config.patience, seed=config.seed, optimizer_settings=own)
 
     def tell(
         self,
@@ -232,7 +244,8 @@ class Run:
         self,
         progress: bool, # show a bar
     ) -> None:
-        "Begin, or go on from a checkpoint. The bar comes last: it says how steps are run."
+        """Begin, or go on from a checkpoint. The bar comes last: it says how steps are
+        run."""
         self.tell('on_start')
         self.choose_step()
         self.callbacks.append(bar := ProgressBar(progress))
@@ -245,9 +258,9 @@ class Run:
         "Raise `CheckpointError` for a run that was trained in another precision."
         asked = self.config.precision
         if asked in ('auto', kept): return
-        raise CheckpointError(f'the checkpoint is of another run: precision was {kept} and '
-                              f'is {asked}. Give precision={kept!r} to go on, or another '
-                              'file to start anew')
+        raise CheckpointError(f'the checkpoint is of another run: precision was {kept} '
+                              f'and is {asked}. Give precision={kept!r} to go on, or '
+                              'another file to start anew')
 
     @property
     def steps_done(self) -> int:
@@ -283,7 +296,8 @@ class Run:
     ) -> None:
         "Move the learning rate and the scheduled buffers to the middle of the step."
         t = (self.steps_done + step + 0.5) / self.total_steps
-        if self.config.lr:                     # else the model's own optimizers keep theirs
+        # else the model's own optimizers keep theirs
+        if self.config.lr:
             for group in self.groups():
                 group['lr'].fill_(self.config.lr(t) * group.get('lr_scale', 1.0))
         for name, schedule in self.config.schedules.items():
@@ -299,7 +313,8 @@ class Run:
         self.tell('on_step')
 
     def validate(self) -> dict[str, float]:
-        "The terms on `valid`, named `valid_…`, always with the same noise; {} without it."
+        """The terms on `valid`, named `valid_…`, always with the same noise; {} without
+        it."""
         if self.valid_batches is None: return {}
         terms = evaluate(self.model, self.valid_batches, seed=0)
         if 'neg_elbo' in terms: terms = {k: v for k, v in terms.items() if k != 'loss'}
@@ -321,7 +336,8 @@ class Run:
     def state(self) -> dict[str, Any]:
         "What training goes on with; not a copy."
         optimizers = [o.state_dict() for o in self.optimizers]
-        return dict(**model_state(self.model), optimizers=optimizers, random=random_state())
+        return dict(**model_state(self.model), optimizers=optimizers,
+                    random=random_state())
 
     def restore(
         self,
@@ -357,13 +373,16 @@ def training_run(
     progress: bool,                     # show a bar
     callbacks: Iterable[Callback] = (), # of the user
 ) -> Iterator[Run]:
-    """A `Run`, ready to go on. Around it random numbers are borrowed, denormals flushed and
-    the checkpoint is held; afterwards everything is as before. Raises as `fit` does."""
+    """A `Run`, ready to go on. Around it random numbers are borrowed, denormals flushed
+    and the checkpoint is held; afterwards everything is as before. Raises as `fit`
+    does."""
     where, first = pick_device(device), rank_and_world_size()[0] == 0
-    own: list[Callback] = [EarlyStopping(config.patience)] if config.patience is not None else []
+    own: list[Callback] = (
+        [EarlyStopping(config.patience)] if config.patience is not None else [])
     if checkpoint is not None: own.append(Checkpoint(checkpoint))
     own += [WatchNaN(), *callbacks]
-    with locked(checkpoint if first else None), borrowed_random_numbers(), _quick(where):
+    with (locked(checkpoint if first else None), borrowed_random_numbers(),
+          _quick(where)):
         with explain_out_of_memory(config.batch_size, where):
             run = Run(model, train, valid, history, config, where, own)
         with explain_out_of_memory(run.batch_size, where):

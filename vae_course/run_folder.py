@@ -68,16 +68,17 @@ def _check_folder(
     folder.mkdir(parents=True, exist_ok=True)
     for name in ('run.safetensors', 'model.safetensors', 'run.json'):
         if (folder/name).is_dir():
-            raise IsADirectoryError(f'{folder/name} is a folder, and a run writes a file '
-                                    'of that name: give another --out')
+            raise IsADirectoryError(f'{folder/name} is a folder, and a run writes a '
+                                    'file of that name: give another --out')
     if not any((folder/f'{f}.safetensors').exists() for f in ('run', 'model')): return
     kept = read_run(folder).get('settings')
     if kept is None:
         raise CheckpointError(f'{folder} holds a model and no run.json that says where '
                               'it came from: give another --out')
     if found := differences(kept, settings):
-        raise CheckpointError(f'{folder} holds another run: {"; ".join(found)}. Give the '
-                              'same settings to go on, or another --out to start anew')
+        raise CheckpointError(f'{folder} holds another run: {"; ".join(found)}. '
+                              'Give the same settings to go on, or another '
+                              '--out to start anew')
 
 # %% ../nbs/98_run_folder.ipynb #2a82571d
 def epochs_kept(
@@ -95,8 +96,8 @@ def what_is_kept(
     try: done, of = epochs_kept(folder)
     except (CheckpointError, KeyError): done, of = 0, 0
     if not done: return 'no epoch was complete yet, and the same command begins anew'
-    return (f'{folder/"run.safetensors"} holds epoch {done} of {of}, and the same command '
-            'goes on from there')
+    return (f'{folder/"run.safetensors"} holds epoch {done} of {of}, and the same '
+            'command goes on from there')
 
 # %% ../nbs/98_run_folder.ipynb #98deb2f1
 def versions() -> dict[str, str]:
@@ -130,13 +131,14 @@ def load_trained(
     folder: Path,         # of a run
     device: torch.device, # to put the model on
 ) -> tuple[Trainable, str]:
-    """`(model, what it is)`: the trained one in `folder`, or that of the last epoch of a
-    run that is not at its end. Raises `CheckpointError`."""
+    """`(model, what it is)`: the trained one in `folder`, or that of the last epoch of
+    a run that is not at its end. Raises `CheckpointError`."""
     if (folder/'model.safetensors').exists():
         return load_model(folder/'model.safetensors', device), 'the trained model'
     if (folder/'run.safetensors').exists():
         done, of = epochs_kept(folder)
         return (load_model(folder/'run.safetensors', device),
                 f'an unfinished run, after epoch {done} of {of}')
-    raise CheckpointError(f'no model in {folder}: it holds neither model.safetensors nor '
-                          f'run.safetensors; train one with vae_course train --out {folder}')
+    raise CheckpointError(f'no model in {folder}: it holds neither model.safetensors '
+                          'nor run.safetensors; train one with vae_course train '
+                          f'--out {folder}')

@@ -94,9 +94,10 @@ def halve(x: Tensor, # (N, 1, 2 H, 2 W), black and white
     return ((x > 0).view(n, c, h//2, 2, w//2, 2).sum((3, 5)) >= 2).byte() * 255
 
 # %% ../nbs/75_sprites.ipynb #4ae799a0
-def factor_dataset(name: str, # of the set
-                   x: Tensor, # images of all combinations, in their order
-                   ) -> DataSet:
+def factor_dataset(
+    name: str, # of the set
+    x: Tensor, # images of all combinations, in their order
+) -> DataSet:
     """A `DataSet` of them: a tenth, drawn at random, to test. `split` would take every
     tenth, and so only some values of y."""
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))

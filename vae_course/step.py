@@ -24,7 +24,8 @@ from .distributed import all_reduce_means, rank_and_world_size, shard_weight
 Batch = tuple[Tensor, Tensor | None]      # inputs, and labels where there are some
 
 class Trainable(nn.Module):
-    "What `fit` asks of a model: `losses`; and where the defaults do not suit it, the rest."
+    """What `fit` asks of a model: `losses`; and where the defaults do not suit it, the
+    rest."""
     config: dict[str, Any] | None = None          # `build(**config)` builds one like it
     data_shape: tuple[int, ...] | None = None     # of one example, where it must be so
     data_range: tuple[float, float] = (0.0, 1.0)  # of the inputs that it takes
@@ -33,15 +34,16 @@ class Trainable(nn.Module):
 
     def losses(
         self,
-        batch: Batch,              # inputs `(B, *data_shape)` and labels `(B,)`, or None
+        batch: Batch, # inputs `(B, *data_shape)` and labels `(B,)`, or None
         eps: Tensor | None = None, # the noise; drawn when not given
     ) -> dict[str, Tensor]:
-        "The terms, 0-d, in nats per example: `loss` is minimised, the others are logged."
+        """The terms, 0-d, in nats per example: `loss` is minimised, the others are
+        logged."""
         raise NotImplementedError(f'{type(self).__name__} needs a method `losses`')
 
     def optimizers(self) -> Optimizer | list[Optimizer]:
-        """One or several, whose rates count unless `fit` gets an `lr`. The default is Adam
-        (Kingma and Ba 2015) with the rate of `fit`."""
+        """One or several, whose rates count unless `fit` gets an `lr`. The default is
+        Adam (Kingma and Ba 2015) with the rate of `fit`."""
         device = device_of(self)
         rate, fused = torch.tensor(0., device=device), device.type in ('cpu', 'cuda')
         return torch.optim.Adam(self.parameters(), lr=rate, fused=fused)
@@ -54,14 +56,16 @@ class Trainable(nn.Module):
         examples: Examples,  # to train on, or to watch
         name: str = 'train', # how the reader calls them
     ) -> None:
-        "Raise `DataError` for examples that the model cannot take: once, before training."
+        """Raise `DataError` for examples that the model cannot take: once, before
+        training."""
 
     def overrides(
         self,
         name: str, # of a method
     ) -> bool:
         "Whether this model brings its own method `name`."
-        return getattr(getattr(self, name), '__func__', None) is not getattr(Trainable, name)
+        return getattr(getattr(self, name), '__func__', None) is not getattr(
+            Trainable, name)
 
 # %% ../nbs/83_step.ipynb #ccb97be0
 def training_step(
@@ -102,8 +106,8 @@ def make_optimizers(
     many = list(own) if isinstance(own, Iterable) else [own]
     optimizers = [o for o in many if isinstance(o, Optimizer)]
     if not optimizers or len(optimizers) < len(many):
-        raise ValueError(f'optimizers() of this model gave {own!r}: it must give a torch '
-                         'optimizer, or a list of them')
+        raise ValueError(f'optimizers() of this model gave {own!r}: it must give a '
+                         'torch optimizer, or a list of them')
     rates_as_tensors(optimizers, device)
     return optimizers
 
@@ -121,9 +125,11 @@ def rates_as_tensors(
 # %% ../nbs/83_step.ipynb #c3403442
 @dataclass(frozen=True)
 class StepConfig:
-    "How a training step is run; as it stands, eagerly, in float32. Raises `ValueError`."
+    """How a training step is run; as it stands, eagerly, in float32. Raises
+    `ValueError`."""
     precision: str = 'fp32' # or `bf16`: the matrix products in bfloat16 (autocast)
-    compile: bool = False   # `torch.compile` makes one program of forward and backward pass
+    # `torch.compile` makes one program of forward and backward pass
+    compile: bool = False
     graphs: bool = False    # record the step once and replay it (a CUDA graph)
 
     def __post_init__(self) -> None:
@@ -153,9 +159,10 @@ class NonFiniteLoss(FloatingPointError):
     "A term of the loss became NaN or infinite; the message says which, and where."
     def __init__(
         self,
-        message: str,             # what is said
-        step: int | None = None,  # of the epoch, from 0; None: the weights after the last
-        where: str = 'step',      # or `validation batch`
+        message: str,        # what is said
+        # of the epoch, from 0; None: the weights after the last
+        step: int | None = None,
+        where: str = 'step', # or `validation batch`
     ) -> None:
         super().__init__(message)
         self.step, self.where = step, where
@@ -174,10 +181,11 @@ def mean_terms(
     if len(bad):
         step = int(bad[0, 0])
         odd = [n for n, v in zip(names, rows[step]) if not v.isfinite()]
-        name = next((n for n in odd if n != 'loss'), 'loss')   # bad because of another one
+        # bad because of another one
+        name = next((n for n in odd if n != 'loss'), 'loss')
         value = 'NaN' if rows[step, names.index(name)].isnan() else 'infinite'
-        raise NonFiniteLoss(f'`{name}` became {value} at {where} {step + 1} of {len(rows)}',
-                            step, where)
+        raise NonFiniteLoss(f'`{name}` became {value} at {where} {step + 1} '
+                            f'of {len(rows)}', step, where)
     weights = torch.tensor(sizes, dtype=torch.double)
     means = (rows * weights[:, None]).sum(0) / weights.sum()
     return dict(zip(names, means.tolist()))
@@ -194,14 +202,14 @@ def first_non_finite(
 
 # %% ../nbs/83_step.ipynb #a14baf00
 def train_epoch(
-    model: Trainable,                      # to train
-    batches: Iterable[Batch],              # sized, such as `Batches`
+    model: Trainable,             # to train
+    batches: Iterable[Batch],     # sized, such as `Batches`
     optimizers: Optimizer | list[Optimizer], # of the model
     before_step: Callable[[int], Any] | None = None, # gets the number of the step
     after_step: Callable[[dict], Any] | None = None, # gets the terms, on the device
-    clip: float | None = None,             # largest norm of the gradient
+    clip: float | None = None,    # largest norm of the gradient
     noise: Callable[[int], Tensor] | None = None, # gives the `eps` of a step
-    step: Callable | None = None,          # in place of `training_step`, such as compiled
+    step: Callable | None = None, # in place of `training_step`, such as compiled
 ) -> dict[str, float]:
     "Train one epoch: each term's mean over the examples. Raises `NonFiniteLoss`."
     model.train()
@@ -232,8 +240,8 @@ def evaluating(
     model: nn.Module,         # any
     seed: int | None = None,  # of the draws inside; None draws as it comes
 ) -> Iterator[torch.device]:
-    """Evaluation mode, no gradient, random numbers from `seed`; afterwards the mode of every
-    submodule and the random numbers are as before. Gives the model's device."""
+    """Evaluation mode, no gradient, random numbers from `seed`; afterwards the mode of
+    every submodule and the random numbers are as before. Gives the model's device."""
     modes, device = [(m, m.training) for m in model.modules()], device_of(model)
     with torch.no_grad(), seeded(seed, device):
         model.eval()

@@ -90,18 +90,19 @@ def _plain_errors(loader): # a `DataLoader`
 class Stream:
     """Batches `(x, y)` of a torch or torchvision data set, read while training: for
     data that do not fit into memory. Raises `DataError`."""
-    def __init__(self,
-                 dataset: Any,           # gives (image, label), or an image, by index
-                 batch_size: int = 128,  # examples in a batch
-                 shuffle: bool = False,  # a new order every epoch
-                 binarize: bool = False, # draw each pixel as 0 or 1, anew every time
-                 workers: int = 0,       # processes that read; 0 reads in this one
-                 device: str | torch.device = 'cpu', # where the batches go
-                 # with several processes, a few examples may come twice
-                 shard: tuple[int, int] = (0, 1), # (rank, world size): whose part it is
-                 # a model's check, for one
-                 check: Callable[[Examples], Any] | None = None, # called with every batch
-                 ) -> None:
+    def __init__(
+        self,
+        dataset: Any,                    # gives (image, label), or an image, by index
+        batch_size: int = 128,           # examples in a batch
+        shuffle: bool = False,           # a new order every epoch
+        binarize: bool = False,          # draw each pixel as 0 or 1, anew every time
+        workers: int = 0,                # processes that read; 0 reads in this one
+        device: str | torch.device = 'cpu', # where the batches go
+        # with several processes, a few examples may come twice
+        shard: tuple[int, int] = (0, 1), # (rank, world size): whose part it is
+        # a model's check, for one
+        check: Callable[[Examples], Any] | None = None, # called with every batch
+    ) -> None:
         from torch.utils.data import DataLoader, DistributedSampler
         _check_dataset(dataset)
         if workers: _check_sendable(dataset)

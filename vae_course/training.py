@@ -12,8 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 import torch
-from .checkpoint import (CheckpointError, load_checkpoint, load_model_state, model_state,
-                                   save_checkpoint)
+from .checkpoint import (CheckpointError, load_checkpoint, load_model_state,
+                                   model_state, save_checkpoint)
 from .checks import real_number
 from .data import Examples
 from .devices import pick_device
@@ -31,7 +31,8 @@ class History:
     ) -> None:
         self.rows = list(rows)
         self.step_config: StepConfig | None = None   # how the steps were run
-        self.trial: dict[str, float] = {}            # seconds of a step of each way tried
+        # seconds of a step of each way tried
+        self.trial: dict[str, float] = {}
 
     def __len__(self) -> int: return len(self.rows)
 
@@ -44,7 +45,8 @@ class History:
 
     @property
     def monitor(self) -> str:
-        "The term that counts: −ELBO on the validation set, or the loss where there is none."
+        """The term that counts: −ELBO on the validation set, or the loss where there is
+        none."""
         return 'valid_neg_elbo' if self['valid_neg_elbo'] else 'valid_loss'
 
     def best(
@@ -72,7 +74,8 @@ class History:
         if self.step_config: words += f' ({self.step_config})'
         if not self[self.monitor]: return words
         best = self.best()
-        return f'{words}; least {self.monitor} {best[self.monitor]:.2f} in epoch {best["epoch"]}'
+        return (f'{words}; least {self.monitor} {best[self.monitor]:.2f} in epoch '
+                f'{best["epoch"]}')
 
 # %% ../nbs/04_training.ipynb #9e9ea85b
 Schedule = Callable[[float], float] # of the share of the run that is over
@@ -97,8 +100,8 @@ def warmup_cosine(
     peak: float,        # highest value
     warm: float = 0.05, # share of the run until the peak
 ) -> Schedule:
-    """A schedule that rises in a straight line to `peak` (Goyal et al. 2017) and falls to 0
-    along a cosine (Loshchilov and Hutter 2017)."""
+    """A schedule that rises in a straight line to `peak` (Goyal et al. 2017) and falls
+    to 0 along a cosine (Loshchilov and Hutter 2017)."""
     def value(t: float) -> float:
         if t < warm: return peak * t / warm
         return peak * 0.5 * (1 + math.cos(math.pi * (t - warm) / (1 - warm)))
@@ -106,41 +109,42 @@ def warmup_cosine(
 
 # %% ../nbs/04_training.ipynb #58048758
 def fit(
-    model: Trainable,               # `losses(batch)` gives the terms to minimise and to log
-    train: Examples | Any,          # to learn from; with `stream`, a torch data set
-    valid: Examples | None = None,  # to watch; always reported as −ELBO at β = 1
-    epochs: int = 10,               # passes over `train`
-    batch_size: int = 128,          # examples in a batch
+    model: Trainable,           # `losses(batch)` gives the terms to minimise and to log
+    train: Examples | Any,      # to learn from; with `stream`, a torch data set
+    valid: Examples | None = None, # to watch; always reported as −ELBO at β = 1
+    epochs: int = 10,           # passes over `train`
+    batch_size: int = 128,      # examples in a batch
     # None: 3e-3, or the rates of the model's own optimizers
     lr: float | Schedule | None = None, # the peak of `warmup_cosine`, or a schedule
     # anew every time; those of `valid` once
-    binarize: bool = False,         # draw the pixels as 0 or 1
+    binarize: bool = False,     # draw the pixels as 0 or 1
     # such as `{'beta': linear(0, 1, until=.3)}`
     schedules: dict[str, Schedule | float] | None = None, # of buffers of the model
-    clip: float | None = None,      # largest norm of the gradient
+    clip: float | None = None,  # largest norm of the gradient
     # and go back to the best weights
-    patience: int | None = None,    # stop after so many epochs without a better `valid`
-    seed: int = 0,                  # of the order, the noise and the drawn pixels
+    patience: int | None = None, # stop after so many epochs without a better `valid`
+    seed: int = 0,              # of the order, the noise and the drawn pixels
     device: str | torch.device = 'auto', # `cpu`, `cuda`, `mps`, or the fastest here
     # written after every epoch
     checkpoint: str | Path | None = None, # file to go on from, when it is there
-    progress: bool = True,          # show a progress bar
+    progress: bool = True,      # show a progress bar
     # lesson 17 is about these three
-    precision: str = 'fp32',        # or `bf16`, or `auto`: the faster of the two
-    compile: bool | str = False,    # True, or `auto`: what a short trial finds faster
-    graphs: bool | str = False,     # as `compile`, on a CUDA device
+    precision: str = 'fp32',    # or `bf16`, or `auto`: the faster of the two
+    compile: bool | str = False, # True, or `auto`: what a short trial finds faster
+    graphs: bool | str = False, # as `compile`, on a CUDA device
     # of (image, label)
-    stream: bool = False,           # `train` is a torch data set, read while training
-    workers: int = 0,               # processes that read the stream
+    stream: bool = False,       # `train` is a torch data set, read while training
+    workers: int = 0,           # processes that read the stream
     callbacks: Iterable[Callback] = (), # told of every step and epoch
 ) -> History:
-    """Train `model` and leave it in evaluation mode; the random number generators are left as
-    they were. Raises `NonFiniteLoss`, `CheckpointError`, `OutOfMemory`, `DataError` and
-    `ValueError`."""
-    config = RunConfig(epochs, batch_size, _schedule(model, lr), binarize, schedules or {},
-                       clip, patience, seed, precision, compile, graphs, stream, workers)
-    with training_run(model, train, valid, History(), config, device, checkpoint, progress,
-                      callbacks) as run:
+    """Train `model` and leave it in evaluation mode; the random number generators are
+    left as they were. Raises `NonFiniteLoss`, `CheckpointError`, `OutOfMemory`,
+    `DataError` and `ValueError`."""
+    config = RunConfig(epochs, batch_size, _schedule(model, lr), binarize,
+                       schedules or {}, clip, patience, seed, precision, compile,
+                       graphs, stream, workers)
+    with training_run(model, train, valid, History(), config, device, checkpoint,
+                      progress, callbacks) as run:
         while not run.finished:
             start = time.perf_counter()
             run.begin_epoch()
@@ -151,17 +155,18 @@ def fit(
     return run.history
 
 def _schedule(model: Trainable, lr: float | Schedule | None) -> Schedule | None:
-    "The schedule of the learning rate; None for the rates of the model's own optimizers."
+    """The schedule of the learning rate; None for the rates of the model's own
+    optimizers."""
     if callable(lr): return lr
     if lr is None and model.overrides('optimizers'): return None
     return warmup_cosine(3e-3 if lr is None else real_number('lr', lr))
 
 # %% ../nbs/04_training.ipynb #587e1511
-registry = dict(
-    vae='vae_course.elbo:mlp_vae', conv_vae='vae_course.elbo:conv_vae',
-    beta_vae='vae_course.beta_vae:beta_vae', beta_tcvae='vae_course.beta_vae:beta_tcvae',
-    cvae='vae_course.cvae:mlp_cvae', vq_vae='vae_course.vq_vae:vq_vae',
-    classifier='vae_course.classifier:Classifier')
+registry = dict(vae='vae_course.elbo:mlp_vae', conv_vae='vae_course.elbo:conv_vae',
+                beta_vae='vae_course.beta_vae:beta_vae',
+                beta_tcvae='vae_course.beta_vae:beta_tcvae',
+                cvae='vae_course.cvae:mlp_cvae', vq_vae='vae_course.vq_vae:vq_vae',
+                classifier='vae_course.classifier:Classifier')
 
 # %% ../nbs/04_training.ipynb #3cef0ff1
 def build(
@@ -179,7 +184,8 @@ def save_model(
     model: Trainable, # to keep
     path: str | Path, # file to write
 ) -> Path:
-    """Write a model's weights, its scalar buffers such as β, and its config to one file.
+    """Write a model's weights, its scalar buffers such as β, and its config to one
+    file.
     Raises `CheckpointError`."""
     state = dict(kind='model', config=model.config, **model_state(model))
     return save_checkpoint(path, state)
@@ -191,7 +197,8 @@ def load_model(
     # for a file that does not say how to build it
     model: Trainable | None = None,     # to load the weights into
 ) -> Trainable:
-    """The model in `path`, with its best weights where a run kept them, in evaluation mode.
+    """The model in `path`, with its best weights where a run kept them, in evaluation
+    mode.
     Raises `CheckpointError`."""
     state = load_checkpoint(path)
     if state.get('kind') not in ('model', 'run'):

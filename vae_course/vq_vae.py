@@ -490,7 +490,8 @@ def train_steps(
         optimizer, = make_optimizers(model, device)
         terms: list[dict[str, Tensor]] = []
         def set_rate(i): optimizer.param_groups[0]['lr'].fill_(rate((i + .5) / steps))
-        train_epoch(model, Batches(drawn, batch_size), [optimizer], set_rate, terms.append)
+        train_epoch(model, Batches(drawn, batch_size), [optimizer], set_rate,
+                    terms.append)
     model.eval()
     return {name: torch.stack([row[name] for row in terms]).cpu() for name in terms[0]}
 

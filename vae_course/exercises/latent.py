@@ -166,7 +166,11 @@ def check_kl_estimate(
 # %% ../../nbs/99a_exercises_latent.ipynb #d2dc0744
 class _LinearGaussian:
     "z ~ N(0, 1), x = w z + σ ε with one latent, and its exact log p(x)."
-    def __init__(self, w, sigma): # loadings `(data_dim,)`, and the width of the noise
+    def __init__(
+        self,
+        w,
+        sigma, # loadings `(data_dim,)`, and the width of the noise
+    ):
         self.w, self.sigma = w, sigma
         zero = torch.zeros(1, dtype=torch.double)
         self.prior = Independent(Normal(zero, zero + 1), 1)
