@@ -183,19 +183,17 @@ def train(
     set: Sequence[str] = (),  # a model's setting, such as latent_dim=16; may be repeated
     # of the pixels; when not given,
     likelihood: str | None = None,  # bernoulli for digits, else gaussian_learned
-    # as the likelihood needs, when not given:
-    binarize: bool | None = None,  # draw pixels as 0 or 1
+    binarize: bool | None = None,  # draw pixels as 0 or 1; as needed, when not given
     # bring the images of a folder to
     size: str | None = None,  # N pixels a side, or a height and a width, such as 32x48
     # what --size does with an image of another shape:
     resize: Literal['pad', 'crop', 'stretch'] = 'pad',  # add black, cut off, or distort
     channels: Literal[1, 3] | None = None, # of the images of a folder: 1 grey, 3 colour
     device: str = 'auto',                  # auto, cpu, cuda, cuda:1 or mps
-    # auto takes what a short trial finds faster here, and another machine may find
-    # otherwise: the precision
-    precision: Literal['fp32', 'bf16', 'auto'] = 'fp32',  # of the matrix products
-    # auto as for --precision, and CUDA graphs are tried too:
-    compile: Literal['off', 'on', 'auto'] = 'off',  # compile the training step
+    # of the matrix products; machines differ in what is faster;
+    precision: Literal['fp32', 'bf16', 'auto'] = 'fp32',  # auto: as a short trial finds
+    # compile the training step;
+    compile: Literal['off', 'on', 'auto'] = 'off',  # auto tries it, and CUDA graphs too
 ) -> None:
     """Train a model and print its -ELBO on the test set; the same command again goes on
     with it. For N processes: torchrun --nproc-per-node N -m vae_course.cli train ..."""
