@@ -543,3 +543,10 @@ def test_a_stream_for_several_processes_follows_the_seed(monkeypatch):
                   config, torch.device("cpu"))
         orders.append(list(run.batches.sampler))
     assert orders[0] != orders[1] and sorted(orders[0]) != list(range(20))
+
+
+def test_a_model_that_is_not_trainable_is_refused_in_one_sentence():
+    class Net(nn.Module):
+        def losses(self, batch): return dict(loss=batch[0].mean())
+    with pytest.raises(TypeError, match=r"got a model of type Net: .*write class Net\(Trainable\)"):
+        briefly(Net())

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from .checkpoint import (CheckpointError, load_checkpoint, load_model_state,
                                    model_state, save_checkpoint)
-from .checks import real_number
+from .checks import check_trainable, real_number
 from .data import Examples
 from .devices import pick_device
 from .callbacks import Callback
@@ -140,6 +140,7 @@ def fit(
     """Train `model` and leave it in evaluation mode; the random number generators are
     left as they were. Raises `NonFiniteLoss`, `CheckpointError`, `OutOfMemory`,
     `DataError` and `ValueError`."""
+    check_trainable(model)
     config = RunConfig(epochs, batch_size, _schedule(model, lr), binarize,
                        schedules or {}, clip, patience, seed, precision, compile,
                        graphs, stream, workers)
