@@ -1,4 +1,5 @@
-"""Another processor, pretended: what is added up from several numbers comes out with its last digit moved, by a pattern that depends on the shape alone.
+"""Another processor, pretended: what is added up from several numbers comes out with
+its last digit moved, by a pattern that depends on the shape alone.
 
 Another instruction set, another number of threads or a GPU adds the same numbers in
 another order, and chooses the order by the shape. So here the same computation made
@@ -7,7 +8,9 @@ without rounding (whole numbers, few digits) is the same on every machine, and i
 alone. In a test: `with OtherCPU(): …`. A notebook from top to bottom, in a process of
 its own:
 
-    python tests/other_cpu.py nbs/05_evaluation.ipynb      (names each cell that fails; exit status 1 if there is one)"""
+    python tests/other_cpu.py nbs/05_evaluation.ipynb
+
+which names each cell that fails; exit status 1 if there is one."""
 import argparse, contextlib, io, os, re, sys, time
 from functools import lru_cache
 from pathlib import Path

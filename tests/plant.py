@@ -1,7 +1,7 @@
 """Run notebooks from top to bottom and say which cell failed: the tool of
 `test_planted_errors.py`.
 
-    python plant.py FOLDER:NOTEBOOK …     (FOLDER holds a copy of `nbs/` and `vae_course/`)
+    python plant.py FOLDER:NOTEBOOK …     (with `nbs/` and `vae_course/` in FOLDER)
 
 What every notebook imports is imported once; then each job runs in a fork of this
 process, two at a time, and leaves FOLDER/result.json: null when every cell ran, or the
@@ -9,7 +9,9 @@ failing cell, its error and its message."""
 import json, os, re, sys, traceback
 from pathlib import Path
 
-import fastcore.test, sklearn.decomposition, sklearn.metrics, torch, torch.distributions, torchvision   # noqa: F401, shared by the forks
+# shared by the forks
+import fastcore.test, sklearn.decomposition, sklearn.metrics    # noqa: F401
+import torch, torch.distributions, torchvision                  # noqa: F401
 from execnb.nbio import read_nb
 from execnb.shell import CaptureShell
 

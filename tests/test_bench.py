@@ -8,7 +8,8 @@ from nbclient import NotebookClient
 
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root / "bench"))
-import common, gpu, peers, race, speed, time_to_quality     # noqa: E402  (they are scripts, not a package)
+# they are scripts, not a package
+import common, gpu, peers, race, speed, time_to_quality     # noqa: E402
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from vae_course.step import make_optimizers, StepConfig
 from vae_course.training import build, fit, load_model, registry, save_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
-import common, cvae_labels, cvae_quadrants     # noqa: E402  (they are scripts, not a package)
+import common, cvae_labels, cvae_quadrants     # noqa: E402 (scripts, not a package)
 
 shape = (1, 8, 8)
 specs = dict(labels={"labels": 4}, number={"number": [-30, 30]},

@@ -782,7 +782,7 @@ def test_a_split_of_many_examples_and_of_columns_has_its_size():
 def examples_of(n): return Examples(torch.zeros(n, 1), torch.zeros(n).long())
 
 
-def test_one_input_is_read_as_many_are_but_for_the_scale_that_nothing_beside_it_can_settle():
+def test_one_input_is_read_as_many_are_but_for_a_scale_that_nothing_settles():
     for x in (np.eye(3, dtype=np.uint8) * 200, np.eye(3, dtype=np.uint16) * 40_000,
               torch.linspace(0, 1, 60).view(3, 4, 5), np.eye(3, dtype=bool),
               np.array([0.0, 0.5])):

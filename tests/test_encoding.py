@@ -101,7 +101,9 @@ from pathlib import Path
 
 multiprocessing.set_start_method("spawn")
 warnings.simplefilter("ignore")
-warnings.filterwarnings("error", category=EncodingWarning, module=r"(vae_course|tools|bench|tests)(\\\\.|$)|__main__")       # ours; what others do is theirs
+# ours; what others do is theirs
+ours = r"(vae_course|tools|bench|tests)(\\\\.|$)|__main__"
+warnings.filterwarnings("error", category=EncodingWarning, module=ours)
 root, home = Path(sys.argv[1]), os.getcwd()
 import vae_course
 names = [m.name for m in pkgutil.iter_modules(vae_course.__path__)]
@@ -109,11 +111,14 @@ for name in names: importlib.import_module(f"vae_course.{name}")
 sys.path[:0] = [str(root/folder) for folder in ("tools", "bench", "tests")]
 sys.argv[1:] = []
 for path in sorted([*(root/"tools").glob("*.py"), *(root/"bench").glob("*.py")]):
-    spec = importlib.util.spec_from_file_location(f"{path.parent.name}.{path.stem}", path)
+    name = f"{path.parent.name}.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
 os.chdir(home)
 from vae_course.cli import main
-for words in ("train SMALL --out run", "train SMALL --out run", "sample run -n 2 --device cpu", "notebooks lessons"): main(words.replace("SMALL", "OPTIONS").split())
+for words in ("train SMALL --out run", "train SMALL --out run",
+              "sample run -n 2 --device cpu", "notebooks lessons"):
+    main(words.replace("SMALL", "OPTIONS").split())
 print(f"all of {len(names)} modules")
 """.replace("OPTIONS", " ".join(SMALL))
 
@@ -136,7 +141,8 @@ for line in sys.argv[1:]:
     try: main(line.split("|"))
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else bool(e.code)
-        if isinstance(e.code, str): print(e.code, file=sys.stderr)       # as Python does at its end
+        if isinstance(e.code, str):
+            print(e.code, file=sys.stderr)               # as Python does at its end
     print(f"STATUS {status:d}", flush=True)
     print("STATUS", file=sys.stderr, flush=True)
 """
@@ -202,8 +208,8 @@ def test_a_folder_of_any_name_is_the_same_run_in_every_locale(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     folder_of_images(Path("Ziffern λ"))
     train = (
-        "train|--data|folder:Ziffern "
-        "λ|--epochs|1|--batch-size|8|--set|hidden=[8]|--set|latent_dim=2|--device|cpu|--out|run")
+        "train|--data|folder:Ziffern λ|--epochs|1|--batch-size|8|--set|hidden=[8]"
+        "|--set|latent_dim=2|--device|cpu|--out|run")
     (status, *_), (again, out, err) = commands(train, train, **PLAIN)
     assert (status, again) == (0, 0) and b"finished already" in out, err
     assert (

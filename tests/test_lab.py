@@ -128,7 +128,9 @@ def run_all(page):
     page.click("role=menubar >> text=Run")
     page.click("role=menuitem >> text=/^Run All Cells/")
     page.wait_for_function("""n => {
-        const prompts = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].map(p => p.textContent.trim());
+        const cells = '.jp-Notebook .jp-CodeCell .jp-InputPrompt';
+        const prompts = [...document.querySelectorAll(cells)]
+            .map(p => p.textContent.trim());
         return prompts.length == n && prompts.every(p => /\\[\\d+\\]:/.test(p));
     }""", arg=len(code_cells()), timeout=120_000)
     page.wait_for_selector("text=/\\| Idle/")

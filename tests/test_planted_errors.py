@@ -57,9 +57,9 @@ PLANTED = [
      "torch.logsumexp(log_w, dim) - math.log(samples)", "torch.logsumexp(log_w, dim)",
      "05_evaluation"),
     (5, "K clipped to the batch size", "05_evaluation",
-     "for first in range(0, samples, chunk): yield",
-     ("samples = min(samples, q.batch_shape[0])\n    for first in range(0, "
-      "samples, chunk): yield"), "05_evaluation"),
+     "for first in range(0, samples, chunk):",
+     "samples = min(samples, q.batch_shape[0])\n"
+     "    for first in range(0, samples, chunk):", "05_evaluation"),
     (6, "view where a transpose is meant", "06_beta_vae",
      "latents, causes = _discretize(codes, bins).T",
      "latents, causes = _discretize(codes, bins).view(codes.shape[1], -1)",

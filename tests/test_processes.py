@@ -79,7 +79,8 @@ def of_gloo():
 
 LEAVING = """
 import os, sys, torch
-os.environ |= dict(TORCHELASTIC_RUN_ID="test", RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+os.environ |= dict(TORCHELASTIC_RUN_ID="test", RANK="0", WORLD_SIZE="1", LOCAL_RANK="0",
+                   LOCAL_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
 from vae_course import acceleration, distributed, step
 from test_processes import averaged, gradient, of_gloo
 try:
@@ -89,9 +90,11 @@ try:
         batch = torch.zeros(2, 1, 6, 6), torch.zeros(2).long()
         terms = held(batch)
         if sys.argv[1] == "compiled":
-            model, acceleration.rank_and_world_size = averaged().module.model, lambda: (0, 2)
+            model = averaged().module.model
+            acceleration.rank_and_world_size = lambda: (0, 2)
             optimizers = step.make_optimizers(model, torch.device("cpu"))
-            acceleration.AcceleratedStep(model, optimizers, config=step.StepConfig(compile=True))(batch)
+            config = step.StepConfig(compile=True)
+            acceleration.AcceleratedStep(model, optimizers, config=config)(batch)
         inside = of_gloo()
         if sys.argv[1] == "error": raise ZeroDivisionError
 except ZeroDivisionError: pass

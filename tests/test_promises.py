@@ -111,7 +111,7 @@ def test_denormal_numbers_are_treated_as_before():
         if _openmp(): _openmp().omp_pause_resource_all(1)
 
 
-def test_denormal_numbers_are_treated_as_before_when_training_raises_and_after_training_in_steps():
+def test_denormals_are_treated_as_before_after_an_error_and_after_steps():
     if not torch.set_flush_denormal(False):
         pytest.skip("this processor cannot flush denormals")
     from vae_course.vq_vae import train_steps, vq_vae

@@ -104,26 +104,55 @@ def tab(browser):
 
 look = r"""() => {
   const all = (what) => [...document.querySelectorAll(what)], problems = [];
-  const scrolls = (e) => { for (; e && e.tagName !== 'MAIN'; e = e.parentElement) if (/auto|scroll|hidden/.test(getComputedStyle(e).overflowX)) return true; };
-  const wide = all('main *').filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !scrolls(e.parentElement) && !e.closest('.katex-mathml'));
-  if (document.documentElement.scrollWidth > innerWidth) problems.push('the page is wider than the window');
-  wide.slice(0, 3).forEach((e) => problems.push('too wide: ' + e.outerHTML.slice(0, 120)));
+  const scrolls = (e) => {
+    for (; e && e.tagName !== 'MAIN'; e = e.parentElement)
+      if (/auto|scroll|hidden/.test(getComputedStyle(e).overflowX)) return true;
+  };
+  const wide = all('main *').filter((e) =>
+    e.getBoundingClientRect().right > innerWidth + 1 && !scrolls(e.parentElement)
+    && !e.closest('.katex-mathml'));
+  if (document.documentElement.scrollWidth > innerWidth)
+    problems.push('the page is wider than the window');
+  wide.slice(0, 3).forEach((e) =>
+    problems.push('too wide: ' + e.outerHTML.slice(0, 120)));
   const text = document.body.cloneNode(true);
   text.querySelectorAll('pre, code, script, style, .katex').forEach((e) => e.remove());
-  (text.textContent.match(/.{0,30}(\$\$|\\(frac|begin|mathbb|log|sum|mu|sigma|tag)\b|\\[(\[]|\$\\?[a-zA-Z][^$\n]{0,40}\$).{0,30}/g) || []).forEach((t) => problems.push('raw TeX: ' + t));
+  const tex = [/\$\$/, /\\(frac|begin|mathbb|log|sum|mu|sigma|tag)\b/, /\\[(\[]/,
+               /\$\\?[a-zA-Z][^$\n]{0,40}\$/].map((part) => part.source).join('|');
+  (text.textContent.match(new RegExp('.{0,30}(' + tex + ').{0,30}', 'g')) || [])
+    .forEach((t) => problems.push('raw TeX: ' + t));
   all('.katex-error').forEach((e) => problems.push('bad TeX: ' + e.textContent));
-  all('img:not(.navbar-logo)').filter((e) => !e.alt).forEach(() => problems.push('an image without alt text'));
-  all('img').filter((e) => !e.complete || !e.naturalWidth).forEach(() => problems.push('an image that does not show'));
+  all('img:not(.navbar-logo)').filter((e) => !e.alt)
+    .forEach(() => problems.push('an image without alt text'));
+  all('img').filter((e) => !e.complete || !e.naturalWidth)
+    .forEach(() => problems.push('an image that does not show'));
   const parse = (c) => (c.match(/[\d.]+/g) || [0, 0, 0, 0]).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [.2126, .7152, .0722][i], 0);
-  const ground = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > .9) return c; } return [255, 255, 255]; };
+  const linear = (v) =>
+    (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => [r, g, b].map(linear)
+    .reduce((s, v, i) => s + v * [.2126, .7152, .0722][i], 0);
+  const ground = (e) => {
+    for (; e; e = e.parentElement) {
+      const c = parse(getComputedStyle(e).backgroundColor);
+      if (c.length < 4 || c[3] > .9) return c;
+    }
+    return [255, 255, 255];
+  };
   const seen = new Set();
-  all('main p, main li, main td, main th, main summary, main a, main code, main pre span, .sidebar-link, #TOC a').filter((e) => e.textContent.trim() && !e.closest('.katex')).forEach((e) => {
-    const fore = getComputedStyle(e).color, back = ground(e), [a, b] = [light(parse(fore)), light(back)].sort((x, y) => y - x);
+  const words = 'main p, main li, main td, main th, main summary, main a, main code, '
+    + 'main pre span, .sidebar-link, #TOC a';
+  const read = all(words).filter((e) => e.textContent.trim() && !e.closest('.katex'));
+  read.forEach((e) => {
+    const fore = getComputedStyle(e).color, back = ground(e);
+    const [a, b] = [light(parse(fore)), light(back)].sort((x, y) => y - x);
     const key = fore + back, ratio = (a + .05) / (b + .05);
-    if (ratio < 4.5 && !seen.has(key)) { seen.add(key); problems.push('contrast ' + ratio.toFixed(1) + ': ' + e.outerHTML.slice(0, 100)); }
+    if (ratio < 4.5 && !seen.has(key)) {
+      seen.add(key);
+      problems.push(`contrast ${ratio.toFixed(1)}: ${e.outerHTML.slice(0, 100)}`);
+    }
   });
-  return {problems, ids: all('[id], a[name]').map((e) => e.id || e.name), links: all('a[href]').map((e) => e.href), title: document.title,
+  return {problems, ids: all('[id], a[name]').map((e) => e.id || e.name),
+          links: all('a[href]').map((e) => e.href), title: document.title,
           dark: light(parse(getComputedStyle(document.body).backgroundColor)) < .2};
 }"""
 

@@ -96,7 +96,9 @@ def test_core_rooms_need_neither_workshop_tools_nor_a_network(tmp_path):
 import sys, socket, importlib
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in ('ipywidgets', 'nbdev', 'fastcore', 'execnb', 'mlxtend', 'anywidget', 'pandas', 'IPython'): raise ModuleNotFoundError(name)
+        if name.split('.')[0] in ('ipywidgets', 'nbdev', 'fastcore', 'execnb',
+                                  'mlxtend', 'anywidget', 'pandas', 'IPython'):
+            raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
 def refuse(*a, **k): raise AssertionError('an import opened a socket')
 socket.socket.connect = refuse

@@ -99,7 +99,7 @@ def test_the_reparameterization_explorer_shows_the_gradient_of_its_draws():
             and abs(logvar_expected - math.exp(0.75)) < 0.0051)
 
 
-def test_the_latent_explorer_shows_what_the_model_decodes_and_leaves_the_model_as_it_was():
+def test_the_latent_explorer_shows_what_is_decoded_and_leaves_the_model_as_it_was():
     model = mlp_vae(latent_dim=2, hidden=(16,)).train()
     explorer = latent_explorer(model)
     explorer.sliders["a"].value, explorer.sliders["b"].value = 1.0, -2.0

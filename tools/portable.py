@@ -1,6 +1,10 @@
-"""`make portable`: every lesson and every test file under other instruction sets, other numbers of threads and a pretended processor.
+"""`make portable`: every lesson and every test file under other instruction sets, other
+numbers of threads and a pretended processor.
 
-    python tools/portable.py [SETTING …] [NAME …]      (a name is the beginning of a lesson's or a test file's: 03, test_vq; --list shows the settings)
+    python tools/portable.py [SETTING …] [NAME …]
+
+A name is the beginning of a lesson's or a test file's, such as 03 or test_vq; --list
+shows the settings.
 
 Takes hours. What has passed is written down in `.portable/` with a hash of its code,
 and runs again only when that changes; stopped in the middle, the same command goes on
@@ -165,9 +169,9 @@ def main():
     asked = parser.parse_args()
     if asked.list:
         for name, environment in SETTINGS.items():
-            print(
-                f"{name:12}{' '.join(f'{k}={v}' for k, v in environment.items())}"
-                f"{' (lessons, under tests/other_cpu.py)' if name == 'pretended' else ''}")
+            more = " (lessons, under tests/other_cpu.py)" if name == "pretended" else ""
+            values = " ".join(f"{k}={v}" for k, v in environment.items())
+            print(f"{name:12}{values}{more}")
         return
     try:
         count, fell = hold_all(asked.names)

@@ -48,8 +48,7 @@ def _as_scores(values: Tensor | ArrayLike) -> Tensor:
 
 def auroc(
     normal: Tensor | ArrayLike, # scores of normal examples, `(N,)`
-    # scores of anomalies, `(M,)`; higher is more anomalous
-    anomalous: Tensor | ArrayLike,
+    anomalous: Tensor | ArrayLike, # of anomalies, `(M,)`; higher is more anomalous
 ) -> float:
     """The area under the ROC curve: the share of pairs in which the anomaly has the
     higher score, a tie counting one half. Raises `ValueError` on no scores and on
@@ -310,8 +309,7 @@ class Detection:
     def __init__(
         self,
         normal: Tensor | ArrayLike, # scores of normal examples, `(N,)`
-        # scores of anomalies, `(M,)`; higher is more anomalous
-        anomalous: Tensor | ArrayLike,
+        anomalous: Tensor | ArrayLike, # of anomalies, `(M,)`; higher: more anomalous
         threshold: float,           # an alarm is a score above it
         prevalence: float = 0.01,   # share of anomalies, for the precision
     ) -> None:
@@ -687,8 +685,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        # of one example; needed for images in flat rows
-        data_shape: tuple[int, ...] | None = None,
+        data_shape: tuple[int, ...] | None = None, # needed for images in flat rows
         model: str = 'vae', # a name that `build` of lesson 04 takes
         config: dict | None = None, # its settings; None is the default above
         score_method: str = 'reconstruction_error', # a key of `score_methods`
@@ -709,8 +706,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def fit(
         self,
-        # normal examples, `(N, ...)`; a DataFrame, too
-        X: Tensor | ArrayLike | Examples,
+        X: Tensor | ArrayLike | Examples, # normal, `(N, ...)`; a DataFrame, too
         y: object = None, # not looked at
     ) -> Self:
         """Train on a part of `X` and set the threshold by the rest. Raises `ValueError`
@@ -781,8 +777,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def detection(
         self,
-        # normal examples that were not trained on
-        normal: Tensor | ArrayLike | Examples,
+        normal: Tensor | ArrayLike | Examples, # examples not trained on
         anomalous: Tensor | ArrayLike | Examples, # anomalies
         prevalence: float = 0.01,              # share of anomalies, for the precision
     ) -> Detection:

@@ -472,8 +472,7 @@ def _parse(
 
 # %% ../nbs/96_cli.ipynb #a94f50d0
 def main(
-    # words of the command line; those of this process
-    arguments: Sequence[str] | None = None,
+    arguments: Sequence[str] | None = None, # words; None: those of this process
 ) -> None:
     "Run a command; an error that the user can cure is one line and exit status 1."
     _replace_unprintable()

@@ -44,10 +44,8 @@ def decode_mean(
 def generate(
     model: VAE,    # the model that is asked
     n: int,        # how many
-    # of codes; None is the model's prior
-    source: 'D.Distribution | AggregatedPosterior | None' = None,
-    # of the prior: its standard deviations are multiplied by it
-    temperature: float = 1.0,
+    source: 'D.Distribution | AggregatedPosterior | None' = None, # None: the prior
+    temperature: float = 1.0, # a factor on the prior's standard deviations
     seed: int = 0, # of the draws
 ) -> Tensor:
     """`n` new examples: the mean of p(x|z) for codes from `source`, `(n, *data_shape)`.
@@ -137,10 +135,8 @@ def fit_mixture(
 
 # %% ../nbs/09_generation.ipynb #38f6b3d5
 def hole_mass(
-    # of codes, such as log q(z) − log p(z): low in holes
-    score: Callable[[Tensor], Tensor],
-    # codes of real data, `(N, D)`, not those the score was fitted to
-    data_codes: Tensor,
+    score: Callable[[Tensor], Tensor], # such as log q(z) − log p(z): low in holes
+    data_codes: Tensor, # `(N, D)`, of real data that the score was not fitted to
     drawn_codes: Tensor, # codes to ask about, `(M, D)`, such as draws from the prior
     level: float = 0.01, # share of the data codes that may lie in the holes
 ) -> float:
@@ -182,8 +178,7 @@ def slant(
 def attribute_direction(
     z: Tensor,      # codes, `(N, D)`
     values: Tensor, # how much of the attribute each example has, `(N,)`
-    # classes, `(N,)`: compare within each; None compares all with all
-    labels: Tensor | None = None,
+    labels: Tensor | None = None, # classes, `(N,)`: compare within each alone
 ) -> Tensor:
     """Mean code of the half with more of an attribute less that of the other half,
     `(D,)` (Larsen et al. 2016). Raises `ValueError` where none has more."""

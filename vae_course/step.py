@@ -160,8 +160,7 @@ class NonFiniteLoss(FloatingPointError):
     def __init__(
         self,
         message: str,        # what is said
-        # of the epoch, from 0; None: the weights after the last
-        step: int | None = None,
+        step: int | None = None, # of the epoch, from 0; None: after the last
         where: str = 'step', # or `validation batch`
     ) -> None:
         super().__init__(message)

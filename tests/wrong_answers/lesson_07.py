@@ -30,7 +30,9 @@ def unseen_loss(x, logits, seen):
 """, "averaged over the pixels"),
     ("check_unseen_loss", """
 def unseen_loss(x, logits, seen):
-    return F.binary_cross_entropy_with_logits(logits * (1 - seen), x * (1 - seen), reduction='sum') / len(x)
+    logits, target = logits * (1 - seen), x * (1 - seen)
+    nll = F.binary_cross_entropy_with_logits(logits, target, reduction='sum')
+    return nll / len(x)
 """, "each then still costs log 2"),
     ("check_unseen_loss", """
 def unseen_loss(x, logits, seen):

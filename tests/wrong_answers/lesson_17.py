@@ -1,19 +1,23 @@
 WRONG = [
     ("check_intensity", """
 def intensity(batch_size, inputs, outputs, size=4):
-    return batch_size * inputs * outputs / size / (batch_size * inputs + inputs * outputs + batch_size * outputs)
+    moved = batch_size * inputs + inputs * outputs + batch_size * outputs
+    return batch_size * inputs * outputs / size / moved
 """, "multiplications only"),
     ("check_intensity", """
 def intensity(batch_size, inputs, outputs, size=4):
-    return 2 * batch_size * inputs * outputs / size / (batch_size * inputs + batch_size * outputs)
+    moved = batch_size * inputs + batch_size * outputs
+    return 2 * batch_size * inputs * outputs / size / moved
 """, "left out the weights"),
     ("check_intensity", """
 def intensity(batch_size, inputs, outputs, size=4):
-    return 2 * batch_size * inputs * outputs / (batch_size * inputs + inputs * outputs + batch_size * outputs)
+    moved = batch_size * inputs + inputs * outputs + batch_size * outputs
+    return 2 * batch_size * inputs * outputs / moved
 """, "not by their bytes"),
     ("check_intensity", """
 def intensity(batch_size, inputs, outputs, size=4):
-    return 2 * batch_size * inputs * outputs / 4 / (batch_size * inputs + inputs * outputs + batch_size * outputs)
+    moved = batch_size * inputs + inputs * outputs + batch_size * outputs
+    return 2 * batch_size * inputs * outputs / 4 / moved
 """, "whatever `size` says"),
     ("check_timed", """
 def timed(action, wait, clock, calls=10):
@@ -90,25 +94,29 @@ def scaled_rate(step, lr, processes, warm):
     ("check_waits_from", """
 def waits_from(flops, parameters, gpu_rate, network, latency):
     n = 1
-    while 2 * (n - 1) * (latency + 4 * parameters / n / network) <= flops / gpu_rate: n += 1
+    while 2 * (n - 1) * (latency + 4 * parameters / n / network) <= flops / gpu_rate:
+        n += 1
     return n
 """, "an n-th"),
     ("check_waits_from", """
 def waits_from(flops, parameters, gpu_rate, network, latency):
     n = 1
-    while 2 * (n - 1) * (latency + 4 * parameters / network) <= flops / n / gpu_rate: n += 1
+    while 2 * (n - 1) * (latency + 4 * parameters / network) <= flops / n / gpu_rate:
+        n += 1
     return n
 """, "whole gradient in every round"),
     ("check_waits_from", """
 def waits_from(flops, parameters, gpu_rate, network, latency):
     n = 1
-    while (n - 1) * (latency + 4 * parameters / n / network) <= flops / n / gpu_rate: n += 1
+    while (n - 1) * (latency + 4 * parameters / n / network) <= flops / n / gpu_rate:
+        n += 1
     return n
 """, "around once"),
     ("check_waits_from", """
 def waits_from(flops, parameters, gpu_rate, network, latency):
     n = 1
-    while latency + 2 * (n - 1) * 4 * parameters / n / network <= flops / n / gpu_rate: n += 1
+    while latency + 2 * (n - 1) * 4 * parameters / n / network <= flops / n / gpu_rate:
+        n += 1
     return n
 """, "latency once"),
     ("check_waits_from", """
@@ -120,13 +128,15 @@ def waits_from(flops, parameters, gpu_rate, network, latency):
     ("check_waits_from", """
 def waits_from(flops, parameters, gpu_rate, network, latency):
     n = 1
-    while 2 * (n - 1) * (latency + parameters / n / network) <= flops / n / gpu_rate: n += 1
+    while 2 * (n - 1) * (latency + parameters / n / network) <= flops / n / gpu_rate:
+        n += 1
     return n
 """, "not bytes"),
     ("check_waits_from", """
 def waits_from(flops, parameters, gpu_rate, network, latency):
     n = 1
-    while 2 * n * (latency + 4 * parameters / (n + 1) / network) <= flops / (n + 1) / gpu_rate: n += 1
+    while (2 * n * (latency + 4 * parameters / (n + 1) / network)
+           <= flops / (n + 1) / gpu_rate): n += 1
     return n
 """, "one GPU fewer"),
 ]
