@@ -866,7 +866,7 @@ def read_image_folder(
     path: str | PathLike, # folder, with or without sub-folders
     size: int | tuple[int, int] | None = None, # side, or `(H, W)`; None: all have one
     channels: int = 1, # 1 grey, 3 colour
-    resize: str = 'pad', # how another shape is made to fit, as of `from_folder`
+    resize: str = 'pad', # how another shape is made to fit, as in `from_folder`
 ) -> tuple[Tensor, list[Path]]:
     """`(x, files)`: the images of a folder as uint8 `(N, C, H, W)`, or float32 where
     some have 16 bits, and where each came from. Raises `DataError`."""

@@ -64,7 +64,7 @@ def _refuse_channels_last(shape): # of inputs whose layout was not said
                         f"are {shape[0]} grey images of {shape[1]}×{shape[2]}")
 
 def _channels_first(x,         # a tensor, `(N, …)`
-                    channels): # as of `as_inputs`
+                    channels): # as in `as_inputs`
     "`x` as `(N, D)` or `(N, C, H, W)`. Raises `DataError`."
     shape = tuple(x.shape)
     if channels not in (None, 'first', 'last'):
@@ -97,7 +97,7 @@ def refuse_unclear_scale(x: Tensor, # inputs of any type
                         f'where no scale can be said, give floats, such as x / {one}')
 
 def _scale_whole(x,      # whole numbers of any type
-                 scale): # as of `as_inputs`
+                 scale): # as in `as_inputs`
     "`x` as uint8 in 0…255 or float32 in [0, 1]. Raises `DataError`."
     kind = x.dtype
     if kind != torch.uint8:
@@ -117,7 +117,7 @@ def _scale_whole(x,      # whole numbers of any type
     return x.float() / scale if scale < 2**24 else (x.double() / scale).float()
 
 def _scale(x,           # a tensor
-           scale=None): # as of `as_inputs`
+           scale=None): # as in `as_inputs`
     "`x` as uint8 in 0…255 or float32 in [0, 1]. Raises `DataError`."
     number = isinstance(scale, (int, float, np.number))
     if scale is not None and not (number and 0 < scale < math.inf):
@@ -135,10 +135,11 @@ def _scale(x,           # a tensor
 
 def as_inputs(
     x: Any, # array, tensor, list or table: (N, D), (N, H, W) or (N, C, H, W)
-    # None: 255 in uint8, 65,535 in uint16
-    scale: float | None = None, # what stands for 1, such as 4095
-    # None is first, and refuses what looks like last
-    channels: str | None = None, # where they stand: 'first' or 'last'
+    # what stands for 1, such as 4095; None: 255 in uint8, 65,535 in uint16
+    scale: float | None = None,
+    # where they stand: 'first' or 'last'; None is first, and refuses what looks like
+    # last
+    channels: str | None = None,
 ) -> Tensor:
     """`x` as a uint8 tensor, or float32 in [0, 1]; images get their channel in front.
     Raises `DataError`."""
@@ -232,14 +233,14 @@ def _class_names(y,             # int64 labels
 
 # %% ../nbs/71_arrays.ipynb #a34717c3
 def from_arrays(
-    x: Any,                      # inputs, as of `as_inputs`
-    y: Any = None,               # labels, as of `as_labels`; None for none at all
+    x: Any,                      # inputs, as in `as_inputs`
+    y: Any = None,               # labels, as in `as_labels`; None for none at all
     classes: Sequence[str] | None = None, # names of the labels
     test_share: float = .2,      # put aside as `test`, from each class alike
     seed: int = 0,               # of that draw
     name: str = 'arrays',        # of the set
-    scale: float | None = None,  # what stands for 1, as of `as_inputs`
-    channels: str | None = None, # 'first' or 'last', as of `as_inputs`
+    scale: float | None = None,  # what stands for 1, as in `as_inputs`
+    channels: str | None = None, # 'first' or 'last', as in `as_inputs`
 ) -> DataSet:
     "A `DataSet` from arrays, tensors, lists or tables of your own. Raises `DataError`."
     test_share, seed = as_share(test_share), as_seed(seed)

@@ -46,10 +46,10 @@ class BetaVAE(VAE):
 
     def __init__(
         self,
-        encoder: nn.Module,                      # as of `VAE`
-        decoder: nn.Module,                      # as of `VAE`
+        encoder: nn.Module,                      # as in `VAE`
+        decoder: nn.Module,                      # as in `VAE`
         prior: Callable[[], D.Distribution],     # `StandardNormal(D)`
-        likelihood: nn.Module,                   # as of `VAE`
+        likelihood: nn.Module,                   # as in `VAE`
         data_shape: Sequence[int] | None = None, # shape of one example
         latent_dim: int | None = None,           # D
         beta: float = 4.0,                       # weight of the KL
@@ -286,10 +286,10 @@ class BetaTCVAE(BetaVAE):
     dataset_size: int
     def __init__(
         self,
-        encoder: nn.Module,                      # as of `VAE`
-        decoder: nn.Module,                      # as of `VAE`
+        encoder: nn.Module,                      # as in `VAE`
+        decoder: nn.Module,                      # as in `VAE`
         prior: Callable[[], D.Distribution],     # `StandardNormal(D)`
-        likelihood: nn.Module,                   # as of `VAE`
+        likelihood: nn.Module,                   # as in `VAE`
         data_shape: Sequence[int] | None = None, # shape of one example
         latent_dim: int | None = None,           # D
         beta: float = 4.0,                       # weight of the total correlation

@@ -27,7 +27,8 @@ class Callback:
         self,
         run: 'Run', # about to begin, or to go on
     ) -> None:
-        "Before the first epoch."
+        """Before the first epoch: a checkpoint was read, how steps are run is not chosen
+        yet."""
 
     def on_step(
         self,
@@ -43,7 +44,7 @@ class Callback:
 
     def on_end(
         self,
-        run: 'Run', # with all its epochs
+        run: 'Run', # at its end
     ) -> None:
         "After the last epoch, when all went well."
 
@@ -58,7 +59,7 @@ class Callback:
         self,
         run: 'Run', # between two epochs
     ) -> bool:
-        "Whether the run may end here."
+        "Whether the run ends here, before all its epochs are over."
         return False
 
 # %% ../nbs/86_callbacks.ipynb #5af0527c

@@ -123,7 +123,7 @@ def _load_named(
     return load(name)
 
 # %% ../nbs/96_cli.ipynb #000dd943
-# by the user
+# errors that a user can cure
 _CURABLE = (OSError, ValueError, RuntimeError, ArithmeticError, MemoryError)
 # seconds in which the first process prints an error that all of them meet
 _PATIENCE = 30
@@ -182,25 +182,26 @@ def train(
     data: str = 'mnist',     # a data set by name, or a folder of images
     epochs: int = 10,        # passes over the training set
     batch_size: int = 128,   # images in a batch, over all processes
-    # highest learning rate;
-    lr: float | None = None, # 0.003 or the model's own, when not given
+    # highest learning rate; 0.003 or the model's own, when not given
+    lr: float | None = None,
     seed: int = 0,           # of weights, order and noise
     set: Sequence[str] = (), # a model's setting, such as latent_dim=16; may be repeated
-    # of the pixels; when not given,
-    likelihood: str | None = None, # bernoulli for digits, else gaussian_learned
-    # as the likelihood needs, when not given:
-    binarize: bool | None = None, # draw pixels as 0 or 1
-    # bring the images of a folder to
-    size: str | None = None, # N pixels a side, or a height and a width, such as 32x48
-    # what --size does with an image of another shape:
-    resize: Literal['pad', 'crop', 'stretch'] = 'pad', # add black, cut off, or distort
+    # of the pixels; when not given, bernoulli for digits, else gaussian_learned
+    likelihood: str | None = None,
+    # draw pixels as 0 or 1; as the likelihood needs, when not given
+    binarize: bool | None = None,
+    # bring the images of a folder to N pixels a side, or to a height and a width, such
+    # as 32x48
+    size: str | None = None,
+    # what --size does with an image of another shape: add black, cut off, or distort
+    resize: Literal['pad', 'crop', 'stretch'] = 'pad',
     channels: Literal[1, 3] | None = None, # of the images of a folder: 1 grey, 3 colour
     device: str = 'auto',    # auto, cpu, cuda, cuda:1 or mps
-    # auto takes what a short trial finds faster here, and another machine may find
-    # otherwise: the precision
-    precision: Literal['fp32', 'bf16', 'auto'] = 'fp32', # of the matrix products
-    # auto as for --precision, and CUDA graphs are tried too:
-    compile: Literal['off', 'on', 'auto'] = 'off', # compile the training step
+    # of the matrix products; auto takes what a short trial finds faster here, and
+    # another machine may find otherwise
+    precision: Literal['fp32', 'bf16', 'auto'] = 'fp32',
+    # compile the training step; auto as for --precision, and CUDA graphs are tried too
+    compile: Literal['off', 'on', 'auto'] = 'off',
 ) -> None:
     """Train a model and print its -ELBO on the test set; the same command again goes on
     with it. For N processes: torchrun --nproc-per-node N -m vae_course.cli train ..."""
@@ -366,8 +367,9 @@ def sample(
     n: int = 64,                # how many
     out: str | None = None,     # image to write; DIR/samples.png when not given
     columns: int | None = None, # of the grid; as many as rows when not given
-    # what a conditional model shall draw, several taking turns:
-    condition: Sequence[str] = (),  # 7, or 7,20 for two, or an image file to complete
+    # what a conditional model shall draw: 7, or 7,20 for two conditions, or an image
+    # file to complete; several take turns
+    condition: Sequence[str] = (),
     seed: int = 0,              # of the draws
     device: str = 'auto',       # auto, cpu, cuda, cuda:1 or mps
 ) -> None:

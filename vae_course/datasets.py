@@ -133,7 +133,7 @@ _CLASSES = dict(
                   'sneaker', 'bag', 'boot'])
 
 def _load_idx(name, folder, # `mnist` and `MNIST`, or `fashion_mnist` and `FashionMNIST`
-              root=None, download=True): # as of `load`
+              root=None, download=True): # as in `load`
     "MNIST or Fashion-MNIST, from disk or downloaded."
     files, classes = _IDX_FILES[folder], _CLASSES[folder]
     for place in _places(root):
@@ -166,7 +166,7 @@ def _read_amat(path,  # text: 0 and 1, separated by spaces and line ends
     return np.packbits(bits.reshape(rows, 784), axis=1)
 
 # %% ../nbs/76_datasets.ipynb #482ff3ae
-def _load_static(root=None, download=True): # as of `load`
+def _load_static(root=None, download=True): # as in `load`
     "Statically binarized MNIST, from disk or downloaded. Labels are −1."
     name, file = 'mnist_static', Path('mnist-static')/'binarized_mnist_packed.npz'
     path = next((p/file for p in _places(root) if (p/file).is_file()), None)
@@ -233,7 +233,7 @@ def _read_dsprites(path): # the published file, or the part of it that is kept
     return torch.from_numpy(x)[:, None]
 
 # %% ../nbs/76_datasets.ipynb #24e09e71
-def _load_dsprites(root=None, download=True): # as of `load`
+def _load_dsprites(root=None, download=True): # as in `load`
     """dSprites (Matthey et al. 2017), the combinations and the size of `sprites`, from
     disk or downloaded."""
     files = [place/'dsprites'/name for place in _places(root)
@@ -247,7 +247,7 @@ def _load_dsprites(root=None, download=True): # as of `load`
     return factor_dataset('dsprites', x)
 
 # %% ../nbs/76_datasets.ipynb #399455f0
-loaders = dict( # name: function of `root` and `download`, as of `load`
+loaders = dict( # name: function of `root` and `download`, as in `load`
     mnist=lambda root, download: _load_idx('mnist', 'MNIST', root, download),
     fashion_mnist=lambda root, download: _load_idx('fashion_mnist', 'FashionMNIST',
                                                    root, download),
@@ -256,10 +256,11 @@ loaders = dict( # name: function of `root` and `download`, as of `load`
 
 # %% ../nbs/76_datasets.ipynb #d76b38ba
 def load(
-    # where MNIST cannot be had, None is digits
-    name: str | None = None, # a key of `loaders`; None is MNIST
-    # as by torchvision (`root/MNIST/raw/…`)
-    root: str | os.PathLike | None = None, # looked in first, and downloaded to
+    # a key of `loaders`; None is MNIST, or digits where MNIST cannot be had
+    name: str | None = None,
+    # looked in first, and downloaded to, as torchvision lays it out
+    # (`root/MNIST/raw/…`)
+    root: str | os.PathLike | None = None,
     download: bool = True, # ask the network for what is not on disk
 ) -> DataSet:
     """The `DataSet` called `name`: `mnist`, `fashion_mnist`, `mnist_static`,

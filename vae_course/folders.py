@@ -188,7 +188,7 @@ def _summary(name, found, deep): # the folder's name; how many images have 16 bi
         line += f', {some} of 16 bits, so that all become float32'
     return f'{line}{found.search.words()}.'
 
-def _read_folder(path, size, channels, resize): # as of `from_folder`
+def _read_folder(path, size, channels, resize): # as in `from_folder`
     """`(x, found)`: the images in a folder, and their `_Found`; one line says what was
     read. Raises `DataError`."""
     size, path = check_reading(size, channels, resize), Path(path).expanduser()
@@ -206,10 +206,10 @@ def _read_folder(path, size, channels, resize): # as of `from_folder`
 
 # %% ../nbs/73_folders.ipynb #aa1cfef7
 def read_images(
-    path: str | os.PathLike, # as of `from_folder`
-    size: Any,               # as of `from_folder`
-    channels: int | None,    # as of `from_folder`
-    resize: str = 'pad',     # as of `read_image`
+    path: str | os.PathLike, # as in `from_folder`
+    size: Any,               # as in `from_folder`
+    channels: int | None,    # as in `from_folder`
+    resize: str = 'pad',     # as in `read_image`
 ) -> tuple[Tensor, list[Path], list[int], list[str]]:
     """`(x, files, labels, classes)` of the images in a folder, x as `(N, C, H, W)`,
     uint8, or float32 where some have 16 bits. Raises `DataError`."""
@@ -219,11 +219,11 @@ def read_images(
 def from_folder(
     path: str | os.PathLike,     # of classes, or `train` and `test` (see below)
     size: Any = None,            # in pixels, or `(H, W)`; None: all have one
-    # None is grey when all images are
-    channels: int | None = None, # 1 grey, 3 colour
+    # 1 grey, 3 colour; None is grey when all images are
+    channels: int | None = None,
     test_share: float = .2,      # put aside as `test`, if there is no split yet
     seed: int = 0,               # of that draw
-    resize: str = 'pad',         # or 'crop' or 'stretch', as of `read_image`
+    resize: str = 'pad',         # or 'crop' or 'stretch', as in `read_image`
 ) -> DataSet:
     """A `DataSet` of the images in a folder, `(N, C, H, W)`, uint8, or float32
     where some have 16 bits. Sub-folders are the classes; without any, all images

@@ -260,7 +260,7 @@ class Autoencoder(VAE):
         return dict(loss=reconstruction, reconstruction=reconstruction)
 
 def mlp_autoencoder(
-    **config: Any, # as of `mlp_vae`
+    **config: Any, # as in `mlp_vae`
 ) -> Autoencoder:
     "An autoencoder of fully connected layers."
     vae = mlp_vae(**config)

@@ -28,8 +28,8 @@ def _as_size(size): # a number, a pair, or None
 
 def check_reading(
     size: Any,     # side in pixels, `(H, W)`, or None
-    channels: Any, # as of `read_image`
-    resize: Any,   # as of `read_image`
+    channels: Any, # as in `read_image`
+    resize: Any,   # as in `read_image`
 ) -> tuple[int, int] | None:
     "`(H, W)` or None, when all three make sense. Raises `DataError`."
     if channels not in (None, 1, 3):
@@ -42,7 +42,7 @@ def check_reading(
 # %% ../nbs/72_images.ipynb #0c5c7fd0
 def _fit(image,   # PIL
          size,    # `(H, W)`
-         resize): # as of `read_image`
+         resize): # as in `read_image`
     "`image` in that size."
     from PIL import Image, ImageOps
     (w, h), (height, width) = image.size, size
@@ -67,7 +67,7 @@ def _upright(image,        # PIL; its notes are taken away
 
 # %% ../nbs/72_images.ipynb #128b2f33
 def _deep_grey(image): # PIL, 16 bits a pixel
-    "Its planes, as of `_deep_planes`."
+    "Its planes, as in `_deep_planes`."
     tags = getattr(image, 'tag_v2', {})                                      # of a TIFF
     bits, clear = tags.get(258, (16,))[0], image.info.get('transparency')
     if bits != 16: raise ValueError(f'it has {bits} bits a pixel; save it with 8 or 16')
@@ -77,7 +77,7 @@ def _deep_grey(image): # PIL, 16 bits a pixel
     return [grey, (np.asarray(image) != clear).astype(np.float32)]
 
 def _deep_png(source): # a file
-    "Its planes, as of `_deep_planes`: Pillow drops the lower 8 bits of colours."
+    "Its planes, as in `_deep_planes`: Pillow drops the lower 8 bits of colours."
     from torchvision.io import ImageReadMode, decode_image
     body = torch.frombuffer(bytearray(Path(source).read_bytes()), dtype=torch.uint8)
     with warnings.catch_warnings():
@@ -111,7 +111,7 @@ def _load_tiff(image): # PIL, as opened
     try: image.load()
     finally: image.filename = name
 
-def _shallow(image, orientation, channels, size, resize): # as of `_pixels`
+def _shallow(image, orientation, channels, size, resize): # as in `_pixels`
     "Its pixels, uint8 `(C, H, W)`."
     from PIL import Image
     grey = channels == 1 or (channels is None and image.mode in ('1', 'L', 'LA', 'La'))
@@ -123,7 +123,7 @@ def _shallow(image, orientation, channels, size, resize): # as of `_pixels`
     x = torch.from_numpy(a)
     return x[None] if grey else x.movedim(-1, 0).contiguous()
 
-def _deep(planes, orientation, channels, size, resize): # as of `_pixels`
+def _deep(planes, orientation, channels, size, resize): # as in `_pixels`
     "The pixels of `_deep_planes`, float32 `(C, H, W)`."
     from PIL import Image
     if len(planes) in (2, 4):                                        # on white
@@ -136,7 +136,7 @@ def _deep(planes, orientation, channels, size, resize): # as of `_pixels`
     if size is not None: planes = [_fit(p, size, resize) for p in planes]
     return torch.from_numpy(np.stack([np.array(p) for p in planes])).clamp(0, 1)
 
-def _pixels(image, source, channels, size, resize): # PIL; its file; as of `read_image`
+def _pixels(image, source, channels, size, resize): # PIL; its file; as in `read_image`
     "Its pixels, uint8 or float32 `(C, H, W)`. Raises `ValueError`."
     if image.format == 'TIFF': _load_tiff(image)
     planes = _deep_planes(image, source)           # before `getexif`, which loads a PNG
@@ -149,8 +149,9 @@ def read_image(
     source: Any,                 # a file, or a PIL image
     channels: int | None = None, # 1 grey, 3 colour; None as the image is
     size: Any = None,            # side in pixels, or `(H, W)`; None as the image is
-    # 'pad' adds black
-    resize: str = 'pad',         # how, for another shape: or 'crop', or 'stretch'
+    # what happens to another shape: 'pad' adds black, 'crop' cuts around the middle,
+    # 'stretch' distorts
+    resize: str = 'pad',
 ) -> Tensor:
     """An image as `(C, H, W)`: uint8, or float32 in [0, 1] when it has 16 bits. Turned
     as the camera was held; transparent becomes white; of several pages the first.

@@ -76,7 +76,7 @@ def subplots(
     alt: str = '', # what the figure shows, in words
     **kwargs: Any, # of `Figure.subplots`, such as `sharey=True`
 ) -> tuple[AltFigure, Any]:
-    "`(figure, axes)` as of `pyplot.subplots`; end the cell with `figure`."
+    "`(figure, axes)` as in `pyplot.subplots`; end the cell with `figure`."
     figsize = figsize or (4.2 * columns, 3.4 * rows)
     figure = AltFigure(figsize=figsize, layout='constrained', alt=alt)
     return figure, figure.subplots(rows, columns, **kwargs)

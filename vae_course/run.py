@@ -206,12 +206,21 @@ class Run:
 
     def tell(
         self,
-        what: str,                         # a method of `Callback`
-        error: BaseException | None = None, # that ends the run
+        what: str, # a method of `Callback`
     ) -> None:
         "Tell every callback."
-        more = () if error is None else (error,)
-        for callback in self.callbacks: getattr(callback, what)(self, *more)
+        for callback in self.callbacks: getattr(callback, what)(self)
+
+    def tell_error(
+        self,
+        error: BaseException, # that ends the run
+    ) -> None:
+        "Tell every callback, and then raise the first better error, if there is one."
+        better = []
+        for callback in self.callbacks:
+            try: callback.on_error(self, error)
+            except Exception as e: better.append(e)
+        if better: raise better[0] from None
 
     def plain_step(self) -> Callable:
         "`training_step` of this model, in one process or in several."
@@ -389,7 +398,7 @@ def training_run(
             run.start(progress)
             try: yield run
             except BaseException as error:
-                run.tell('on_error', error)
+                run.tell_error(error)
                 raise
             run.tell('on_end')
             model.eval()

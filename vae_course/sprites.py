@@ -89,7 +89,7 @@ def draw_sprites(values: Tensor, # (N, 5) int64: shape, scale, orientation, x, y
 
 def halve(x: Tensor, # (N, 1, 2 H, 2 W), black and white
           ) -> Tensor:
-    "Half as high and wide, uint8: a pixel is white when two of its four are."
+    "Half as high and wide, uint8: a pixel is white when at least two of its four are."
     n, c, h, w = x.shape
     return ((x > 0).view(n, c, h//2, 2, w//2, 2).sum((3, 5)) >= 2).byte() * 255
 

@@ -98,10 +98,11 @@ class Stream:
         binarize: bool = False,          # draw each pixel as 0 or 1, anew every time
         workers: int = 0,                # processes that read; 0 reads in this one
         device: str | torch.device = 'cpu', # where the batches go
-        # with several processes, a few examples may come twice
-        shard: tuple[int, int] = (0, 1), # (rank, world size): whose part it is
-        # a model's check, for one
-        check: Callable[[Examples], Any] | None = None, # called with every batch
+        # (rank, world size): whose part it is; with several processes, a few examples
+        # may come twice
+        shard: tuple[int, int] = (0, 1),
+        # called with every batch, such as a model's own check
+        check: Callable[[Examples], Any] | None = None,
     ) -> None:
         from torch.utils.data import DataLoader, DistributedSampler
         _check_dataset(dataset)

@@ -114,26 +114,28 @@ def fit(
     valid: Examples | None = None, # to watch; always reported as −ELBO at β = 1
     epochs: int = 10,           # passes over `train`
     batch_size: int = 128,      # examples in a batch
-    # None: 3e-3, or the rates of the model's own optimizers
-    lr: float | Schedule | None = None, # the peak of `warmup_cosine`, or a schedule
-    # anew every time; those of `valid` once
-    binarize: bool = False,     # draw the pixels as 0 or 1
-    # such as `{'beta': linear(0, 1, until=.3)}`
-    schedules: dict[str, Schedule | float] | None = None, # of buffers of the model
+    # the peak of `warmup_cosine`, or a schedule; None: 3e-3, or the rates of the
+    # model's own optimizers
+    lr: float | Schedule | None = None,
+    # draw the training pixels as 0 or 1, anew every time; those of `valid` once
+    binarize: bool = False,
+    # of buffers of the model, such as `{'beta': linear(0, 1, until=.3)}`
+    schedules: dict[str, Schedule | float] | None = None,
     clip: float | None = None,  # largest norm of the gradient
-    # and go back to the best weights
-    patience: int | None = None, # stop after so many epochs without a better `valid`
+    # stop after so many epochs without a better `valid`, and go back to the best
+    # weights
+    patience: int | None = None,
     seed: int = 0,              # of the order, the noise and the drawn pixels
     device: str | torch.device = 'auto', # `cpu`, `cuda`, `mps`, or the fastest here
-    # written after every epoch
-    checkpoint: str | Path | None = None, # file to go on from, when it is there
+    # file to write after every epoch, and to go on from when it is there
+    checkpoint: str | Path | None = None,
     progress: bool = True,      # show a progress bar
-    # lesson 17 is about these three
-    precision: str = 'fp32',    # or `bf16`, or `auto`: the faster of the two
+    # or `bf16`, or `auto`: the faster of the two (lesson 17 is about these three)
+    precision: str = 'fp32',
     compile: bool | str = False, # True, or `auto`: what a short trial finds faster
     graphs: bool | str = False, # as `compile`, on a CUDA device
-    # of (image, label)
-    stream: bool = False,       # `train` is a torch data set, read while training
+    # `train` is a torch data set of (image, label), read while training
+    stream: bool = False,
     workers: int = 0,           # processes that read the stream
     callbacks: Iterable[Callback] = (), # told of every step and epoch
 ) -> History:
@@ -195,8 +197,8 @@ def save_model(
 def load_model(
     path: str | Path,                   # that `save_model` or `fit(checkpoint=…)` wrote
     device: str | torch.device = 'cpu', # where to put it
-    # for a file that does not say how to build it
-    model: Trainable | None = None,     # to load the weights into
+    # to load the weights into, for a file that does not say how to build it
+    model: Trainable | None = None,
 ) -> Trainable:
     """The model in `path`, with its best weights where a run kept them, in evaluation
     mode.
