@@ -561,7 +561,7 @@ def test_two_processes_train_as_one_does(started, capsys):
     """Noise and order differ, so the two agree as two seeds do. Over six seeds of one
     process this run's −ELBO has a standard deviation of 1.0 nats; five of them, times
     √2 for a difference, are allowed. (The exact agreement, with handed-in noise, is
-    tested in test_acceleration.)"""
+    tested with `distributed`.)"""
     command = SMALL + "--epochs 8 --lr 0.005 --set hidden=[100]".split()
     process = started(command + ["--out", "two"], *torchrun("-m", "vae_course.cli"))
     main(command + ["--out", "one"])

@@ -16,8 +16,8 @@ examples = Examples((torch.rand(20, 1, 28, 28, generator=numbers) < 0.2).float()
                     torch.arange(20) % 10)
 x, y = examples.x[:4], examples.y[:4]
 
-# name → what is asked of a model, and which capabilities it takes, as `needed` of the
-# engine names them
+# name → what is asked of a model, and which capabilities it takes, as `capabilities`
+# names them
 MEASURES = dict(
     elbo=(lambda m: evaluation.elbo(m, examples), "encode decode prior"),
     nll=(lambda m: evaluation.nll(m, examples, 3), "encode decode prior"),

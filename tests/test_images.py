@@ -9,7 +9,8 @@ from PIL import Image, ImageOps
 
 from vae_course import cli, folders, images
 from vae_course.anomaly_detection import read_image_folder
-from vae_course.cli import _read_part, main, parser
+from vae_course.cli import main, parser
+from vae_course.model_settings import _read_part
 from vae_course.protocol import likelihood_for
 from vae_course.arrays import from_arrays
 from vae_course.data import DataError, as_floats

@@ -23,12 +23,11 @@ from torch import Tensor
 from .data import DataError, DataSet
 from .datasets import load, loaders
 from .folders import from_folder
-from .images import read_image
 from .elbo import likelihoods
 from .devices import OutOfMemory, pick_device, seeded
 from .distributed import join_processes
 from .model_settings import add_options, build_model, complete_settings
-from .model_settings import read_settings, settings_parser
+from .model_settings import read_conditions, read_settings, settings_parser
 from .protocol import evaluate_test_set, format_result, prepare
 from .run_folder import as_utf8, check_no_file, epochs_kept, load_trained
 from .run_folder import (
@@ -302,55 +301,6 @@ def draw_samples(
             drawn.append(sample(min(100, n - i), *given, **more).cpu())
     return torch.cat(drawn)
 
-# %% ../nbs/96_cli.ipynb #4c136d5e
-def _read_part(
-    path: str,                        # file of an image
-    data_shape: tuple[int, int, int], # (C, H, W)
-) -> Tensor:
-    "The image as float32 in [0, 1], `(*data_shape)`. Raises `ValueError`."
-    try: x = read_image(path, data_shape[0], tuple(data_shape[1:]))
-    except DataError as e:
-        raise ValueError(f'--condition {path}: this model is conditioned on a part of '
-                         f'an image, and no image can be read there ({e})') from e
-    return x / 255 if x.dtype == torch.uint8 else x
-
-def _read_numbers(
-    words: Sequence[str], # such as `['7', '3']`, or `['7,20']` for several numbers each
-    shape: Sequence[int], # of one condition
-    form: str,            # what a word is to be
-) -> list[Tensor]:
-    "The condition that each word says. Raises `ValueError`."
-    try: values = [torch.tensor([float(v) for v in word.split(',')]) for word in words]
-    except ValueError as e:
-        raise ValueError(f'--condition {" ".join(words)}: give {form}') from e
-    if any(len(v) != math.prod(shape) for v in values):
-        raise ValueError(f'--condition {" ".join(words)}: give {form} for each')
-    return [v.reshape(tuple(shape)) for v in values]
-
-def _read_conditions(
-    model: Trainable,     # conditional or not
-    words: Sequence[str], # what was given, such as `['7', '3']`
-    n: int,               # images
-) -> Tensor | None:
-    """The condition of each of `n` images, None for a model without. Raises
-    `ValueError`."""
-    condition = getattr(model, 'condition', None)
-    if condition is None:
-        if words:
-            raise ValueError(f'--condition {" ".join(words)}: a {type(model).__name__} '
-                             'has no condition')
-        return None
-    shape, part = condition.shape, condition.unseen is not None
-    form = ('the file of an image' if part else 'a number' if not len(shape)
-            else f'{shape[0]} numbers with commas between')
-    if not words:
-        raise ValueError(
-            f'this model draws what it is asked for: give --condition, {form}')
-    c = torch.stack([_read_part(word, shape) for word in words] if part
-                    else _read_numbers(words, shape, form))
-    condition.to('cpu').check(c, '--condition')
-    return c[torch.arange(n) % len(c)]
-
 # %% ../nbs/96_cli.ipynb #39fbf386
 def _check_image_path(path): # file to write
     "Raise `ValueError` when no image can be written to `path`."
@@ -379,7 +329,7 @@ def sample(
     _check_image_path(path)                             # before anything is loaded
     place = pick_device(device)
     model, what = load_trained(folder, place)
-    c = _read_conditions(model, condition, n)
+    c = read_conditions(model, condition, n)
     path.parent.mkdir(parents=True, exist_ok=True)
     x = draw_samples(model.to(place), n, seed, place,
                      None if c is None else c.to(place), progress=True)
@@ -412,8 +362,8 @@ _SPECIAL = dict( # what the type hints of the commands do not say
     notebooks=dict(dir=dict(flag='dir', metavar='DIR')),
     train=dict(
         model=dict(help=f'one of {", ".join(registry)}'),
-        data=dict(help=f'one of {", ".join(loaders)}, or folder:PATH with a sub-folder '
-                       'of images for each class'),
+        data=dict(help=f'one of {", ".join(loaders)}, or folder:PATH, images in '
+                       'one folder, or in one for each class'),
         out=dict(metavar='DIR'), epochs=dict(type=_COUNT), lr=dict(type=_RATE),
         batch_size=dict(flag='--batch-size', type=_COUNT), seed=dict(type=_SEED),
         set=dict(type=str, action='append', metavar='KEY=VALUE'),
