@@ -114,9 +114,13 @@ def comments(source):
 
 
 def without_docment(source):
-    """Parameters that share a line with another, or about which no comment on the line
-    of their name says anything: that is where nbdev's tables look for it."""
-    found, said = [], comments(source)
+    """Parameters that share a line with another, or about which no comment says
+    anything, on the line of their name or on lines of its own right above: that is where
+    nbdev's tables look for it. Not both: nobody would know what to read first."""
+    found, said, text = [], comments(source), source.splitlines()
+    def above(line):
+        alone = line - 1 in said and text[line - 2].lstrip().startswith("#")
+        return said[line - 1] if alone else ""
     for name, node, is_method in public(source):
         if not isinstance(node, FUNCTION):
             continue
@@ -125,7 +129,9 @@ def without_docment(source):
         found += [f"{name}({p.arg}): shares its line" for p in every
                   if lines.count(p.lineno) > 1]
         found += [f"{name}({p.arg}): no comment" for p in every
-                  if not said.get(p.lineno)]
+                  if not said.get(p.lineno) and not above(p.lineno)]
+        found += [f"{name}({p.arg}): two comments" for p in every
+                  if said.get(p.lineno) and above(p.lineno)]
     return found
 
 
@@ -317,6 +323,8 @@ def notices(rule, old, new, words):
     (without_docment, ",         # of each\n    of", ", of",
      "ways_to_say_it(of): shares its line"),
     (without_docment, "# of each", "", "ways_to_say_it(more): no comment"),
+    (without_docment, "    x: int,             # how", "    # a\n    x: int,   # how",
+     "ways_to_say_it(x): two comments"),
     (without_docment, "# square metres", "", "Room.__init__(x): no comment"),
     (without_docment, "# square feet", "", "Room.of(y): no comment"),
     (without_docstring, '    "What is said."\n', "", "ways_to_say_it"),

@@ -548,5 +548,5 @@ def test_a_stream_for_several_processes_follows_the_seed(monkeypatch):
 def test_a_model_that_is_not_trainable_is_refused_in_one_sentence():
     class Net(nn.Module):
         def losses(self, batch): return dict(loss=batch[0].mean())
-    with pytest.raises(TypeError, match=r"got a model of type Net: .*write class Net\(Trainable\)"):
-        briefly(Net())
+    words = r"got a model of type Net: .*write class Net\(Trainable\)"
+    with pytest.raises(TypeError, match=words): briefly(Net())

@@ -27,8 +27,8 @@ class Callback:
         self,
         run: 'Run', # about to begin, or to go on
     ) -> None:
-        """Before the first epoch: a checkpoint was read, how steps are run is not chosen
-        yet."""
+        """Before the first epoch: a checkpoint was read, how steps are run is not yet
+        chosen."""
 
     def on_step(
         self,
