@@ -115,12 +115,12 @@ def comments(source):
 
 def without_docment(source):
     """Parameters that share a line with another, or about which no comment says
-    anything, on the line of their name or on lines of its own right above: that is where
-    nbdev's tables look for it. Not both: nobody would know what to read first."""
+    anything, on the line of their name or on lines right above: that is where nbdev's
+    tables look for it. Not both: nobody would know what to read first."""
     found, said, text = [], comments(source), source.splitlines()
     def above(line):
-        alone = line - 1 in said and text[line - 2].lstrip().startswith("#")
-        return said[line - 1] if alone else ""
+        alone = line - 1 in said and text[line - 2].startswith(" ")
+        return said[line - 1] if alone and text[line - 2].lstrip()[0] == "#" else ""
     for name, node, is_method in public(source):
         if not isinstance(node, FUNCTION):
             continue
