@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from vae_course.checkpoint import write_atomic
+
 root = Path(__file__).resolve().parent.parent
 results = root / "bench" / "results"
 sys.path[:0] = [str(root)] if str(root) not in sys.path else []
@@ -136,13 +138,9 @@ def output_folder(args, part):
 
 
 def write(folder, name, result):
-    """Write `result` to `folder/NAME.json`: beside it first, then renamed, so that a
-    run cut short leaves the old file whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, beside = folder / f"{name}.json", folder / f".{name}.json.part"
-    beside.write_text(json.dumps(rounded(result), indent=1, ensure_ascii=False) + "\n",
-                      encoding="utf-8")
-    os.replace(beside, path)
+    "Write `result` to `folder/NAME.json`: a run cut short leaves the old file whole."
+    text = json.dumps(rounded(result), indent=1, ensure_ascii=False) + "\n"
+    path = write_atomic(folder / f"{name}.json", text.encode())
     print(f"written: {path}", flush=True)
     return path
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import nbformat, pytest, torch
 from nbclient import NotebookClient
 
+from vae_course.checkpoint import CheckpointError
+
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root / "bench"))
 # they are scripts, not a package
@@ -313,7 +315,7 @@ def test_a_run_cut_short_leaves_the_old_file(tmp_path, monkeypatch):
 
     def fails(*args): raise OSError("no space")
     monkeypatch.setattr(os, "replace", fails)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(CheckpointError, match="no space"):
         common.write(tmp_path, "speed", dict(a=2))
     assert (
         json.loads((tmp_path / "speed.json").read_text(encoding="utf-8")) == dict(a=1))
