@@ -550,3 +550,8 @@ def test_a_model_that_is_not_trainable_is_refused_in_one_sentence():
         def losses(self, batch): return dict(loss=batch[0].mean())
     words = r"got a model of type Net: .*write class Net\(Trainable\)"
     with pytest.raises(TypeError, match=words): briefly(Net())
+
+
+def test_the_help_of_fit_says_what_each_parameter_is():
+    names = inspect.signature(fit).parameters
+    assert [name for name in names if f"`{name}`" not in fit.__doc__] == []

@@ -139,9 +139,20 @@ def fit(
     workers: int = 0,           # processes that read the stream
     callbacks: Iterable[Callback] = (), # told of every step and epoch
 ) -> History:
-    """Train `model` and leave it in evaluation mode; the random number generators are
-    left as they were. Raises `NonFiniteLoss`, `CheckpointError`, `OutOfMemory`,
-    `DataError` and `ValueError`."""
+    """Train `model`, leave it in evaluation mode, and return its `History`.
+
+    `train`, and `valid` to watch, are `Examples`; `epochs` are passes over `train`, in
+    batches of `batch_size`. `lr` is the highest learning rate, or a schedule;
+    `schedules` moves buffers of the model, such as β; `clip` bounds the gradient.
+    `patience` ends the run when `valid` gets no better, and puts the best weights back.
+    `checkpoint` names a file to write after each epoch and to go on from; `callbacks`
+    are told of each step and epoch; `progress` shows a bar. `binarize` draws pixels as
+    0 or 1; `stream` reads a torch data set while training, in `workers` processes.
+    `device` says where; `precision`, `compile` and `graphs` make a step faster. `seed`
+    is of everything drawn, and the random number generators are left as they were.
+
+    Terms are in nats per example. Raises `NonFiniteLoss`, `CheckpointError`,
+    `OutOfMemory`, `DataError`, `TypeError` and `ValueError`."""
     check_trainable(model)
     config = RunConfig(epochs, batch_size, _schedule(model, lr), binarize,
                        schedules or {}, clip, patience, seed, precision, compile,
