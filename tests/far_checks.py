@@ -475,7 +475,7 @@ def run_lesson(name, limit=8.0, whole=30.0):
     far_device.begin("mps")
     short_runs()
     # what torch imports at its first call must not be cut short
-    data.load()
+    datasets.load()
 
     def stop(*_):
         raise TooLong()

@@ -192,7 +192,7 @@ def at_rest(page, image, text):
 
 def move(page, image, text, act):
     "Do `act`, and wait until both the image and the text are others than before."
-    image, words = at_rest(page, image, text)
+    pixels, words = at_rest(page, image, text)
     act()
     for _ in range(100):
         page.wait_for_timeout(100)
@@ -200,7 +200,7 @@ def move(page, image, text, act):
             now = look(image, text)
         except Exception:           # the address was just replaced
             continue
-        if now[0] != image and now[1] != words:
+        if now[0] != pixels and now[1] != words:
             assert image.evaluate("i => i.complete && i.naturalWidth > 300")
             return
     raise AssertionError("the control moved, and within 10 s did not change both the "

@@ -13,7 +13,7 @@ from vae_course.streams import as_batch, Stream
 from vae_course.elbo import mlp_vae
 from vae_course.acceleration import AcceleratedStep
 from vae_course.devices import OutOfMemory
-from vae_course.distributed import LossesModule, wrap_ddp
+from vae_course.distributed import LossesModule, leave_processes, wrap_ddp
 from vae_course.step import evaluate, make_optimizers, StepConfig, Trainable
 from vae_course.training import fit
 from pretended import several_processes
@@ -256,7 +256,7 @@ def test_several_processes_take_a_weight_that_no_loss_uses(tmp_path):
         assert model.unused.weight.grad is None or not model.unused.weight.grad.any()
         assert (all(p.grad is not None for p in model.decoder.parameters())
                 and model.encoder[2][0].weight.grad.any())
-    finally: torch.distributed.destroy_process_group()
+    finally: leave_processes()
 
 
 # ---------------------------------------------------------------- the trial, precision,

@@ -11,7 +11,7 @@ import pytest, torch
 from vae_course import vq_vae as room
 from vae_course.data import Batches, Examples
 from vae_course.acceleration import AcceleratedStep
-from vae_course.distributed import rank_and_world_size
+from vae_course.distributed import leave_processes, rank_and_world_size
 from vae_course.step import evaluate, make_optimizers, StepConfig, train_epoch
 from vae_course.training import fit, load_model, save_model
 from vae_course.vq_vae import (
@@ -434,4 +434,4 @@ if __name__ == "__main__":
     Path(f"{out}.{number}.json").write_text(
         json.dumps(part_of_a_run(float(threshold))), encoding="utf-8")
     if count != "1":
-        torch.distributed.destroy_process_group()
+        leave_processes()

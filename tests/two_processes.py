@@ -7,7 +7,7 @@ import torch
 from vae_course.data import Batches, Examples
 from vae_course.elbo import mlp_vae
 from vae_course.acceleration import AcceleratedStep
-from vae_course.distributed import rank_and_world_size
+from vae_course.distributed import leave_processes, rank_and_world_size
 from vae_course.step import make_optimizers, StepConfig, train_epoch
 
 N, BATCH, D = 71, 16, 3     # the last batch holds 7: parts of 4 and 3
@@ -49,4 +49,4 @@ if __name__ == "__main__":
         with open(out, "w", encoding="utf-8") as f:
             json.dump(result, f)
     if processes != "1":
-        torch.distributed.destroy_process_group()
+        leave_processes()
