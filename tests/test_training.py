@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vae_course import callbacks
+from vae_course.callbacks import Callback
 from vae_course.data import Batches, DataError, Examples
 from vae_course.datasets import load
 from vae_course.elbo import VAE, mlp_vae
@@ -580,3 +581,59 @@ def test_progress(digits, capfd, monkeypatch):
 
 def test_an_empty_history_says_so():
     assert repr(History()) == "History of 0 epochs"
+
+
+# --- callbacks
+
+class Notes(Callback):
+    "Writes down what it is told, and ends the run after so many epochs."
+
+    def __init__(self, enough=99):
+        self.told, self.enough, self.finite = [], enough, True
+
+    def on_start(self, run): self.told.append("start")
+
+    def on_step(self, run):
+        self.told.append("step")
+        self.finite &= bool(run.terms["loss"].isfinite())
+
+    def on_epoch(self, run): self.told.append(f"epoch {run.history['epoch'][-1]}")
+    def on_end(self, run): self.told.append("end")
+    def on_error(self, run, error): self.told.append(type(error).__name__)
+    def done(self, run): return len(run.history) >= self.enough
+
+
+def test_a_callback_is_told_of_everything_in_order(digits):
+    notes = Notes()
+    quick(new_model(), digits[:128], epochs=2, batch_size=64, callbacks=[notes])
+    assert notes.told == ["start", "step", "step", "epoch 1", "step", "step", "epoch 2",
+                          "end"]
+    assert notes.finite
+
+
+def test_a_callback_may_end_the_run(digits):
+    notes = Notes(enough=1)
+    history = quick(new_model(), digits[:128], epochs=5, callbacks=[notes])
+    assert history["epoch"] == [1] and notes.told[-1] == "end"
+
+
+def test_every_callback_is_told_of_an_error_and_the_better_error_is_raised(digits):
+    """The watch for NaN raises an error that names the cause; those after it are told
+    all the same."""
+    model, notes = new_model(), Notes()
+    model.optimizers = lambda: torch.optim.SGD(model.parameters(), lr=1e30)
+    with pytest.raises(NonFiniteLoss, match="Likely cause"):
+        quick(model, digits[:256], epochs=3, batch_size=64, callbacks=[notes])
+    assert notes.told[-1] == "NonFiniteLoss" and "end" not in notes.told
+
+
+def test_the_bar_is_closed_when_the_run_breaks_off(digits, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    closed, model = [], new_model()
+    real = callbacks.ProgressBar.on_error
+    monkeypatch.setattr(callbacks.ProgressBar, "on_error", lambda self, run, error: (
+        real(self, run, error), closed.append(self.bar.disable)))
+    model.optimizers = lambda: torch.optim.SGD(model.parameters(), lr=1e30)
+    with pytest.raises(NonFiniteLoss):
+        quick(model, digits[:256], epochs=3, batch_size=64, progress=True)
+    assert closed == [True]                         # a closed bar is a disabled one

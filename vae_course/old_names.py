@@ -48,7 +48,7 @@ NAMES: dict[str, str] = {
     'cli.PATIENCE': 'cli._PATIENCE',
     'cli.Prepared': 'protocol.PreparedData',
     'cli.SWITCH': 'none: part of cli.train',
-    'cli.Stopped': 'none: SIGTERM raises KeyboardInterrupt inside `_last_words',
+    'cli.Stopped': 'none: SIGTERM raises KeyboardInterrupt inside `_last_words`',
     'cli.TEST_BATCH': 'protocol.TEST_BATCH',
     'cli.Together':
         'none: torchrun ends the other processes; cli._last_words prints what is '
