@@ -8,7 +8,7 @@ import torch
 from vae_course.cli import main
 from vae_course.data import Examples
 from vae_course.elbo import mlp_vae
-from vae_course.checkpoint import load_checkpoint
+from vae_course.checkpoint import CheckpointError, load_checkpoint
 from vae_course.training import fit, load_model
 
 files = Path(__file__).parent / "files"
@@ -48,3 +48,20 @@ def test_a_folder_of_the_command_line(tmp_path, capsys):
         main(["train", "--model", "vae", "--data", "digits", "--epochs", "2", "--out",
               str(folder), "--device", "cpu", "--set", "hidden=[4]", "--set",
               "latent_dim=2"])
+
+
+def test_the_parts_of_a_run_have_the_names_of_today():
+    state = load_checkpoint(files / "run-0.1.0.safetensors")
+    assert state["step_config"] == dict(precision="fp32", compile=False, graphs=False)
+    assert state["config"]["name"] == "vae" and state["config"]["latent_dim"] == 3
+    assert state["facts"]["config"] == state["config"]
+    assert not {"switches", "recipe"} & {*state, *state["facts"]}
+
+
+def test_a_run_of_another_precision_is_refused_by_its_old_file_too(tmp_path):
+    path = shutil.copy(files / "run-0.1.0.safetensors", tmp_path / "run.safetensors")
+    model = mlp_vae((1, 8, 8), 3, (8,))
+    model.beta.fill_(4.0)
+    with pytest.raises(CheckpointError, match="precision was fp32 and is bf16"):
+        fit(model, examples(), examples()[:10], epochs=3, batch_size=20, patience=2,
+            device="cpu", progress=False, checkpoint=path, precision="bf16")
