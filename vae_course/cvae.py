@@ -437,6 +437,7 @@ class FixedConditionVAE(LatentVariableModel):
         self.model, self.likelihood = model, model.likelihood
         self.data_shape, self.latent_dim = model.data_shape, model.latent_dim
         self.register_buffer('c', model.as_condition(c, 1), persistent=False)
+        self.training = model.training
 
     def _repeated(self, n): return self.c.expand(n, *self.c.shape[1:])
 

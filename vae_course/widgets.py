@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch.distributions import Normal, kl_divergence
 from traitlets import Unicode
-from .data import Examples
+from .data import DataError, Examples
 from .model import (at_condition, center, check_gaussian, latent_width,
                               mean_of, require)
 from .plots import (as_float_images, faint, ink, kl_per_latent, palette,
@@ -264,6 +264,13 @@ class _LatentFigure:
         return (f'{text}: the nearest of {len(self.codes):,} encoded examples{kind} '
                 f'lies {distance:.2f} away')
 
+# %% ../nbs/92_widgets.ipynb #5b622601
+def _check_examples(examples):
+    "Raise `DataError` unless these are `Examples`."
+    if isinstance(examples, Examples): return
+    raise DataError(f'got a {type(examples).__name__}: an explorer shows `Examples` of '
+                    'images')
+
 # %% ../nbs/92_widgets.ipynb #ca157ed0
 def latent_explorer(
     model: Any, # has `prior`, `encode` and `decode`, and two latents
@@ -279,6 +286,7 @@ def latent_explorer(
     `Unsupported`."""
     asked = ['prior', 'decode'] + (['encode'] if examples is not None else [])
     require(model, 'latent_explorer', *asked)
+    if examples is not None: _check_examples(examples)
     model = at_condition(model, 'latent_explorer', c)
     if (size := latent_width(model, 'latent_explorer')) != 2:
         raise ValueError(
@@ -330,6 +338,7 @@ def traversal_explorer(
     A slider for each latent, the largest mean KL first. Raises `ValueError` and
     `Unsupported`."""
     require(model, 'traversal_explorer', 'encode', 'decode')
+    _check_examples(examples)
     model = at_condition(model, 'traversal_explorer', c)
     if latents < 1:
         raise ValueError(f'got latents={latents}: give at least one slider')
