@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from .data import Batch, DataError, Examples, as_pair
+from .elbo import full_precision
 from .model import require
 from .step import Trainable, map_rows
 from .old_names import redirect_old_names
@@ -58,14 +59,14 @@ class Classifier(Trainable):
             raise ValueError(f'got {x.dtype} of shape {tuple(x.shape)}: this '
                              'classifier needs float32 in [0, 1], (B, '
                              f'{", ".join(map(str, self.data_shape))})')
-        return self.body(x.to(self.device) - 0.5).float()
+        return full_precision(self.body(x.to(self.device) - 0.5))
 
     def forward(
         self,
         x: Tensor, # `(B, *data_shape)`
     ) -> Tensor:
         "Logits of the classes, `(B, classes)`."
-        return self.head(self.features(x)).float()
+        return full_precision(self.head(self.features(x)))
 
     def losses(
         self,

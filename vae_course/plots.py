@@ -321,8 +321,8 @@ def plot_manifold(
     z = D.Normal(0, 1).icdf((torch.arange(n) + .5) / n)
     across, up = torch.meshgrid(z, z.flip(0), indexing='xy')  # the second grows upwards
     points = torch.stack([across, up], -1).view(-1, 2)
-    with evaluating(model) as device:
-        p = model.decode(points.to(device))
+    with evaluating(model):
+        p = model.decode(points.to(next(model.parameters())))
         x = as_float_images(mean_of(p, 'plot_manifold'))
     h, w = x.shape[2:]
     alt = alt or (f'{n} × {n} images decoded from the plane of z[0] and z[1], '

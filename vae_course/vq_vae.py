@@ -525,8 +525,8 @@ def dataset_codes(
 ) -> Tensor:                 # int64 `(N, h, w)`
     "The codes of all examples. Raises `Unsupported`."
     require(model, 'dataset_codes', 'codes')
-    batches = Batches(examples, batch_size)
-    return torch.cat(map_batches(lambda batch: model.codes(batch[0]), model, batches))
+    def codes(batch: Batch) -> Tensor: return model.codes(batch[0].to(model.beta.dtype))
+    return torch.cat(map_batches(codes, model, Batches(examples, batch_size)))
 
 def reconstruction_mse(
     model: LatentVariableModel, # with whose condition it is rebuilt

@@ -229,8 +229,8 @@ def reparameterization_explorer(
 # %% ../nbs/92_widgets.ipynb #a9f743cd
 def _decode(model, z):
     "The image `(H, W)` or `(H, W, 3)` in [0, 1] that the decoder makes of one z."
-    with evaluating(model) as device:
-        p = model.decode(z[None].to(device))
+    with evaluating(model):
+        p = model.decode(z[None].to(next(model.parameters())))
         image = as_float_images(mean_of(p, 'an explorer'))[0]
     return image.movedim(0, -1).squeeze(-1).numpy()
 
@@ -271,6 +271,10 @@ def _check_examples(examples):
     raise DataError(f'got a {type(examples).__name__}: an explorer shows `Examples` of '
                     'images')
 
+def _inputs(model, examples):
+    "The images as floats of the type of the model's weights, on its device."
+    return examples.floats().to(next(model.parameters()))
+
 # %% ../nbs/92_widgets.ipynb #ca157ed0
 def latent_explorer(
     model: Any, # has `prior`, `encode` and `decode`, and two latents
@@ -296,8 +300,8 @@ def latent_explorer(
     if examples is not None:
         examples = examples[:points]
         labels = examples.y.cpu()
-        with evaluating(model) as device:
-            codes = center(model.encode(examples.floats().to(device))).cpu()
+        with evaluating(model):
+            codes = center(model.encode(_inputs(model, examples))).cpu()
     drawn = _LatentFigure(model, codes, labels, classes, limit)
     return Explorer('A point of the latent space and its decoded image',
                     drawn.figure, drawn.move,
@@ -342,8 +346,8 @@ def traversal_explorer(
     model = at_condition(model, 'traversal_explorer', c)
     if latents < 1:
         raise ValueError(f'got latents={latents}: give at least one slider')
-    with evaluating(model) as device:
-        q = model.encode(examples[:points].floats().to(device))
+    with evaluating(model):
+        q = model.encode(_inputs(model, examples[:points]))
         check_gaussian(q, 'traversal_explorer')
         kl, start = kl_per_latent(q).cpu(), q.mean[0].cpu().clamp(-limit, limit)
     dims = kl.argsort(descending=True)[:latents].tolist()
