@@ -7,7 +7,8 @@ import pytest, torch
 import contract_models
 from contract_models import (
     CONTRACT, Flow, Mixture, Spelling, TwoLayers, image_model, pictures, words)
-from test_every_measure import ASK, HAS, WORLDS, World, few, missing_of, models  # noqa: F401
+from test_every_measure import ASK, HAS, WORLDS, few, missing_of
+from test_every_measure import models      # noqa: F401 (a fixture)
 from test_models import SMALL
 from vae_course import cli, evaluation, generation
 from vae_course.beta_vae import BetaTCVAE, BetaVAE, kl_by_latent, kl_penalty
@@ -103,7 +104,8 @@ def test_the_probabilities_of_all_words_add_up_to_1(seed):
 def test_the_kl_of_draws_is_the_integral(kind):
     z, cell = plane()
     flat = torch.tensor([0.4, -0.2, -1.0, 0.3], dtype=torch.float64)
-    q = rough(Flow(2))(flat) if kind == "flow" else diagonal_gaussian(flat[:2], flat[2:])
+    q = (rough(Flow(2))(flat) if kind == "flow"
+         else diagonal_gaussian(flat[:2], flat[2:]))
     p = (diagonal_gaussian(torch.zeros(2).double(), torch.zeros(2).double())
          if kind == "flow" else rough(Mixture(2))())
     with torch.no_grad():
@@ -203,7 +205,8 @@ def test_at_beta_1_loss_and_gradient_are_those_of_a_vae_whatever_q_and_p(kind, p
         with recorded_noise() as noise: a = plain.losses(batch)
         with replayed_noise(noise): b = other.losses(batch)
         below += int(a["kl"] < 0)
-        for term in a: assert torch.isclose(a[term], b[term], rtol=1e-4, atol=1e-5), term
+        for term in a:
+            assert torch.isclose(a[term], b[term], rtol=1e-4, atol=1e-5), term
         gradients = [torch.autograd.grad(t["loss"], list(m.parameters()),
                                          allow_unused=True)
                      for t, m in ((a, plain), (b, other))]
@@ -293,8 +296,9 @@ def doubles(batch):
     "cli", "method", "classifier") and k not in SLOW])
 def test_in_float64_it_works_as_in_float32(name, key, models):  # noqa: F811
     (ask, needs), w = ASK[key], WORLDS[name]
-    if missing_of(name, needs): return
-    if key[:7] == "method." and not isinstance(models[name], LatentVariableModel): return
+    method = key[:7] == "method."
+    if missing_of(name, needs) or (
+            method and not isinstance(models[name], LatentVariableModel)): return
     exact, wide = copy.deepcopy(models[name]).double(), copy.copy(w)
     wide.x = doubles(w.x)
     try: found = ask(exact, wide)
