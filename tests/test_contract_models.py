@@ -17,7 +17,7 @@ from vae_course.elbo import VAE, kl_divergence
 from vae_course.latent import diagonal_gaussian
 from vae_course.model import LatentVariableModel, Unsupported, center
 from vae_course.noise import recorded_noise, replayed_noise
-from vae_course.step import evaluate, make_optimizers, train_epoch
+from vae_course.step import evaluate, make_optimizers, map_rows, train_epoch
 from vae_course.training import build, fit, load_model, registry, save_model
 
 HAVE_A_BOUND = [*(name for name in HAS if name != "classifier")]
@@ -365,6 +365,25 @@ def test_however_the_rows_are_cut_the_answer_is_the_same(size):
         whole = evaluation.per_example(lambda x: model(x), model, w.examples, 20)
         parts = evaluation.per_example(lambda x: model(x), model, w.examples, size)
         assert torch.allclose(whole, parts, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 20])
+def test_rows_of_pairs_are_cut_and_put_together_in_order(size, models):  # noqa: F811
+    "Inputs that are pairs, outputs that are pairs, and a condition beside them."
+    w, model = WORLDS["words"], models["words"]
+    means = map_rows(lambda x: model.encode(x).mean, model, w.x, batch_size=size)
+    assert torch.allclose(means, model.encode(w.x).mean, atol=1e-6)
+    again = map_rows(lambda x: x, model, w.x, batch_size=size)
+    assert all(map(torch.equal, again, w.x))
+    layers, x = models["two layers"], WORLDS["two layers"].x
+    found = map_rows(lambda x: layers.encode(x).mode, layers, x, batch_size=size)
+    assert all(torch.allclose(a, b, atol=1e-6)
+               for a, b in zip(found, layers.encode(x).mode, strict=True))
+    told, (x, y) = models["cvae"], (WORLDS["cvae"].x, WORLDS["cvae"].y)
+    made = map_rows(lambda x, c: told(x, c), told, x, y, batch_size=size)
+    assert torch.allclose(made, told(x, y), atol=1e-5)
+    assert torch.equal(map_rows(lambda x, c: x if c is None else None, told, x, None,
+                                batch_size=size), x)
 
 
 @pytest.mark.parametrize("name", ["vae", "cvae", "vq_vae", *CONTRACT])
