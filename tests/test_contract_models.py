@@ -11,6 +11,7 @@ from test_every_measure import ASK, HAS, WORLDS, few, missing_of
 from test_every_measure import models      # noqa: F401 (a fixture)
 from test_models import SMALL
 from vae_course import cli, evaluation, generation
+from vae_course.anomaly_detection import score_methods
 from vae_course.beta_vae import BetaTCVAE, BetaVAE, kl_by_latent, kl_penalty
 from vae_course.data import Examples, map_tensors, tensors_of
 from vae_course.elbo import VAE, kl_divergence
@@ -355,6 +356,31 @@ def test_each_layer_of_latents_goes_its_own_way():
     assert images.shape == (5, 2, *x.shape[1:])
     by_hand = torch.stack([model.decode((a, b)).mean for a, b in zip(*ways)])
     assert torch.allclose(images, by_hand, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vae", "flow", "mixture", "flow and mixture"])
+def test_scores_are_the_bounds_of_lesson_05_by_the_same_codes(name, models):  # noqa: F811
+    "And a score does not depend on the other examples of its batch."
+    model, x, K = copy.deepcopy(models[name]), WORLDS[name].x, 8
+    if name[:4] == "flow": rough(model.posterior).float()
+    with torch.no_grad():
+        q = model.encode(x)
+        base = q.base_dist if name[:4] == "flow" else q
+        eps = torch.randn(K, 1, 4, generator=torch.Generator().manual_seed(3))
+        z = base.mean + base.stddev * eps
+        for transform in getattr(q, "transforms", ()): z = transform(z)
+        log_px, log_p = model.decode(z).log_prob(x), model.prior().log_prob(z)
+        log_w = log_px + log_p - q.log_prob(z)
+        kl = kl_divergence(q, model.prior(), z)
+        known = dict(reconstruction_probability=-log_px.mean(0),
+                     neg_elbo=(kl - log_px).mean(0),
+                     neg_log_px=math.log(K) - log_w.logsumexp(0))
+        for how, scores in known.items():
+            found = score_methods[how](model, x, samples=K, seed=3)
+            assert torch.allclose(found, scores, rtol=1e-4, atol=1e-3), how
+            alone = torch.cat([score_methods[how](model, x[i:i + 1], samples=K, seed=3)
+                               for i in range(len(x))])
+            assert torch.allclose(found, alone, rtol=1e-4, atol=1e-3), how
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])
