@@ -336,8 +336,8 @@ def sample(
     x = draw_samples(model.to(place), n, seed, place,
                      None if c is None else c.to(place), progress=True)
     if c is not None and c.shape == x.shape:              # what was given stays
-        condition: Any = model.condition
-        x = torch.where(condition.unseen.cpu() > 0, x, c)
+        part: Any = model.condition
+        x = torch.where(part.unseen.cpu() > 0, x, c)
     grid = image_grid(x, columns)
     Image.fromarray(grid.numpy()).save(path)
     _say(f'{n} samples of {what} (seed {seed}): {path}, {grid.shape[1]} x '
