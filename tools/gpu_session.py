@@ -6,17 +6,18 @@
     # shows that it runs, with no GPU
     python tools/gpu_session.py --out DIR --device cpu --quick --notebooks 02 index
 
-Parts, in this order: `tests` (those marked `gpu`) beside `lessons` (every notebook, a
-process each, several side by side); `bench` (bench/gpu.py, alone); `long` (dSprites for
-300,000 steps, a process for each seed) beside `suite` (all other tests). A part has
-until a share of the time is over, and what is late is ended. DIR holds `summary.json`,
-written anew after every job, `log.txt` with the end of what each job printed, and the
-files of the benches, copied to bench/results at the end; the runs that `long` finished
-are in `runs.tar`, to be unpacked in the root: the next call goes on with them. It needs
-the requirements and pytest, and no network; VAE_COURSE_DATA names the data."""
+Parts: `tests` (those marked `gpu`) beside `lessons` (every notebook, a process each);
+then `bench` (bench/gpu.py, alone); then `long` (dSprites for 300,000 steps, a process a
+seed) beside `suite` (all other tests). Each has until a share of the time is over. DIR
+holds `summary.json`, written anew after every job, `log.txt` with the end of what each
+printed, and the files of the benches, which are copied to bench/results at the end.
+`runs.tar` holds the runs that `long` finished: unpacked in the root, the next call goes
+on with them. It needs the requirements and pytest, no network and no nbdev;
+VAE_COURSE_DATA names the data."""
 import argparse, json, os, re, shutil, signal, subprocess, sys, tarfile, tempfile, time
 import traceback
 import xml.etree.ElementTree as xml
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
@@ -31,11 +32,9 @@ Job = dict[str, Any]        # part, name, command, and then what became of it
 
 def code_cells(path: Path) -> list[tuple[int, str]]:
     "Number and source of the cells that run: not those marked `#| eval: false`."
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    code = [(i, "".join(c["source"])) for i, c in enumerate(cells)
-            if c["cell_type"] == "code"]
-    return [(i, s) for i, s in code if s.strip()
-            and not re.search(r"^#\|\s*eval:\s*false", s, re.M)]
+    cells = enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"])
+    code = [(i, "".join(c["source"])) for i, c in cells if c["cell_type"] == "code"]
+    return [(i, s) for i, s in code if not re.search(r"^#\|\s*eval:\s*false", s, re.M)]
 
 
 def run_notebook(path: Path, report: Path) -> bool:
@@ -43,13 +42,10 @@ def run_notebook(path: Path, report: Path) -> bool:
     after each what is known. Whether all held."""
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
-
-    class Shell(InteractiveShell):
-        def enable_gui(self, gui=None):     # needs a kernel
-            pass
-
     settings = Config()
     settings.HistoryManager.enabled = False     # many processes, one file
+    no_gui = dict(enable_gui=lambda self, gui=None: None)       # it needs a kernel
+    Shell: Any = type("Shell", (InteractiveShell,), no_gui)
     shell, cells = Shell.instance(config=settings), code_cells(path)
     shell.enable_matplotlib("inline")
     found: dict[str, Any] = dict(cells=len(cells), done=0, failed=[])
@@ -59,9 +55,9 @@ def run_notebook(path: Path, report: Path) -> bool:
         result = shell.run_cell(source)
         found["done"] += 1
         if e := result.error_before_exec or result.error_in_exec:
-            why = "".join(traceback.format_exception(e))
-            found["failed"].append(dict(cell=i, error=f"{type(e).__name__}: {e}"[:500],
-                                        traceback=why[-2500:]))
+            found["failed"].append(dict(
+                cell=i, error=f"{type(e).__name__}: {e}"[:500],
+                traceback="".join(traceback.format_exception(e))[-2500:]))
     report.write_text(json.dumps(found), encoding="utf-8")
     return not found["failed"]
 
@@ -80,20 +76,17 @@ def read_cases(path: Path) -> dict[str, Any]:
     return dict(count=count, failed=failed, skipped=skipped)
 
 
-def python(*words: object) -> list[str]:
-    return [sys.executable, *map(str, words)]
-
-
 def jobs_of(part: str, args: argparse.Namespace, tmp: Path, left: float) -> list[Job]:
     "What a part runs; `left` are the seconds that it has."
+    python = lambda *words: [sys.executable, *map(str, words)]
     quick = ["--quick"] if args.quick else []
     if part in ("tests", "suite"):
         which: list[object] = [p for p in (root / "tests").glob("test_*.py")
                                if "mark.gpu" in p.read_text(encoding="utf-8")]
         which += ["-m", "gpu"]
         if part == "suite":
-            which = ["-m", "not gpu and not browser", "--dist", "loadfile",
-                     "-n", max(1, cores - 6)]
+            which = ["-v", "-n", max(1, cores - 6), "--dist", "loadfile",
+                     "-m", "not gpu and not browser"]
         return [dict(part=part, name=part, report=tmp / f"{part}.xml", command=python(
             "-m", "pytest", "-q", "-p", "no:cacheprovider", *which,
             "--continue-on-collection-errors", f"--junitxml={tmp / part}.xml"))]
@@ -108,7 +101,7 @@ def jobs_of(part: str, args: argparse.Namespace, tmp: Path, left: float) -> list
         return [dict(part=part, name="gpu", command=python(
             "bench/gpu.py", "--device", args.device, "--out", args.out, "--repeats", 3,
             "--budget", round(0.8 * left), "--share", 0.1, *quick))]
-    return [dict(part=part, name=f"dsprites, seed {seed}", command=python(
+    return [dict(part=part, name=f"seed {seed}", command=python(
         "bench/disentanglement.py", "--device", args.device, "--world", "dsprites",
         "--full", "--out", args.out, "--seeds", seed, *quick))
         for seed in range(1 if args.quick else 5)]
@@ -135,34 +128,29 @@ def run_job(job: Job, limit: float, **environment: str) -> Job:
             process.wait()
         out.seek(0)
         output = out.read().decode(errors="replace")
-    job = job | dict(outcome=outcome, seconds=round(time.monotonic() - start, 1),
-                     output=output[-20_000:])
-    report = job.get("report")
-    if report and report.exists():
-        with suppress(ValueError, xml.ParseError):      # ended while it was written
-            job["found"] = (read_cases(report) if report.suffix == ".xml" else
-                            json.loads(report.read_text(encoding="utf-8")))
+    job |= dict(outcome=outcome, output=output, seconds=time.monotonic() - start)
+    with suppress(KeyError, OSError, ValueError, xml.ParseError):   # none, or not whole
+        report = job["report"]
+        job["found"] = (read_cases(report) if report.suffix == ".xml" else
+                        json.loads(report.read_text(encoding="utf-8")))
     return job
 
 
 def keep(out: Path, facts: dict[str, Any], jobs: list[Job]) -> None:
     "Write the summary whole, and add the last job to the log."
     keys = "part", "name", "outcome", "seconds", "found"
-    shown = [{k: j[k] for k in keys if k in j} for j in jobs]
+    shown, last = [{k: j[k] for k in keys if k in j} for j in jobs], jobs[-1]
     part = out / "summary.part"
     part.write_text(json.dumps(facts | dict(jobs=shown), indent=1, ensure_ascii=False),
                     encoding="utf-8")
     os.replace(part, out / "summary.json")
-    *_, last = jobs
-    print(f"{last['outcome']:10}{last['part']}: {last['name']} "
-          f"({last['seconds']:.0f} s)", flush=True)
+    what = f"{last['outcome']:10}{last['part']}: {last['name']}"
+    print(f"{what} ({last['seconds']:.0f} s)", flush=True)
     for bad in last.get("found", {}).get("failed", [])[:5]:
-        print(f"          {bad.get('test') or bad['cell']}: {bad['error'][:200]}",
-              flush=True)
-    size = 1500 if last["outcome"] == "passed" else 20_000
+        print(f"{'':10}{bad.get('test') or bad['cell']}: {bad['error'][:200]}")
+    said = last.get("output", "")[-1500 if last["outcome"] == "passed" else -200_000:]
     with open(out / "log.txt", "a", encoding="utf-8") as f:
-        f.write(f"\n===== {last['part']}: {last['name']}: {last['outcome']}\n"
-                f"{last.get('output', '')[-size:]}\n")
+        f.write(f"\n== {what}\n{said}\n")
 
 
 def main() -> None:
@@ -183,40 +171,37 @@ def main() -> None:
     sys.path[:0] = [str(root), str(root / "bench")]
     import common, torch
     if args.device != "cpu" and not torch.cuda.is_available():
-        sys.exit("no CUDA device on this machine: nothing was run "
-                 "(--device cpu --quick shows that it runs)")
+        sys.exit("no CUDA device here: --device cpu --quick shows that it runs")
     args.out.mkdir(parents=True, exist_ok=True)
     facts = common.facts(torch.device(args.device), "") | dict(quick=args.quick)
     there = dict(TQDM_DISABLE="1", PYTHONPATH=os.pathsep.join(
         [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]))
     there |= dict(CUDA_VISIBLE_DEVICES="") if args.device == "cpu" else {}
-    limit = lambda job: begun + 60 * args.minutes * share[job["part"]]
+    whole = max(share[p] for p in args.parts)
+    limit = lambda job: begun + 60 * args.minutes * share[job["part"]] / whole
     results: list[Job] = []
     with tempfile.TemporaryDirectory() as tmp:
         for beside in (("tests", "lessons"), ("bench",), ("long", "suite")):
             parts = [p for p in beside if p in args.parts]
             left = max([0.0, *(limit(dict(part=p)) - time.monotonic() for p in parts)])
             jobs = [j for p in parts for j in jobs_of(p, args, Path(tmp), left)]
-            alone = len(jobs) < 2
-            few = {} if alone else dict(OMP_NUM_THREADS=str(max(1, cores // len(jobs))))
+            few = dict.fromkeys(("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"),
+                                str(max(1, cores // max(1, len(jobs)))))
+            more = there if beside == ("bench",) else there | few
             with ThreadPoolExecutor(args.workers) as pool:
-                waiting = [pool.submit(run_job, j, limit(j), **there | few)
-                           for j in jobs]
-                for future in as_completed(waiting):
+                for future in as_completed([pool.submit(run_job, j, limit(j), **more)
+                                            for j in jobs]):
                     results.append(future.result())
                     keep(args.out, facts, results)
-    runs = sorted((root / "bench" / "runs").glob("disentanglement-*-full/*.json"))
-    if runs:
-        with tarfile.open(args.out / "runs.tar", "w") as tar:
-            for path in runs:
-                tar.add(path, path.relative_to(root))
+    with tarfile.open(args.out / "runs.tar", "w") as tar:
+        for path in sorted((root / "bench" / "runs").glob("disent*-full/*.json")):
+            tar.add(path, path.relative_to(root))
     if not args.quick:
         for path in args.out.glob(f"*{facts['slug']}*.json"):
             shutil.copy(path, common.results)
-    count = {o: sum(j["outcome"] == o for j in results)
-             for o in ("passed", "failed", "late", "not begun")}
+    count = Counter(job["outcome"] for job in results)
     print(", ".join(f"{n} {outcome}" for outcome, n in count.items()))
-    sys.exit(bool(results) and count["passed"] < len(results))
+    sys.exit(count["passed"] < len(results))
 
 
 if __name__ == "__main__":
