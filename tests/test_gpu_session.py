@@ -39,7 +39,7 @@ def test_cells_run_in_order_and_go_on_after_one_that_fails(tmp_path):
 @pytest.mark.parametrize("code, outcome", [("print('well')", "passed"),
                                            ("raise SystemExit(3)", "failed")], ids=str)
 def test_a_job_says_what_became_of_it(code, outcome):
-    job = gpu_session.run_job(dict(part="tests", name="a", folder=root,
+    job = gpu_session.run_job(dict(part="tests", name="a",
                                    command=[sys.executable, "-c", code]),
                               time.monotonic() + 60)
     assert job["outcome"] == outcome and "well" * (outcome == "passed") in job["output"]
@@ -54,7 +54,7 @@ def test_a_late_job_is_ended_with_all_that_it_started(tmp_path):
     code = ("import subprocess, sys, time\nprint('begun', flush=True)\n"
             f"subprocess.Popen([sys.executable, '-c', {child!r}])\ntime.sleep(60)")
     begun = time.monotonic()
-    job = gpu_session.run_job(dict(part="tests", name="a", folder=root,
+    job = gpu_session.run_job(dict(part="tests", name="a",
                                    command=[sys.executable, "-c", code]), begun + 2)
     assert job["outcome"] == "late" and "begun" in job["output"]
     time.sleep(max(0, begun + 7 - time.monotonic()))

@@ -1,10 +1,8 @@
 """`make gpu`: everything that needs a GPU, in one bounded run that leaves JSON behind.
 
     python tools/gpu_session.py --out DIR --minutes 9
-    # some parts; the notebooks whose names begin so
     python tools/gpu_session.py --out DIR --parts tests lessons --notebooks 03 17
-    # shows that it runs, with no GPU
-    python tools/gpu_session.py --out DIR --device cpu --quick --notebooks 02 index
+    python tools/gpu_session.py --out DIR --device cpu --quick      # shows that it runs
 
 Parts: `tests` (those marked `gpu`) beside `lessons` (every notebook, a process each);
 then `bench` (bench/gpu.py, alone); then `long` (dSprites for 300,000 steps, a process a
@@ -15,8 +13,7 @@ printed, and the files of the benches, which are copied to bench/results at the 
 on with them. It needs the requirements and pytest, no network and no nbdev;
 VAE_COURSE_DATA names the data."""
 import argparse, json, os, re, shutil, signal, subprocess, sys, tarfile, tempfile, time
-import traceback
-import xml.etree.ElementTree as xml
+import traceback, xml.etree.ElementTree as xml
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -42,14 +39,15 @@ def run_notebook(path: Path, report: Path) -> bool:
     after each what is known. Whether all held."""
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
+    os.chdir(path.parent)
     settings = Config()
     settings.HistoryManager.enabled = False     # many processes, one file
     no_gui = dict(enable_gui=lambda self, gui=None: None)       # it needs a kernel
     Shell: Any = type("Shell", (InteractiveShell,), no_gui)
-    shell, cells = Shell.instance(config=settings), code_cells(path)
+    shell = Shell.instance(config=settings)
     shell.enable_matplotlib("inline")
-    found: dict[str, Any] = dict(cells=len(cells), done=0, failed=[])
-    for i, source in cells:
+    found: dict[str, Any] = dict(cells=len(code_cells(path)), done=0, failed=[])
+    for i, source in code_cells(path):
         report.write_text(json.dumps(found | dict(cell=i)), encoding="utf-8")
         print(f"cell {i}", flush=True)
         result = shell.run_cell(source)
@@ -81,12 +79,11 @@ def jobs_of(part: str, args: argparse.Namespace, tmp: Path, left: float) -> list
     python = lambda *words: [sys.executable, *map(str, words)]
     quick = ["--quick"] if args.quick else []
     if part in ("tests", "suite"):
-        which: list[object] = [p for p in (root / "tests").glob("test_*.py")
-                               if "mark.gpu" in p.read_text(encoding="utf-8")]
-        which += ["-m", "gpu"]
-        if part == "suite":
-            which = ["-v", "-n", max(1, cores - 6), "--dist", "loadfile",
-                     "-m", "not gpu and not browser"]
+        marked = [p for p in (root / "tests").glob("test_*.py")
+                  if "mark.gpu" in p.read_text(encoding="utf-8")]
+        which = (["-m", "gpu", *marked] if part == "tests" else
+                 ["-m", "not gpu and not browser", "-v", "-n", max(1, cores - 6),
+                  "--dist", "loadfile"])
         return [dict(part=part, name=part, report=tmp / f"{part}.xml", command=python(
             "-m", "pytest", "-q", "-p", "no:cacheprovider", *which,
             "--continue-on-collection-errors", f"--junitxml={tmp / part}.xml"))]
@@ -95,8 +92,8 @@ def jobs_of(part: str, args: argparse.Namespace, tmp: Path, left: float) -> list
         paths = [p for p in (root / "nbs").glob("*.ipynb") if p.name.startswith(starts)]
         first = lambda p: (not re.match("0|1|index", p.name), p.name)
         return [dict(part=part, name=p.stem, report=tmp / f"{p.stem}.json",
-                     command=python(__file__, "--run", p, tmp / f"{p.stem}.json"),
-                     folder=root / "nbs") for p in sorted(paths, key=first)]
+                     command=python(__file__, "--run", p, tmp / f"{p.stem}.json"))
+                for p in sorted(paths, key=first)]
     if part == "bench":
         return [dict(part=part, name="gpu", command=python(
             "bench/gpu.py", "--device", args.device, "--out", args.out, "--repeats", 3,
@@ -115,9 +112,8 @@ def run_job(job: Job, limit: float, **environment: str) -> Job:
         return job | dict(outcome="not begun", seconds=0.0)
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
-            job["command"], cwd=job.get("folder", root), stdin=subprocess.DEVNULL,
-            stdout=out, stderr=subprocess.STDOUT, env=os.environ | environment,
-            process_group=0)
+            job["command"], cwd=root, stdin=subprocess.DEVNULL, stdout=out,
+            stderr=subprocess.STDOUT, env=os.environ | environment, process_group=0)
         try:
             outcome = "failed" if process.wait(limit - start) else "passed"
         except subprocess.TimeoutExpired:
@@ -127,8 +123,8 @@ def run_job(job: Job, limit: float, **environment: str) -> Job:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         out.seek(0)
-        output = out.read().decode(errors="replace")
-    job |= dict(outcome=outcome, output=output, seconds=time.monotonic() - start)
+        job |= dict(outcome=outcome, output=out.read().decode(errors="replace"),
+                    seconds=time.monotonic() - start)
     with suppress(KeyError, OSError, ValueError, xml.ParseError):   # none, or not whole
         report = job["report"]
         job["found"] = (read_cases(report) if report.suffix == ".xml" else
@@ -178,20 +174,20 @@ def main() -> None:
         [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]))
     there |= dict(CUDA_VISIBLE_DEVICES="") if args.device == "cpu" else {}
     whole = max(share[p] for p in args.parts)
-    limit = lambda job: begun + 60 * args.minutes * share[job["part"]] / whole
+    limit = lambda part: begun + 60 * args.minutes * share[part] / whole
     results: list[Job] = []
     with tempfile.TemporaryDirectory() as tmp:
         for beside in (("tests", "lessons"), ("bench",), ("long", "suite")):
             parts = [p for p in beside if p in args.parts]
-            left = max([0.0, *(limit(dict(part=p)) - time.monotonic() for p in parts)])
-            jobs = [j for p in parts for j in jobs_of(p, args, Path(tmp), left)]
-            few = dict.fromkeys(("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"),
-                                str(max(1, cores // max(1, len(jobs)))))
-            more = there if beside == ("bench",) else there | few
+            jobs = [j for p in parts for j in
+                    jobs_of(p, args, Path(tmp), max(0.0, limit(p) - time.monotonic()))]
+            few = str(max(1, cores // max(1, len(jobs))))
+            more = there | ({} if beside == ("bench",) else dict(
+                OMP_NUM_THREADS=few, TORCHINDUCTOR_COMPILE_THREADS=few))
             with ThreadPoolExecutor(args.workers) as pool:
-                for future in as_completed([pool.submit(run_job, j, limit(j), **more)
-                                            for j in jobs]):
-                    results.append(future.result())
+                begin = lambda j: pool.submit(run_job, j, limit(j["part"]), **more)
+                for done in as_completed([*map(begin, jobs)]):
+                    results.append(done.result())
                     keep(args.out, facts, results)
     with tarfile.open(args.out / "runs.tar", "w") as tar:
         for path in sorted((root / "bench" / "runs").glob("disent*-full/*.json")):
