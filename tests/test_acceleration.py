@@ -17,8 +17,6 @@ from vae_course.training import fit
 from pretended import several_processes
 
 here = Path(__file__).parent
-cuda = pytest.mark.skipif(not torch.cuda.is_available(),
-                          reason="no GPU: needs a CUDA device")
 
 
 def images(n=100, side=8, seed=0):
@@ -310,7 +308,7 @@ def test_denormals_are_flushed_in_every_thread():
 
 # ---------------------------------------------------------------- on a GPU
 
-@cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("config",
                          [StepConfig(), StepConfig("bf16"), StepConfig(compile=True),
                           StepConfig("bf16", compile=True)], ids=str)
@@ -322,7 +320,7 @@ def test_a_gpu_agrees_with_the_cpu(name, config):
             < (0.01 if config.precision == "bf16" else 2e-3) * cpu.abs().max())
 
 
-@cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("config",
                          [StepConfig(graphs=True), StepConfig("bf16", graphs=True),
                           StepConfig(compile=True, graphs=True)], ids=str)
@@ -354,7 +352,7 @@ def test_captured_steps_agree_with_launched_ones(config):
                           rtol=1e-2 if config.precision == "bf16" else 1e-4)
 
 
-@cuda
+@pytest.mark.gpu
 def test_captured_steps_draw_new_noise_and_follow_the_schedule():
     torch.manual_seed(0)
     model, device = models["mlp"]().cuda(), torch.device("cuda")
@@ -374,7 +372,7 @@ def test_captured_steps_draw_new_noise_and_follow_the_schedule():
     assert any(not torch.equal(a, b) for a, b in zip(kept, model.parameters()))
 
 
-@cuda
+@pytest.mark.gpu
 def test_a_run_with_graphs_trains_and_resumes(tmp_path):
     torch.manual_seed(0)
     plain = fit(models["mlp"](), images(640), epochs=4, batch_size=16, lr=3e-3,
