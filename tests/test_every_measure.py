@@ -8,7 +8,7 @@ from test_models import SMALL
 from vae_course import (
     anomaly_detection, classifier, cvae, evaluation, generation, plots, vq_vae, widgets)
 from vae_course.data import Examples
-from vae_course.checks import Unsupported
+from vae_course.model import Unsupported
 from vae_course.training import build, registry
 
 numbers = torch.Generator().manual_seed(0)

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from .data import Batch, examples_in, map_tensors, tensors_of
 from .devices import device_of, synchronize
 from .distributed import (
     LossesModule, rank_and_world_size, shard_size, wrap_ddp)
-from .step import Batch, StepConfig, Trainable, training_step, update
+from .noise import noise_is_handed
+from .step import StepConfig, Trainable, as_terms, training_step, update
 
 # %% ../nbs/84_acceleration.ipynb #d4954638
 if TYPE_CHECKING:
@@ -82,12 +84,11 @@ class AutocastLosses(LossesModule):
 
     def forward(
         self,
-        batch: Batch,              # as the model takes it
-        eps: Tensor | None = None, # the noise; drawn when not given
-    ) -> dict[str, Tensor]:
-        "The terms of the loss."
+        batch: Batch, # as the model takes it
+    ) -> Any:
+        "The terms of the loss, as the model gives them."
         with torch.autocast(self.device_type, torch.bfloat16):
-            return super().forward(batch, eps)
+            return super().forward(batch)
 
 # %% ../nbs/84_acceleration.ipynb #2eb1a947
 def compiled(
@@ -140,8 +141,8 @@ class CapturedStep:
         self.seen += 1
         if self.seen <= 3: return self.warm_up(batch)
         if self.graph is None: self.record(batch)
-        for kept, new in zip(self.batch, batch):
-            if kept is not None and new is not None: kept.copy_(new)
+        for kept, new in zip(tensors_of(self.batch), tensors_of(batch)):
+            kept.copy_(new)
         self.graph.replay()
         return self.terms
 
@@ -160,8 +161,7 @@ class CapturedStep:
         batch: Batch, # of the shape that all have
     ) -> None:
         "Record the step; recording does not run it."
-        x, y = batch
-        self.batch: Batch = x.clone(), None if y is None else y.clone()
+        self.batch: Batch = map_tensors(torch.clone, batch)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, capture_error_mode='thread_local'):
             self.terms = self.step(self.batch)
@@ -188,7 +188,7 @@ class AcceleratedStep:
         losses = AutocastLosses(model, self.device) if half else LossesModule(model)
         self.losses = losses if self.alone else wrap_ddp(losses, self.device)
         self.weights = [p for p in model.parameters() if p.requires_grad]
-        self.traced: set[bool] = set()
+        self.traced = False
         self.recording: CapturedStep | None = None
         self.program = None
         if config.compile:
@@ -210,29 +210,30 @@ class AcceleratedStep:
 
     def gradients(
         self,
-        batch: Batch,              # to train on
-        eps: Tensor | None = None, # the noise; drawn when not given
+        batch: Batch, # to train on
     ) -> tuple[dict[str, Tensor], tuple]:
         "Forward and backward pass as one program: the terms, and the gradients."
-        terms = self.losses(batch, eps)
+        terms = as_terms(self.losses(batch))
         found = torch.autograd.grad(terms['loss'], self.weights, allow_unused=True)
         return {name: term.detach() for name, term in terms.items()}, found
 
     def step(
         self,
-        batch: Batch,              # to train on
-        eps: Tensor | None = None, # the noise; drawn when not given
-        weight: float = 1.0,       # of this batch, beside those of other processes
+        batch: Batch,         # to train on
+        weight: float = 1.0,  # of this batch, beside those of other processes
     ) -> dict[str, Tensor]:
-        "One step, compiled where that is asked for and the batch is full."
-        full = self.full is None or len(batch[0]) == self.full
+        """One step, compiled where that is asked for and the batch is full. Raises
+        `RuntimeError` for noise that is handed in, which a program does not see."""
+        full = self.full is None or examples_in(batch) == self.full
         if self.program is None or not full:
-            return self.plain(self.losses, batch, eps, weight)
-        traced = (eps is None) in self.traced    # what follows the code is wanted once
-        self.traced.add(eps is None)
-        with nullcontext() if traced else _whole_step():
-            if not self.alone: return self.plain(self.program, batch, eps, weight)
-            terms, gradients = self.program(batch, eps)
+            return self.plain(self.losses, batch, weight)
+        if noise_is_handed():
+            raise RuntimeError('a compiled step draws its own noise: compare it with '
+                               'others by a seed, inside `seeded(0)`')
+        with nullcontext() if self.traced else _whole_step():
+            self.traced = True              # what follows the code is wanted once
+            if not self.alone: return self.plain(self.program, batch, weight)
+            terms, gradients = self.program(batch)
         for p, gradient in zip(self.weights, gradients): p.grad = gradient
         update(self.model, self.optimizers, self.clip)
         return terms
@@ -241,11 +242,10 @@ class AcceleratedStep:
         self,
         losses: Callable,     # gives the terms
         batch: Batch,         # to train on
-        eps: Tensor | None,   # the noise
         weight: float,        # of this batch
     ) -> dict[str, Tensor]:
         "`training_step` with these losses."
-        return training_step(self.model, batch, self.optimizers, self.clip, eps, weight,
+        return training_step(self.model, batch, self.optimizers, self.clip, weight,
                              losses)
 
     def forget(self) -> None:
@@ -255,13 +255,12 @@ class AcceleratedStep:
 
     def __call__(
         self,
-        batch: Batch,              # on the model's device
-        eps: Tensor | None = None, # the noise; drawn when not given
-        weight: float = 1.0,       # of this batch, beside those of other processes
+        batch: Batch,         # on the model's device
+        weight: float = 1.0,  # of this batch, beside those of other processes
     ) -> dict[str, Tensor]:
         "Train on a batch: the terms as they were before the step."
-        if not self.config.graphs or eps is not None or len(batch[0]) != self.full:
-            return self.step(batch, eps, weight)
+        if not self.config.graphs or examples_in(batch) != self.full:
+            return self.step(batch, weight)
         if self.recording is None:
             for optimizer in self.optimizers: _make_capturable(optimizer)
             self.recording = CapturedStep(self.step)

@@ -31,7 +31,8 @@ from .elbo import VAE, Bernoulli, Gaussian, kl_divergence
 from .checkpoint import (
     CheckpointError, load_checkpoint, load_model_state, model_state)
 from .checkpoint import pack, save_checkpoint
-from .checks import require, whole_number
+from .checks import whole_number
+from .model import require
 from .devices import pick_device, seeded
 from .evaluation import (
     base_distribution, check_pixels, importance_weighted, per_example)
@@ -121,7 +122,7 @@ def _neg_elbo_of(model, q, x, samples, seed):
     """−ELBO with any `q` in the place of q(z|x), `(B,)`, in nats: the mean over codes
     from `q` of −log p(x|z), plus KL(q ‖ p(z))."""
     x, z = x.to(device_of(model)), _sample_codes(q, samples, seed)
-    return (kl_divergence(q, model.prior, z) - model.decode(z).log_prob(x)).mean(0)
+    return (kl_divergence(q, model.prior(), z) - model.decode(z).log_prob(x)).mean(0)
 
 def neg_elbo(
     model: VAE, # the model that scores
@@ -148,7 +149,7 @@ def neg_log_px(
     z = _sample_codes(q, samples, seed)
     p = model.decode(z)
     check_pixels(p, x)
-    log_w = p.log_prob(x) + model.prior.log_prob(z) - q.log_prob(z)
+    log_w = p.log_prob(x) + model.prior().log_prob(z) - q.log_prob(z)
     return -importance_weighted(log_w).cpu()
 
 # %% ../nbs/10_anomaly_detection.ipynb #e5fa74dc

@@ -9,15 +9,15 @@ __all__ = ['kl_penalty', 'kl_by_latent', 'BetaVAE', 'beta_vae', 'mutual_informat
 # %% ../nbs/06_beta_vae.ipynb #63784941
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import torch
 import torch.distributions as D
 from torch import Tensor, nn
+from .data import Batch
 from .elbo import (
     VAE, conv_networks, kl_divergence, make_likelihood, mlp_networks)
-from .latent import StandardNormal
-from .reparameterization import draw
-from .step import Batch
+from .latent import StandardNormal, diagonal_gaussian
+from .model import Unsupported
 from .old_names import redirect_old_names
 
 # %% ../nbs/06_beta_vae.ipynb #809dd41a
@@ -33,30 +33,43 @@ def kl_penalty(
 
 # %% ../nbs/06_beta_vae.ipynb #5327c20a
 def kl_by_latent(
-    q: D.Distribution, # q(z|x), a diagonal Gaussian over `(B, D)`
+    q: Any,                   # q(z|x), a distribution over `(B, D)`
+    p: Any = None,            # p(z); N(0, I), when not given
+    z: Tensor | None = None,  # a draw from q, for other than Gaussians
 ) -> Tensor:
-    "KL(q ‖ N(0, 1)) of each latent, `(B, D)`, nats."
-    return 0.5 * (q.mean**2 + q.variance - 1 - q.variance.log())
+    """KL(q ‖ p) of each latent, `(B, D)`, nats: in closed form for diagonal Gaussians,
+    else log q − log p at z. Of a q or p that ties its latents together, such as a flow
+    or a mixture, the KL of all of them, `(B, 1)`."""
+    if p is None: p = diagonal_gaussian(zeros := torch.zeros_like(q.mean), zeros)
+    apart = all(isinstance(d, D.Independent) and not d.base_dist.event_shape
+                for d in (q, p))
+    if not apart: return (q.log_prob(z) - p.log_prob(z))[..., None]
+    if not all(isinstance(d.base_dist, D.Normal) for d in (q, p)):
+        return q.base_dist.log_prob(z) - p.base_dist.log_prob(z)
+    ratio = (q.stddev / p.stddev)**2
+    return 0.5 * (((q.mean - p.mean) / p.stddev)**2 + ratio - 1 - ratio.log())
 
 # %% ../nbs/06_beta_vae.ipynb #0026938b
 class BetaVAE(VAE):
     """A VAE that weighs the KL by β (Higgins et al. 2017), with free bits and a
-    capacity; the prior is N(0, I)."""
+    capacity. The prior may be any: `kl_by_latent` says what has free bits."""
     capacity: Tensor
 
     def __init__(
         self,
         encoder: nn.Module,                      # as in `VAE`
         decoder: nn.Module,                      # as in `VAE`
-        prior: Callable[[], D.Distribution],     # `StandardNormal(D)`
+        prior: Callable[..., D.Distribution],    # as in `VAE`
         likelihood: nn.Module,                   # as in `VAE`
         data_shape: Sequence[int] | None = None, # shape of one example
         latent_dim: int | None = None,           # D
         beta: float = 4.0,                       # weight of the KL
         free_bits: float = 0.0,                  # nats that every latent has for free
         capacity: float = 0.0,                   # nats aimed at; a schedule may move it
+        posterior: nn.Module | None = None,      # as in `VAE`
     ) -> None:
-        super().__init__(encoder, decoder, prior, likelihood, data_shape, latent_dim)
+        super().__init__(encoder, decoder, prior, likelihood, data_shape, latent_dim,
+                         posterior)
         self.beta.fill_(beta)
         self.free_bits = free_bits
         self.register_buffer('capacity', torch.tensor(float(capacity)),
@@ -64,14 +77,14 @@ class BetaVAE(VAE):
 
     def losses(
         self,
-        batch: Batch, # `(x, y)`; y is not used
-        eps: Tensor | None = None,           # the noise, `(B, D)`; drawn when not given
+        batch: Batch, # `(x, y)`; y counts for a model with a condition
     ) -> dict[str, Tensor]:
         "The terms to minimise and to log, each in nats per example (0-d tensors)."
-        x = batch[0].to(self.device)
-        q = self.encode(x)
-        reconstruction = -self.decode(draw(q, eps)).log_prob(x).mean()
-        by_latent = kl_by_latent(q).mean(0)
+        x, c = self.inputs(batch)
+        q = self.encode(x, c)
+        z = q.rsample()
+        reconstruction = -self.decode(z, c).log_prob(x).mean()
+        by_latent = kl_by_latent(q, self.prior(c), z).mean(0)
         kl = by_latent.sum()
         loss = reconstruction + kl_penalty(by_latent, self.beta, self.free_bits,
                                            self.capacity)
@@ -262,14 +275,18 @@ class KLDecomposition(NamedTuple):
     dimension_wise_kl: Tensor # distance of each latent from the prior
 
 def kl_decomposition(
-    q: D.Independent,              # q(z|x), a diagonal Gaussian over `(B, D)`
+    q: D.Distribution,             # q(z|x), over `(B, D)`, its latents independent
     z: Tensor,                     # a draw from it, `(B, D)`
-    prior: D.Distribution,         # p(z), over `(D,)`, a diagonal Gaussian
+    prior: D.Distribution,         # p(z), over `(D,)`
     dataset_size: int,             # N, examples in the whole training set
     estimator: str = 'stratified', # or `weighted`
 ) -> KLDecomposition:
     """Estimates of the three parts of the KL (Hoffman and Johnson 2016; Chen et al.
-    2018); they add up to the mean of log q(z|x) − log p(z). Raises `ValueError`."""
+    2018); they add up to the mean of log q(z|x) − log p(z). Raises `ValueError`, and
+    `Unsupported` for a q that ties its latents together, such as a flow."""
+    if not isinstance(q, D.Independent) or q.base_dist.event_shape:
+        raise Unsupported('`kl_decomposition` needs q(z|x) of each latent by itself, '
+                          f'and a {type(q).__name__} ties them together')
     weights = _log_importance_weights(len(z), dataset_size, estimator, z.device)
     # (draws, examples, D): every draw under every q
     each = q.base_dist.log_prob(z[:, None])
@@ -288,7 +305,7 @@ class BetaTCVAE(BetaVAE):
         self,
         encoder: nn.Module,                      # as in `VAE`
         decoder: nn.Module,                      # as in `VAE`
-        prior: Callable[[], D.Distribution],     # `StandardNormal(D)`
+        prior: Callable[..., D.Distribution],    # as in `VAE`
         likelihood: nn.Module,                   # as in `VAE`
         data_shape: Sequence[int] | None = None, # shape of one example
         latent_dim: int | None = None,           # D
@@ -302,17 +319,18 @@ class BetaTCVAE(BetaVAE):
 
     def losses(
         self,
-        batch: Batch, # `(x, y)`; y is not used
-        eps: Tensor | None = None,           # the noise, `(B, D)`; drawn when not given
+        batch: Batch, # `(x, y)`; y counts for a model with a condition
     ) -> dict[str, Tensor]:
-        "The terms to minimise and to log, each in nats per example (0-d tensors)."
-        x = batch[0].to(self.device)
-        q = self.encode(x)
-        z = draw(q, eps)
-        reconstruction = -self.decode(z).log_prob(x).mean()
-        kl = kl_divergence(q, self.prior, z).mean()
+        """The terms to minimise and to log, each in nats per example (0-d tensors).
+        Raises `Unsupported` for a q(z|x) that ties its latents together."""
+        x, c = self.inputs(batch)
+        q = self.encode(x, c)
+        z = q.rsample()
+        reconstruction = -self.decode(z, c).log_prob(x).mean()
+        prior = self.prior(c)
+        kl = kl_divergence(q, prior, z).mean()
         mi, tc, dimension_wise = kl_decomposition(
-            q, z, self.prior, self.dataset_size, self.estimator)
+            q, z, prior, self.dataset_size, self.estimator)
         loss = reconstruction + kl + (self.beta - 1) * tc
         return dict(loss=loss, reconstruction=reconstruction, kl=kl,
                     neg_elbo=reconstruction + kl, index_code_mi=mi,

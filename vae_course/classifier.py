@@ -9,9 +9,9 @@ __all__ = ['Classifier', 'classify', 'agreement', 'features', 'mean_distance', '
 from collections.abc import Sequence
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
-from .data import DataError, Examples
-from .checks import require
-from .step import Batch, Trainable, map_rows
+from .data import Batch, DataError, Examples, as_pair
+from .model import require
+from .step import Trainable, map_rows
 from .old_names import redirect_old_names
 
 # %% ../nbs/95_classifier.ipynb #5851657d
@@ -70,11 +70,10 @@ class Classifier(Trainable):
     def losses(
         self,
         batch: Batch, # `(x, y)`
-        eps: Tensor | None = None,    # not used: nothing is drawn
     ) -> dict[str, Tensor]:
         """`loss`, the cross-entropy in nats per example, and `error`, the share of
         wrong answers (0-d tensors). Raises `ValueError` without labels."""
-        x, y = batch
+        x, y = as_pair(batch)
         if y is None:
             raise ValueError(
                 'got images without labels: the classifier learns from both')

@@ -14,11 +14,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 import torch.distributions as D
-from .data import DataError, Examples
-from .elbo import full_precision, kl_divergence, make_likelihood, mlp, VAE
+from .data import Batch, DataError, Examples, as_pair, to_device
+from .elbo import (VAE, check_inputs, check_latents, full_precision,
+                             make_likelihood, mlp)
 from .latent import StandardNormal, diagonal_gaussian
-from .reparameterization import bound_logvar, draw
-from .step import Batch
+from .model import LatentVariableModel, Unsupported, center, mean_or_draw
+from .reparameterization import bound_logvar
 from .old_names import redirect_old_names
 
 # %% ../nbs/07_cvae.ipynb #74fc4421
@@ -255,11 +256,12 @@ def _embed(
     n: int,                        # examples
     device: str | torch.device,    # of the networks
 ) -> Tensor:                       # `(n, width)`
-    """c as the networks take it. Raises `TypeError` when it is missing, `ValueError`
+    """c as the networks take it. Raises `Unsupported` when it is missing, `ValueError`
     when it does not fit."""
     if c is None:
-        raise TypeError('the condition is missing: this model needs c=, '
-                        'what the examples shall be or are')
+        raise Unsupported('the condition is missing: this model needs c=, what the '
+                          'examples shall be or are; or take a model for one '
+                          'condition, such as `model.at(7)`')
     e = condition(c.to(device))
     if len(e) != n:
         raise ValueError(f'got {n} examples and {len(e)} conditions: give one for each')
@@ -272,7 +274,7 @@ def _expand(
     n: int,                        # examples
     device: str | torch.device,    # of the networks
 ) -> Tensor:                       # `(n, …)`
-    """c for n examples, its range checked. Raises `TypeError`, `ValueError` and
+    """c for n examples, its range checked. Raises `Unsupported`, `ValueError` and
     `DataError`."""
     if c is None: _embed(condition, c, n, device)
     c = torch.as_tensor(c, device=device)
@@ -307,9 +309,7 @@ class MaskedIndependent(D.Independent):
 class CVAE(VAE):
     """A conditional VAE, p(x|c) (Sohn, Lee and Yan 2015): encoder, decoder and prior
     take the condition's numbers as their last input."""
-    lacks = dict.fromkeys(  # see `Unsupported`
-        ('encode', 'decode', 'prior', 'reconstruct'),
-        'a CVAE has it for one condition: give `model.at(c)`, such as `model.at(7)`')
+    conditional = True
 
     def __init__(
         self,
@@ -320,67 +320,60 @@ class CVAE(VAE):
         condition: Condition,   # c to its numbers
         data_shape: Sequence[int] | None = None,  # of an example
         latent_dim: int | None = None,            # D
+        posterior: nn.Module | None = None,       # gives q(z|x, c)
     ) -> None:
-        super().__init__(encoder, decoder, prior, likelihood, data_shape, latent_dim)
+        super().__init__(encoder, decoder, prior, likelihood, data_shape, latent_dim,
+                         posterior)
         self.condition = condition
 
     def encode(
         self,
         x: Tensor,                 # images, `(B, *data_shape)`, float
         c: Tensor | None = None,   # the condition of each
-    ) -> D.Independent:            # over `(B, D)`
-        "q(z|x, c). Raises `ValueError` and `TypeError`."
-        if not x.is_floating_point():
-            raise ValueError(f'got images as {x.dtype}: give float32 in [0, 1], '
-                             'as `as_floats(x)` does')
-        if self.data_shape and x.shape[1:] != self.data_shape:
-            raise ValueError(
-                f'got x of shape {tuple(x.shape)}: this model needs '
-                f'(B, {", ".join(map(str, self.data_shape))}), '
-                f'B examples of shape {self.data_shape}')
+    ) -> D.Distribution:           # over `(B, D)`
+        "q(z|x, c). Raises `ValueError` and `Unsupported`."
+        check_inputs(x, self.data_shape)
         e = _embed(self.condition, c, len(x), self.device)
-        out = full_precision(self.encoder(x.to(self.device), e))
-        mu, logvar = out.chunk(2, -1)
-        return diagonal_gaussian(mu, bound_logvar(logvar))
+        return self.posterior(full_precision(self.encoder(x.to(self.device), e)))
 
     def decode(
         self,
         z: Tensor,                 # codes, `(..., B, D)`
         c: Tensor | None = None,   # the condition of each of B
     ) -> D.Independent:            # over `(..., B, *data_shape)`
-        "p(x|z, c). Raises `ValueError` and `TypeError`."
-        if self.latent_dim and z.shape[-1] != self.latent_dim:
-            raise ValueError(
-                f'got z of shape {tuple(z.shape)}: the last dimension must be '
-                f'{self.latent_dim}, the width of this latent space')
+        "p(x|z, c). Raises `ValueError` and `Unsupported`."
+        check_latents(z, self.latent_dim)
         e = _embed(self.condition, c, z.shape[-2], self.device)
         e = e.expand(*z.shape[:-1], -1).reshape(-1, e.shape[-1])
         out = self.decoder(z.to(self.device).reshape(-1, z.shape[-1]), e)
         out = full_precision(out).reshape(*z.shape[:-1], *out.shape[1:])
-        dims = out.dim() - z.dim() + 1
-        return MaskedIndependent(self.likelihood(out), dims, self.condition.unseen)
+        each = self.likelihood(out)
+        dims = len(each.batch_shape) - z.dim() + 1
+        return MaskedIndependent(each, dims, self.condition.unseen)
 
-    def prior(  # type: ignore[override]  # a property of a VAE: this one needs c
+    def prior(
         self,
         c: Tensor | None = None,   # the condition of each of B
     ) -> D.Distribution:           # over `(B, D)`
-        "p(z|c). Raises `ValueError` and `TypeError`."
+        "p(z|c). Raises `ValueError` and `Unsupported`."
         n = 0 if c is None else len(c)
         return self.prior_net(_embed(self.condition, c, n, self.device)).expand((n,))
 
-    def losses(
+    def inputs(
         self,
-        batch: Batch,  # `(x, y)`: `condition` knows which is c
-        eps: Tensor | None = None,     # the noise, `(B, D)`; drawn when not given
-    ) -> dict[str, Tensor]:            # 0-d each
-        "The terms to minimise and to log, in nats per example."
-        c, x = self.condition.from_batch(*batch), batch[0].to(self.device)
-        q = self.encode(x, c)
-        z = draw(q, eps)
-        reconstruction = -self.decode(z, c).log_prob(x).mean()
-        kl = kl_divergence(q, self.prior(c), z).mean()
-        return dict(loss=reconstruction + self.beta * kl, reconstruction=reconstruction,
-                    kl=kl, neg_elbo=reconstruction + kl)
+        batch: Batch,      # `(x, y)`: `condition` knows which is c
+    ) -> tuple[Any, Any]:  # both on the model's device
+        "`(x, c)` of a batch. Raises `DataError`."
+        x, y = as_pair(to_device(batch, self.device))
+        return x, self.condition.from_batch(x, y)
+
+    def as_condition(
+        self,
+        c: Any,    # one condition for all examples, or n: a number, list or tensor
+        n: int,    # examples
+    ) -> Tensor:   # `(n, …)`
+        "c for each. Raises `Unsupported`, `ValueError` and `DataError`."
+        return _expand(self.condition, c, n, self.device)
 
     @torch.no_grad()
     def sample(
@@ -390,10 +383,12 @@ class CVAE(VAE):
         temperature: float = 1.0,  # multiplies the standard deviations of p(z|c)
     ) -> Tensor:                   # `(n, *data_shape)`
         """New examples of what is asked for: the mean of p(x|z, c) for z from p(z|c).
-        Raises `TypeError`, `ValueError` and `DataError` for c."""
-        c = _expand(self.condition, c, n, self.device)
+        Raises `Unsupported`, `ValueError` and `DataError` for c."""
+        c = self.as_condition(c, n)
         p = self.prior(c)
-        return self.decode(p.mean + temperature * (p.sample() - p.mean), c).mean
+        z = p.sample()
+        if temperature != 1: z = p.mean + temperature * (z - p.mean)
+        return mean_or_draw(self.decode(z, c))
 
     @torch.no_grad()
     def reconstruct(
@@ -403,10 +398,10 @@ class CVAE(VAE):
         new: Any = None,  # what they shall become; the same, when not given
     ) -> Tensor:          # `(B, *data_shape)`
         """The mean of p(x|z, new) at the mean of q(z|x, c).
-        Raises `TypeError`, `ValueError` and `DataError` for c and new."""
-        c = _expand(self.condition, c, len(x), self.device)
-        new = c if new is None else _expand(self.condition, new, len(x), self.device)
-        return self.decode(self.encode(x, c).mean, new).mean
+        Raises `Unsupported`, `ValueError` and `DataError` for c and new."""
+        c = self.as_condition(c, len(x))
+        new = c if new is None else self.as_condition(new, len(x))
+        return mean_or_draw(self.decode(center(self.encode(x, c)), new))
 
     def at(
         self,
@@ -423,13 +418,14 @@ class CVAE(VAE):
     ) -> None:
         """Raise `DataError` when the condition of some example is out of range: once
         per data set, before the first step."""
+        super().check_examples(examples, name)
         c = self.condition.from_batch(examples.x, examples.y)
         if c is not None: self.condition.check(c, name)
 
 # %% ../nbs/07_cvae.ipynb #6fdc3954
-class FixedConditionVAE(nn.Module):
-    """A `CVAE` with its condition held at one value: `encode(x)`, `decode(z)` and
-    `prior` as of a `VAE`. Raises `TypeError`, `ValueError` and `DataError` for c."""
+class FixedConditionVAE(LatentVariableModel):
+    """A `CVAE` with its condition held at one value: what a `VAE` is. Raises
+    `Unsupported`, `ValueError` and `DataError` for c."""
     c: Tensor  # the condition, `(1, …)`
 
     def __init__(
@@ -438,25 +434,26 @@ class FixedConditionVAE(nn.Module):
         c: Any,       # one condition, such as 7
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.likelihood = model, model.likelihood
         self.data_shape, self.latent_dim = model.data_shape, model.latent_dim
-        c = _expand(model.condition, c, 1, model.device)
-        self.register_buffer('c', c, persistent=False)
+        self.register_buffer('c', model.as_condition(c, 1), persistent=False)
 
     def _repeated(self, n): return self.c.expand(n, *self.c.shape[1:])
 
-    @property
-    def device(self) -> torch.device: return self.model.device
-
-    @property
-    def prior(self) -> D.Distribution:
-        "p(z|c), over `(D,)`."
+    def prior(
+        self,
+        c: Any = None,    # held
+    ) -> D.Distribution:  # over `(D,)`
+        "p(z|c)."
+        net = self.model.prior_net
+        if isinstance(net, Unconditional): return net.net()
         p = self.model.prior(self.c)
         return diagonal_gaussian(p.mean[0], 2 * p.stddev[0].log())
 
     def encode(
         self,
         x: Tensor,        # images, `(B, *data_shape)`, float
+        c: Any = None,    # held
     ) -> D.Distribution:  # over `(B, D)`
         "q(z|x, c)."
         return self.model.encode(x, self._repeated(len(x)))
@@ -464,24 +461,11 @@ class FixedConditionVAE(nn.Module):
     def decode(
         self,
         z: Tensor,        # codes, `(..., D)`
+        c: Any = None,    # held
     ) -> D.Distribution:  # over `(..., *data_shape)`; one code gives a batch of one
         "p(x|z, c)."
         if z.dim() == 1: z = z[None]
         return self.model.decode(z, self._repeated(z.shape[-2]))
-
-    def sample(
-        self,
-        n: int,   # how many
-    ) -> Tensor:  # `(n, *data_shape)`
-        "New examples: the mean of p(x|z, c) for z from p(z|c)."
-        return self.model.sample(n, self._repeated(n))
-
-    def reconstruct(
-        self,
-        x: Tensor,  # images, `(B, *data_shape)`
-    ) -> Tensor:    # `(B, *data_shape)`
-        "The mean of p(x|z, c) at the mean of q(z|x, c)."
-        return self.model.reconstruct(x, self._repeated(len(x)))
 
 # %% ../nbs/07_cvae.ipynb #ea58b192
 def build_condition(

@@ -9,15 +9,17 @@ __all__ = ['importance_weighted', 'ppca_vae', 'per_example', 'base_distribution'
 
 # %% ../nbs/05_evaluation.ipynb #a1e72d56
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 import torch
 import torch.distributions as D
 from torch import Tensor, nn
-from .checks import require
-from .data import Batches, DataError, Examples
+from .model import LatentVariableModel, mean_of, require
+from .data import (Batch, Batches, DataError, Examples, as_pair,
+                             map_tensors)
 from .elbo import Gaussian, VAE, kl_divergence
 from .latent import PPCA, StandardNormal
-from .step import Batch, map_batches
+from .step import Trainable, map_batches
 from .old_names import redirect_old_names
 
 # %% ../nbs/05_evaluation.ipynb #172c0731
@@ -62,24 +64,33 @@ def ppca_vae(
 
 # %% ../nbs/05_evaluation.ipynb #ad2ebb12
 def per_example(
-    f: Callable[[Tensor], Tensor], # `x` `(B, *data_shape)` to values `(B, ...)`
-    model: nn.Module,              # what `f` asks
-    examples: Examples,            # each counts once
-    batch_size: int = 100,         # examples at a time
-    seed: int = 0,                 # of the draws
+    f: Callable[..., Tensor],        # of x, and of c where the model has a condition
+    model: nn.Module,                # what `f` asks
+    examples: Examples | Iterable,   # each counts once; or any iterable of batches
+    batch_size: int = 100,           # examples at a time
+    seed: int = 0,                   # of the draws
 ) -> Tensor:
-    """f(x) for each example, `(N, ...)`, float64 on the CPU, in evaluation mode; `x`
-    comes where the model's weights are and in their type."""
+    """f(x), or f(x, c), for each example, `(N, ...)`, float64 on the CPU, in evaluation
+    mode; floats come in the type of the model's weights. Raises `DataError`."""
     dtype = next(model.parameters(), torch.zeros(())).dtype
-    def values(batch: Batch) -> Tensor: return f(batch[0].to(dtype)).cpu().double()
-    return torch.cat(map_batches(values, model, Batches(examples, batch_size), seed))
+    conditional = isinstance(model, LatentVariableModel) and model.conditional
+    def cast(t: Tensor) -> Tensor: return t.to(dtype) if t.is_floating_point() else t
+    def values(batch: Batch) -> Tensor:
+        x, c = as_pair(batch)[0], None
+        if isinstance(model, LatentVariableModel): x, c = model.inputs(batch)
+        x = map_tensors(cast, x)
+        return (f(x, c) if conditional else f(x)).cpu().double()
+    if isinstance(examples, Examples):
+        if isinstance(model, Trainable): model.check_examples(examples, 'the data set')
+        examples = Batches(examples, batch_size)
+    return torch.cat(map_batches(values, model, examples, seed))
 
 # %% ../nbs/05_evaluation.ipynb #a70e4c12
 def _sample_chunks(
-    q: D.Distribution, # q(z|x) over `(B, D)`
+    q: Any,            # q(z|x) over `(B, D)`
     samples: int,      # how many draws in all
     chunk: int,        # at most so many at a time
-) -> Iterator[Tensor]:
+) -> Iterator[Any]:
     """Draws from `q`, `(k, B, D)`, in chunks whose k add up to `samples`.
     Raises `ValueError` when asked for none."""
     if samples < 1 or chunk < 1:
@@ -90,19 +101,21 @@ def _sample_chunks(
 
 # %% ../nbs/05_evaluation.ipynb #2311b059
 def base_distribution(
-    p: D.Distribution, # perhaps wrapped in `Independent`
-) -> D.Distribution:
+    p: Any, # a distribution, perhaps wrapped in `Independent`
+) -> Any:
     "The distribution of the single numbers."
     while isinstance(p, D.Independent): p = p.base_dist
     return p
 
 def check_pixels(
-    p: D.Distribution,        # p(x|z)
-    x: Tensor,                # examples `(B, *data_shape)`
+    p: Any,                   # p(x|z)
+    x: Any,                   # examples `(B, *data_shape)`
     allow_grey: bool = False, # grey pixels under a Bernoulli likelihood are allowed
 ) -> None:
     """Raise `DataError` when p(x|z) is over another shape than `x`, or when it is
-    Bernoulli and `x` has grey pixels."""
+    Bernoulli and `x` has grey pixels. What is no torch distribution looks after
+    itself."""
+    if not isinstance(p, D.Distribution) or not isinstance(x, Tensor): return
     if p.event_shape != x.shape[1:]:
         raise DataError(f'got examples of shape {tuple(x.shape[1:])}, and p(x|z) is '
                         f'over {tuple(p.event_shape)}: reshape one of them')
@@ -116,18 +129,19 @@ def check_pixels(
 
 # %% ../nbs/05_evaluation.ipynb #86a13b9f
 def log_weights(
-    model: VAE,       # any model with `encode`, `decode` and `prior`
-    x: Tensor,        # `(B, *data_shape)`
+    model: LatentVariableModel, # any
+    x: Any,           # `(B, *data_shape)`
     samples: int = 1, # K
     chunk: int = 20,  # draws decoded at a time
+    c: Any = None,    # the condition of each, where the model has one
 ) -> Tensor:
     """log p(x|z) + log p(z) − log q(z|x) at K draws from q(z|x), `(K, B)`, in nats.
     Raises `DataError` on grey pixels under a Bernoulli likelihood."""
-    q, rows = model.encode(x), []
+    q, prior, rows = model.encode(x, c), model.prior(c), []
     for z in _sample_chunks(q, samples, chunk):
-        p = model.decode(z)
+        p = model.decode(z, c)
         check_pixels(p, x)
-        rows.append(p.log_prob(x) + model.prior.log_prob(z) - q.log_prob(z))
+        rows.append(p.log_prob(x) + prior.log_prob(z) - q.log_prob(z))
     return torch.cat(rows)
 
 # %% ../nbs/05_evaluation.ipynb #f79bd6cd
@@ -157,8 +171,8 @@ class Estimate:
 
 # %% ../nbs/05_evaluation.ipynb #95304441
 def elbo(
-    model: VAE,            # any model with `encode`, `decode` and `prior`
-    examples: Examples,    # unseen in training
+    model: LatentVariableModel, # any
+    examples: Examples | Iterable, # unseen in training
     samples: int = 1,      # draws for each example
     chunk: int = 20,       # draws decoded at a time
     batch_size: int = 100, # examples at a time
@@ -168,7 +182,7 @@ def elbo(
     expectation.
     Raises `DataError` on grey pixels under a Bernoulli likelihood."""
     require(model, 'elbo', 'encode', 'decode', 'prior')
-    def bound(x): return log_weights(model, x, samples, chunk).mean(0)
+    def bound(x, c=None): return log_weights(model, x, samples, chunk, c).mean(0)
     return Estimate(per_example(bound, model, examples, batch_size, seed))
 
 # %% ../nbs/05_evaluation.ipynb #863447b0
@@ -213,8 +227,8 @@ class NLL(Estimate):
 
 # %% ../nbs/05_evaluation.ipynb #0054d23e
 def nll(
-    model: VAE,            # any model with `encode`, `decode` and `prior`
-    examples: Examples,    # unseen in training
+    model: LatentVariableModel, # any
+    examples: Examples | Iterable, # unseen in training
     samples: int = 100,    # K, importance samples for each example
     chunk: int = 20,       # draws decoded at a time; need not divide K
     batch_size: int = 100, # examples at a time; need not divide their number
@@ -223,8 +237,8 @@ def nll(
     """−log p(x) by importance sampling, an `NLL` in nats (Burda et al. 2016).
     Raises `DataError` on grey pixels under a Bernoulli likelihood."""
     require(model, 'nll', 'encode', 'decode', 'prior')
-    def bound_and_size(x):
-        log_w = log_weights(model, x, samples, chunk)
+    def bound_and_size(x, c=None):
+        log_w = log_weights(model, x, samples, chunk, c)
         return torch.stack([-importance_weighted(log_w), effective_samples(log_w)], 1)
     values, effective = per_example(bound_and_size, model, examples, batch_size, seed).T
     return NLL(values, effective, samples)
@@ -248,8 +262,8 @@ class RateDistortion:
 
 # %% ../nbs/05_evaluation.ipynb #cba05b6b
 def rate_distortion(
-    model: VAE,            # any model with `encode`, `decode` and `prior`
-    examples: Examples,    # unseen in training; grey pixels are allowed
+    model: LatentVariableModel, # any
+    examples: Examples | Iterable, # unseen in training; grey pixels are allowed
     samples: int = 1,      # draws for each example
     chunk: int = 20,       # draws decoded at a time
     batch_size: int = 100, # examples at a time
@@ -258,12 +272,12 @@ def rate_distortion(
     """Rate and distortion in nats (Alemi et al. 2018), the rate in closed form where it
     has one."""
     require(model, 'rate_distortion', 'encode', 'decode', 'prior')
-    def parts(x):
-        q, rows = model.encode(x), []
+    def parts(x, c=None):
+        q, prior, rows = model.encode(x, c), model.prior(c), []
         for z in _sample_chunks(q, samples, chunk):
-            p = model.decode(z)
+            p = model.decode(z, c)
             check_pixels(p, x, allow_grey=True)
-            rate, distortion = kl_divergence(q, model.prior, z), -p.log_prob(x)
+            rate, distortion = kl_divergence(q, prior, z), -p.log_prob(x)
             rows.append(torch.stack(torch.broadcast_tensors(rate, distortion)))
         return torch.cat(rows, 1).mean(1).T
     rate, distortion = per_example(parts, model, examples, batch_size, seed).T
@@ -271,18 +285,18 @@ def rate_distortion(
 
 # %% ../nbs/05_evaluation.ipynb #37e9d536
 def posterior_mean_variance(
-    model: VAE,             # any model with `encode`
-    examples: Examples,     # the data
+    model: LatentVariableModel, # any
+    examples: Examples | Iterable, # the data
     batch_size: int = 1000, # examples at a time
 ) -> Tensor:
     "The variance over the data of each latent's posterior mean, `(D,)`, float64."
     require(model, 'posterior_mean_variance', 'encode')
-    return per_example(lambda x: model.encode(x).mean, model, examples, batch_size).var(
-        0, correction=0)
+    def means(x, c=None): return mean_of(model.encode(x, c), 'posterior_mean_variance')
+    return per_example(means, model, examples, batch_size).var(0, correction=0)
 
 def active_units(
-    model: VAE,              # any model with `encode`
-    examples: Examples,      # the data
+    model: LatentVariableModel, # any
+    examples: Examples | Iterable, # the data
     threshold: float = 0.01, # least variance of the posterior mean
     batch_size: int = 1000,  # examples at a time
 ) -> int:
@@ -351,8 +365,8 @@ class Reliability:
 
 # %% ../nbs/05_evaluation.ipynb #19c916f7
 def reliability(
-    model: VAE,            # with a Bernoulli likelihood
-    examples: Examples,    # of pixels 0 and 1, unseen in training
+    model: LatentVariableModel, # with a Bernoulli likelihood
+    examples: Examples | Iterable, # of pixels 0 and 1, unseen in training
     bins: int = 10,        # of equal width
     batch_size: int = 100, # examples at a time
     seed: int = 0,         # of the draws, one code for each example
@@ -361,8 +375,8 @@ def reliability(
     `DataError` on grey pixels, `ValueError` when p(x|z) is not Bernoulli."""
     require(model, 'reliability', 'encode', 'decode')
     table = Reliability(bins)
-    def count(x):
-        p = model.decode(model.encode(x).sample())
+    def count(x, c=None):
+        p = model.decode(model.encode(x, c).sample(), c)
         check_pixels(p, x)
         pixel = base_distribution(p)
         if not isinstance(pixel, D.Bernoulli):
@@ -375,8 +389,8 @@ def reliability(
 
 # %% ../nbs/05_evaluation.ipynb #b00a5ac0
 def interval_coverage(
-    model: VAE,                                 # with a continuous likelihood
-    examples: Examples,                         # unseen in training
+    model: LatentVariableModel,                 # with a continuous likelihood
+    examples: Examples | Iterable,              # unseen in training
     levels: Sequence[float] = (0.5, 0.8, 0.95), # of the central intervals
     batch_size: int = 100,                      # examples at a time
     seed: int = 0,                              # of the draws, one for each example
@@ -387,8 +401,8 @@ def interval_coverage(
     require(model, 'interval_coverage', 'encode', 'decode')
     if not all(0 < level < 1 for level in levels):
         raise ValueError(f'got levels {levels}: each lies between 0 and 1')
-    def inside(x):
-        p = model.decode(model.encode(x).sample())
+    def inside(x, c=None):
+        p = model.decode(model.encode(x, c).sample(), c)
         check_pixels(p, x, allow_grey=True)
         pixel = base_distribution(p)
         if pixel.support.is_discrete:

@@ -18,7 +18,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from .classifier import Classifier, features
 from .elbo import VAE, mlp_vae
-from .checks import require
+from .model import require
 from .step import evaluating, map_rows
 from .old_names import redirect_old_names
 
@@ -59,9 +59,9 @@ def generate(
         raise ValueError('got a source and a temperature: it is of the prior only; '
                          'scale the codes yourself and decode them with `decode_mean`')
     with evaluating(model, seed):
-        if source is None: source = model.prior
+        if source is None: source = model.prior()
         z = source.sample((n,))
-        if temperature != 1: z = model.prior.mean + temperature * (z - model.prior.mean)
+        if temperature != 1: z = model.prior().mean + temperature * (z - model.prior().mean)
     return decode_mean(model, z)
 
 # %% ../nbs/09_generation.ipynb #1c05d346

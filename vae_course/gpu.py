@@ -20,8 +20,10 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from .acceleration import AcceleratedStep, flush_denormals
 from .devices import synchronize
-from .elbo import mlp_vae
-from .step import Batch, StepConfig, Trainable, make_optimizers
+from .data import Batch
+from .elbo import VAE, kl_divergence, mlp_vae
+from .reparameterization import draw
+from .step import StepConfig, Trainable, make_optimizers
 from .old_names import redirect_old_names
 
 # %% ../nbs/17_gpu.ipynb #40e82fbd
@@ -362,26 +364,30 @@ measurements['step_configs'] = config_sweep
 
 # %% ../nbs/17_gpu.ipynb #6ba4a326
 class NoiseInBatch(Trainable):
-    """A model whose batches are `(x, ε)`: the noise comes with the images, however it
-    is run."""
+    """A `VAE` whose batches are `(x, ε)`: the noise comes with the images, on whatever
+    device and however the step is run."""
     def __init__(
         self,
-        model: Trainable, # whose `losses` takes `eps`
+        model: VAE, # with a diagonal Gaussian q(z|x)
     ) -> None:
         super().__init__()
         self.model = model
 
     def losses(
         self,
-        batch: Batch,              # images `(B, *data_shape)` and noise `(B, D)`
-        eps: Tensor | None = None, # not used: the noise is in the batch
+        batch: Batch, # images `(B, *data_shape)` and noise `(B, D)`
     ) -> dict[str, Tensor]:
         "The terms of the model's loss."
-        return self.model.losses((batch[0], None), eps=batch[1])
+        (x, eps), model = batch, self.model
+        q = model.encode(x)
+        z = draw(q, eps)
+        reconstruction = -model.decode(z).log_prob(x).mean()
+        kl = kl_divergence(q, model.prior(), z).mean()
+        return dict(loss=reconstruction + model.beta * kl, kl=kl)
 
 # %% ../nbs/17_gpu.ipynb #da850177
 def losses_along(
-    model: Trainable,                   # not changed: a copy is trained
+    model: VAE,                         # not changed: a copy is trained
     batches: list[Batch],               # of the steps
     noise: Tensor | list[Tensor],       # ε `(B, D)` for each step
     device: str | torch.device = 'cpu', # that is measured
@@ -407,7 +413,7 @@ def agreement_sweep(
     model, g = mlp_vae(), torch.Generator().manual_seed(0)
     apart: dict[str, float | None] = {}
     batches = [random_batch(model, batch_size, seed=i) for i in range(steps)]
-    noise = [torch.randn(batch_size, *model.prior.event_shape, generator=g)
+    noise = [torch.randn(batch_size, *model.prior().event_shape, generator=g)
              for _ in range(steps)]
     plain = losses_along(model, batches, noise)
     for config in configs or step_configs(device):

@@ -106,7 +106,6 @@ class PPCA:
              * (variances[:latent_dim] - noise).clamp(min=0).sqrt())
         return cls(W, mean, noise.clamp(min=0).sqrt())
 
-    @property
     def prior(self) -> MultivariateNormal:
         "N(0, I), over `(latent_dim,)`."
         return MultivariateNormal(torch.zeros_like(self.W[0]), self._identity())

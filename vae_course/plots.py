@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 from torch import Tensor, nn
-from .checks import require
+from .model import require
 from .step import evaluating
 from .old_names import redirect_old_names
 
@@ -310,7 +310,7 @@ def plot_manifold(
     The steps are of equal probability under N(0, I), from 1/(2n) to 1 − 1/(2n).
     Returns a figure, or `ax`. Raises `ValueError`."""
     require(model, 'plot_manifold', 'prior', 'decode')
-    d = model.prior.event_shape[-1]
+    d = model.prior().event_shape[-1]
     if d != 2:
         raise ValueError(
             f'got a model with {d} latents: a manifold needs 2; for more, see '

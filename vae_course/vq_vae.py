@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['code_priors', 'nearest_codes', 'batch_squared_distance', 'perplexity', 'codebook_usage', 'VectorQuantizer',
-           'UniformCodes', 'PriorOverCodes', 'VQVAE', 'TransformerBlock', 'CodePrior', 'vq_vae', 'dataset_codes',
-           'reconstruction_mse', 'train_steps']
+           'UniformCodes', 'PriorOverCodes', 'PointMass', 'CodeDistribution', 'VQVAE', 'TransformerBlock', 'CodePrior',
+           'vq_vae', 'dataset_codes', 'reconstruction_mse', 'train_steps']
 
 # %% ../nbs/08_vq_vae.ipynb #3e7d1ff1
 import math, os
@@ -15,14 +15,15 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 import torch.distributions as D
 from tqdm.auto import tqdm
-from .data import Batches, Examples
+from .data import Batch, Batches, Examples, as_pair
 from .devices import device_of
-from .elbo import Crop, full_precision, make_likelihood, VAE
+from .elbo import Crop, check_inputs, full_precision, make_likelihood
 from .acceleration import flushed_denormals
-from .checks import require
+from .model import (LatentVariableModel, mean_or_draw, require,
+                              require_condition)
 from .devices import borrowed_random_numbers
 from .distributed import rank_and_world_size
-from .step import Batch, Trainable, make_optimizers, map_batches, train_epoch
+from .step import Trainable, make_optimizers, map_batches, train_epoch
 from .reparameterization import straight_through
 from .training import warmup_cosine
 from .old_names import redirect_old_names
@@ -212,15 +213,59 @@ class PriorOverCodes(Protocol):
     ) -> Tensor: ...             # int64 `(n, h, w)`
 
 # %% ../nbs/08_vq_vae.ipynb #1f92120f
-class VQVAE(Trainable):
+class PointMass:
+    "The distribution that is certain of one value for each example of a batch."
+    def __init__(
+        self,
+        value: Tensor,   # `(B, …)`
+    ) -> None:
+        self.mode = value
+
+    def sample(
+        self,
+        shape: Sequence[int] = (),  # of the draws
+    ) -> Tensor:                    # `(*shape, B, …)`
+        "The value, however often."
+        return self.mode.expand(*shape, *self.mode.shape)
+
+    def log_prob(
+        self,
+        z: Tensor,   # `(…, B, …)`
+    ) -> Tensor:     # `(…, B)`
+        "0 at the value, −∞ at every other."
+        same = (z == self.mode).flatten(1 - self.mode.dim()).all(-1)
+        return torch.where(same, 0.0, -math.inf)
+
+class CodeDistribution:
+    "p(codes), as a distribution over lists of codes."
+    def __init__(
+        self,
+        net: PriorOverCodes,     # what scores and draws a batch of lists
+    ) -> None:
+        self.net = net
+
+    def sample(
+        self,
+        shape: Sequence[int] = (),  # of the draws
+        progress: bool = False,     # show a progress bar over the codes of a list
+    ) -> Tensor:                    # int64 `(*shape, h, w)`
+        "Lists of codes."
+        codes = self.net.sample(math.prod(shape), progress)
+        return codes.reshape(*shape, *codes.shape[1:])
+
+    def log_prob(
+        self,
+        codes: Tensor,   # int64 `(…, h, w)`
+    ) -> Tensor:         # `(…)`
+        "log p(codes) in nats."
+        lists = codes.reshape(-1, *codes.shape[-2:])
+        return self.net.log_prob(lists).reshape(codes.shape[:-2])
+
+class VQVAE(LatentVariableModel):
     """An autoencoder with a list of codes in its middle, and a prior over such lists
-    (van den Oord et al. 2017)."""
-    lacks = dict(  # see `Unsupported`
-        encode='a VQVAE has none: it gives whole numbers, `model.codes(x)`',
-        prior='that of a VQVAE is over lists of whole numbers: see `model.sample(n)`',
-        decode='a VQVAE decodes entries of its codebook: see `model.reconstruct(x)`')
+    (van den Oord et al. 2017): z are the codes, and q(z|x) is certain of them."""
     beta: Tensor  # weight of the commitment, moved by a schedule
-    prior: PriorOverCodes
+    prior_net: PriorOverCodes
 
     def __init__(
         self,
@@ -233,55 +278,78 @@ class VQVAE(Trainable):
     ) -> None:
         super().__init__()
         self.encoder, self.quantizer, self.decoder = encoder, quantizer, decoder
-        self.prior, self.likelihood = prior, likelihood
+        self.prior_net, self.likelihood = prior, likelihood
         self.data_shape = tuple(data_shape) if data_shape else None
         self.register_buffer('beta', torch.tensor(0.25), persistent=False)
+        self.register_load_state_dict_pre_hook(_rename_prior)
 
     @property
     def device(self) -> torch.device: return self.beta.device
 
-    def encode(
+    def vectors(
         self,
         x: Tensor,  # images, `(B, *data_shape)`, float
     ) -> Tensor:    # `(B, D, h, w)`
-        """The vectors before they are quantized. Raises `ValueError` for another shape,
-        or for whole numbers."""
-        if not x.is_floating_point():
-            raise ValueError(f'got images as {x.dtype}: give float32 in [0, 1], '
-                             'as `as_floats(x)` does')
-        if self.data_shape and x.shape[1:] != self.data_shape:
-            raise ValueError(
-                f'got x of shape {tuple(x.shape)}: this model needs '
-                f'(B, {", ".join(map(str, self.data_shape))}), '
-                f'B examples of shape {self.data_shape}')
+        """What the encoder gives, before it is quantized. Raises `ValueError` for
+        another shape, or for whole numbers."""
+        check_inputs(x, self.data_shape)
         return full_precision(self.encoder(x.to(self.device)))
 
     def codes(
         self,
         x: Tensor,  # images, `(B, *data_shape)`
     ) -> Tensor:    # int64 `(B, h, w)`
-        "The codes of x. Raises `ValueError` as `encode`."
-        return self.quantizer.codes(self.encode(x))
+        "The codes of x. Raises `ValueError` as `vectors`."
+        return self.quantizer.codes(self.vectors(x))
+
+    def encode(
+        self,
+        x: Tensor,      # images, `(B, *data_shape)`
+        c: None = None, # there is no condition
+    ) -> PointMass:     # over int64 `(B, h, w)`
+        "q(codes|x), certain of `codes(x)`. Raises `ValueError` as `vectors`."
+        return PointMass(self.codes(x))
+
+    def prior(
+        self,
+        c: None = None,      # there is no condition
+    ) -> CodeDistribution:   # over int64 `(h, w)`
+        "p(codes)."
+        return CodeDistribution(self.prior_net)
 
     def decode(
         self,
-        z: Tensor,           # `(B, D, h, w)`, as `look_up` gives them
-    ) -> D.Distribution:     # over `(B, *data_shape)`
-        "p(x|codes)."
-        out = full_precision(self.decoder(z.to(self.device)))
-        return D.Independent(self.likelihood(out), out.dim() - 1, validate_args=False)
+        z: Tensor,           # codes, int64 `(…, h, w)`
+        c: None = None,      # there is no condition
+    ) -> D.Distribution:     # over `(…, *data_shape)`
+        "p(x|codes). Raises `ValueError` for numbers that are no codes."
+        if z.is_floating_point():
+            raise ValueError(f'got codes as {z.dtype}: give int64, as `codes(x)` does; '
+                             '`decode_entries` takes entries of the codebook')
+        entries = self.quantizer.look_up(z.reshape(-1, *z.shape[-2:]))
+        return self.decode_entries(entries, z.shape[:-2])
+
+    def decode_entries(
+        self,
+        e: Tensor,                           # `(B, D, h, w)`, as `look_up` gives them
+        shape: Sequence[int] | None = None,  # of the batch, when it is not `(B,)`
+    ) -> D.Distribution:                     # over `(B, *data_shape)`
+        "p(x|codes), given the entries of the codebook."
+        out = full_precision(self.decoder(e.to(self.device)))
+        if shape is not None: out = out.reshape(*shape, *out.shape[1:])
+        each, dims = self.likelihood(out), 1 if shape is None else len(shape)
+        return D.Independent(each, len(each.batch_shape) - dims, validate_args=False)
 
     def losses(
         self,
         batch: Batch,               # `(x, y)`
-        eps: Tensor | None = None,  # ignored: there is no noise
     ) -> dict[str, Tensor]:         # 0-d each
         """The terms to minimise and to log; `reconstruction`, `kl` and `neg_elbo` in
         nats per example, `kl` being −log p(codes)."""
-        x = batch[0].to(self.device)
-        e, codes, terms = self.quantizer(self.encode(x))
-        reconstruction = -self.decode(e).log_prob(x).mean()
-        kl = -self.prior.log_prob(codes).mean()
+        x, _ = self.inputs(batch)
+        e, codes, terms = self.quantizer(self.vectors(x))
+        reconstruction = -self.decode_entries(e).log_prob(x).mean()
+        kl = -self.prior().log_prob(codes).mean()
         neg_elbo = reconstruction + kl
         loss = neg_elbo + self.beta * terms['commitment_loss']
         loss = loss + terms.get('codebook_loss', 0)
@@ -296,18 +364,18 @@ class VQVAE(Trainable):
     def sample(
         self,
         n: int,                  # how many
+        c: None = None,          # there is no condition
         progress: bool = False,  # show a progress bar over the codes of a list
     ) -> Tensor:                 # `(n, *data_shape)`
         "New examples: the mean of p(x|codes) for codes from the prior."
-        return self.decode(self.quantizer.look_up(self.prior.sample(n, progress))).mean
+        require_condition(self, 'sample', c)
+        return mean_or_draw(self.decode(self.prior().sample((n,), progress)))
 
-    @torch.no_grad()
-    def reconstruct(
-        self,
-        x: Tensor,  # images, `(B, *data_shape)`
-    ) -> Tensor:    # `(B, *data_shape)`
-        "The mean of p(x|codes of x). Raises `ValueError` as `encode`."
-        return self.decode(self.quantizer.look_up(self.codes(x))).mean
+def _rename_prior(module, state, prefix, *_): # weights that are about to be loaded
+    "The prior of version 0.1.0 was called `prior`."
+    for name in [k for k in state if k.startswith(f'{prefix}prior.')]:
+        new = f'{prefix}prior_net.{name.removeprefix(prefix + "prior.")}'
+        state[new] = state.pop(name)
 
 # %% ../nbs/08_vq_vae.ipynb #edcdcfae
 class TransformerBlock(nn.Module):
@@ -376,11 +444,10 @@ class CodePrior(Trainable):
 
     def losses(
         self,
-        batch: Batch,               # `(codes, y)`: floats, `(B, h, w)`
-        eps: Tensor | None = None,  # ignored: there is no noise
+        batch: Batch,               # `(codes, y)`, codes `(B, h, w)`, also as floats
     ) -> dict[str, Tensor]:         # 0-d
         "`loss`: −log p(codes) in nats per example."
-        return dict(loss=-self.log_prob(batch[0].long()).mean())
+        return dict(loss=-self.log_prob(as_pair(batch)[0].long()).mean())
 
     @torch.no_grad()
     def sample(
@@ -461,7 +528,7 @@ def dataset_codes(
     return torch.cat(map_batches(lambda batch: model.codes(batch[0]), model, batches))
 
 def reconstruction_mse(
-    model: VAE | VQVAE,      # anything that has `reconstruct`
+    model: LatentVariableModel, # with whose condition it is rebuilt
     examples: Examples,      # to be rebuilt
     batch_size: int = 1000,  # examples at a time
 ) -> float:
@@ -469,7 +536,8 @@ def reconstruction_mse(
     Raises `Unsupported`."""
     require(model, 'reconstruction_mse', 'reconstruct')
     def error(batch: Batch) -> float:
-        return (model.reconstruct(batch[0]) - batch[0]).square().sum().item()
+        x, c = model.inputs(batch)
+        return (model.reconstruct(x, c) - x).square().sum().item()
     errors = map_batches(error, model, Batches(examples, batch_size))
     return sum(errors) / examples.x.numel()
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch.distributions import Normal, kl_divergence
 from traitlets import Unicode
 from .data import Examples
-from .checks import require
+from .model import require
 from .plots import (as_float_images, faint, ink, kl_per_latent, palette,
                               plot_latent_map, subplots)
 from .step import evaluating
@@ -275,7 +275,7 @@ def latent_explorer(
     With `examples`, z moves on the map of their codes. Raises `ValueError`."""
     asked = ['prior', 'decode'] + (['encode'] if examples is not None else [])
     require(model, 'latent_explorer', *asked)
-    size = model.prior.event_shape[-1]
+    size = model.prior().event_shape[-1]
     if size != 2:
         raise ValueError(
             f'got a model with {size} latents: this explorer needs 2; train one with '
