@@ -247,9 +247,11 @@ def likelihood_settings(
 ) -> dict:
     """The settings in `spec`, with its `name`; those that follow from the data are left
     out. Raises `ValueError`."""
-    try: found = json.loads(spec) if str(spec).startswith('{"') else spec
-    except json.JSONDecodeError as e:
-        raise ValueError(f'got likelihood={spec!r}, which is no JSON ({e})') from e
+    found: Any = spec
+    if isinstance(spec, str) and spec.startswith('{'):
+        try: found = json.loads(spec)
+        except json.JSONDecodeError as e:
+            raise ValueError(f'got likelihood={spec!r}, which is no JSON: {e}') from e
     found = dict(found) if isinstance(found, dict) else dict(name=found)
     name = found.get('name')
     if not isinstance(name, str) or name not in likelihoods:
@@ -344,7 +346,7 @@ def image_ends(
     if len(shape) != 3 or made[-2:] != shape[1:]:
         raise ValueError(f'a {type(px).__name__} likelihood is not one of images: take '
                          'a model of fully connected layers')
-    after = [] if len(made) == 3 else [nn.Unflatten(1, made[:-2])]
+    after: list[nn.Module] = [nn.Unflatten(1, made[:-2])] if len(made) > 3 else []
     return [before] if before else [], after, shape[0], math.prod(made[:-2])
 
 # %% ../nbs/03_elbo.ipynb #0e26c358

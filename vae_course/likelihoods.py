@@ -233,7 +233,7 @@ class CategoricalDistribution(D.Categorical):
 
     def sample(
         self,
-        sample_shape: Any = torch.Size(), # so many draws
+        sample_shape: Any = (), # so many draws
     ) -> Tensor:
         "Draws, as floats."
         return super().sample(torch.Size(sample_shape)).to(self.logits.dtype)
@@ -370,7 +370,7 @@ class DiscretizedLogisticDistribution(D.Distribution):
 
     def sample(
         self,
-        sample_shape: Any = torch.Size(), # so many draws
+        sample_shape: Any = (), # so many draws
     ) -> Tensor:
         "Draws, each v/255 for a whole v."
         with torch.no_grad():

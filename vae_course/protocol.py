@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from .data import Batches, DataSet, Examples, binarized, split
 from .elbo import Bernoulli, Gaussian, dequantize
+from .likelihoods import Likelihood
 from .step import Trainable, evaluate
 from .evaluation import bits_per_dim
 
@@ -66,6 +67,10 @@ def split_parts(
     return train, valid, data.test
 
 # %% ../nbs/97_protocol.ipynb #87b07010
+def _of_levels(likelihood: Any) -> bool: # of a model, or None
+    "Whether it is one of the 256 values v/255."
+    return isinstance(likelihood, Likelihood) and likelihood.steps == 255
+
 def prepare(
     model: Trainable,              # decides what its pixels have to be
     data: DataSet,                 # to train and test on
@@ -75,19 +80,23 @@ def prepare(
     Raises `ValueError` for pixels that make no sense under the likelihood."""
     train, valid, test = split_parts(data)
     likelihood, bits = getattr(model, 'likelihood', None), _black_and_white(data)
+    name = type(likelihood).__name__
     given = '|c' if hasattr(model, 'condition') else ''
     bound = f'an upper bound on −log p(x{given})'
     drawn = 'each pixel drawn once as 0 or 1 (seed 0)'
-    if isinstance(likelihood, Gaussian):
+    if isinstance(likelihood, Likelihood) and likelihood.is_density:
         if binarize or bits:
-            raise ValueError('a Gaussian is a density, and pixels of 0 and 1 have '
+            raise ValueError(f'a {name} is a density, and pixels of 0 and 1 have '
                              'none: use --likelihood bernoulli for them')
         density = 'p(x|c)' if given else 'p'
         pixels = (f'pixels (v + u)/{_grey_levels(test)}, u drawn once (seed 0); '
-                  f'Gaussian likelihood: {bound}, in expectation, {density} a '
+                  f'{name} likelihood: {bound}, in expectation, {density} a '
                   'density over [0, 1]')
         train, valid, test = (_dequantized(e, seed)
                               for seed, e in ((1, train), (2, valid), (0, test)))
+        return PreparedData(train, valid, test, False, pixels, '−ELBO')
+    if _of_levels(likelihood) and not binarize:
+        pixels = f'pixels v/255; {name} likelihood: {bound}, in expectation'
         return PreparedData(train, valid, test, False, pixels, '−ELBO')
     kind = '; Bernoulli likelihood: ' if isinstance(likelihood, Bernoulli) else ''
     bound = f'{kind}{bound}, in expectation' if kind else ''
@@ -124,11 +133,14 @@ def evaluate_test_set(
         protocol=f'{len(test):,} test images, {drawn}, in batches of {TEST_BATCH}; '
                  f'{prepared.pixels}')
     likelihood = getattr(model, 'likelihood', None)
-    if not isinstance(likelihood, Gaussian) or 'density' not in prepared.pixels:
-        return result
+    density = 'density' in prepared.pixels
+    if not density and not _of_levels(likelihood): return result
     levels = 65_536 if '/65536' in prepared.pixels else 256
-    bits = bits_per_dim(terms[key], math.prod(test.data_shape), levels=levels)
-    return result | dict(sigma=likelihood.sigma.item(), bits_per_dim=bits)
+    bits = bits_per_dim(terms[key], math.prod(test.data_shape),
+                        levels=levels if density else None)
+    sigma = (dict(sigma=likelihood.sigma.item()) if isinstance(likelihood, Gaussian)
+             else {})
+    return result | sigma | dict(bits_per_dim=bits)
 
 # %% ../nbs/97_protocol.ipynb #240a0657
 def format_result(
@@ -136,8 +148,8 @@ def format_result(
 ) -> str:
     "The lines that are printed of it."
     terms = ', '.join(f'{k} {v:.2f}' for k, v in result['terms'].items())
-    if 'sigma' in result:
-        terms += (f'; {result["bits_per_dim"]:.3f} bits per dimension, '
-                  f'sigma {result["sigma"]:.3f}')
+    if 'bits_per_dim' in result:
+        terms += f'; {result["bits_per_dim"]:.3f} bits per dimension'
+    if 'sigma' in result: terms += f', sigma {result["sigma"]:.3f}'
     return (f'test {result["name"]} {result["value"]:.2f} {result["unit"]} ({terms})\n'
             f'    {result["protocol"]}')
