@@ -21,6 +21,7 @@ from .devices import on_device
 from .likelihoods import (
     Categorical, DiscretizedLogistic, DiscretizedLogisticMixture, GaussianPerDimension,
     HeteroscedasticGaussian, Laplace, Likelihood, NegativeBinomial, Poisson)
+from .tables import TableLikelihood
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
 from .reparameterization import bound_logvar, draw
 from .model import LatentVariableModel
@@ -240,7 +241,7 @@ likelihoods: dict[str, Callable[..., Likelihood]] = dict(
     laplace=Laplace, laplace_learned=partial(Laplace, b=0.3, learned=True),
     categorical=Categorical, discretized_logistic=DiscretizedLogistic,
     discretized_logistic_mixture=DiscretizedLogisticMixture,
-    poisson=Poisson, negative_binomial=NegativeBinomial)
+    poisson=Poisson, negative_binomial=NegativeBinomial, table=TableLikelihood)
 
 def likelihood_settings(
     spec: str | dict, # as `make_likelihood` takes it
