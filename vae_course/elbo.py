@@ -23,7 +23,7 @@ from .likelihoods import (
     HeteroscedasticGaussian, Laplace, Likelihood, NegativeBinomial, Poisson)
 from .tables import TableLikelihood
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
-from .reparameterization import bound_logvar, draw
+from .reparameterization import bound_logvar
 from .model import LatentVariableModel
 from .old_names import redirect_old_names
 
