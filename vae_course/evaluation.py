@@ -405,12 +405,15 @@ def interval_coverage(
         p = model.decode(model.encode(x, c).sample(), c)
         check_pixels(p, x, allow_grey=True)
         pixel = base_distribution(p)
+        kind = type(pixel).__name__
         if pixel.support.is_discrete:
-            raise ValueError(f'got a {type(pixel).__name__} likelihood: intervals are '
-                             'of continuous pixels; see `reliability`')
-        (low,
-         high) = ([pixel.icdf(x.new_tensor((1 + side*level) / 2)) for level in levels]
-                  for side in (-1, 1))
+            raise ValueError(f'got a {kind} likelihood: intervals are of continuous '
+                             'values; see `reliability` for pixels of 0 and 1')
+        try: (low, high) = ([pixel.icdf(x.new_tensor((1 + side*level) / 2))
+                             for level in levels] for side in (-1, 1))
+        except NotImplementedError as e:
+            raise ValueError(f'got a {kind} likelihood: it has no quantiles, `icdf`, '
+                             'from which to make intervals') from e
         return torch.stack([((a <= x) & (x <= b)).float().flatten(1).mean(1)
                             for a, b in zip(low, high)], 1)
     shares = per_example(inside, model, examples, batch_size, seed)
