@@ -43,13 +43,12 @@ def require_condition(
     c: Any,           # the condition that it was given
 ) -> None:
     "Raise `Unsupported` where `model` needs a condition and has none, or the reverse."
-    if not isinstance(model, LatentVariableModel): return
-    kind = type(model).__name__
-    if model.conditional and c is None:
+    kind, conditional = type(model).__name__, getattr(model, 'conditional', False)
+    if conditional and c is None:
         raise Unsupported(f'`{asked}` needs to know what the examples are or shall be: '
                           f'a {kind} has a condition; give c=, or a model for one '
                           'condition, such as `model.at(7)`')
-    if c is not None and not model.conditional:
+    if c is not None and not conditional:
         raise Unsupported(f'`{asked}` got c={c!r:.60}, and a {kind} has no condition: '
                           'leave c out')
 
