@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributions as D
 from torch import Tensor, nn
-from .data import Batch, as_pair, examples_in, to_device
+from .data import Batch, Examples, as_pair, examples_in, to_device
 from .devices import device_of
 from .step import Trainable, evaluating
 
@@ -136,6 +136,17 @@ class LatentVariableModel(Trainable):
     ) -> tuple[Any, Any]:
         "`(x, c)` of a batch, on the model's device. Raises `DataError`."
         return as_pair(to_device(batch, self.device))[0], None
+
+    def check_examples(
+        self,
+        examples: Examples,  # to train on, to watch, or to measure
+        name: str = 'train', # how the reader calls them
+    ) -> None:
+        """Raise `DataError` for values that the `likelihood` does not take, where the
+        model has one that says so; else for what is not finite."""
+        check = getattr(getattr(self, 'likelihood', None), 'check', None)
+        if check and isinstance(examples.x, Tensor): check(examples.x, name)
+        else: super().check_examples(examples, name)
 
     def as_condition(
         self,

@@ -18,10 +18,12 @@ from torch import Tensor
 from .callbacks import (Callback, Checkpoint, EarlyStopping, ProgressBar,
                                   WatchNaN)
 from .checkpoint import CheckpointError, load_model_state, locked, model_state
-from .checks import (check_model_takes, check_schedules, check_settings,
-                               real_number, sample_schedule, whole_number)
-from .data import Batches, binarized, Examples
-from .streams import as_batch, Stream
+from .checks import (batch_check, check_is_data, check_model_takes,
+                               check_schedules, check_settings, real_number,
+                               sample_schedule, whole_number)
+from .data import (Batches, DataError, Examples, MixedBatches, binarized,
+                             examples_in, tensors_of)
+from .streams import GivenBatches, Stream, as_batch, is_data_set
 from .devices import (borrowed_random_numbers, explain_out_of_memory,
                                 pick_device, random_state, seed_everything,
                                 set_random_state)
@@ -36,33 +38,57 @@ if TYPE_CHECKING:
     from vae_course.training import History
 
 # %% ../nbs/87_run.ipynb #194530c1
-def fingerprint(
-    examples: Any, # `Examples`, a data set that is streamed, or None
-) -> dict[str, Any] | None:
-    "What tells one set of examples from another: number, shape, type and a checksum."
-    if examples is None: return None
-    if isinstance(examples, Examples):
-        x = examples.x.cpu().contiguous().view(torch.uint8).numpy().data
-        checksum = zlib.crc32(examples.y.cpu().contiguous().numpy().data, zlib.crc32(x))
-        return dict(examples=len(examples), shape=list(examples.data_shape),
-                    dtype=str(examples.x.dtype), content=f'{checksum:08x}')
-    # of a stream, three examples as one seed gives them
+def _checksum(parts: Iterable[Any]) -> str:
+    "Of all tensors in `parts`, in order."
+    value = 0
+    for t in tensors_of(list(parts)):
+        flat = t.detach().cpu().contiguous().reshape(-1)
+        value = zlib.crc32(flat.view(torch.uint8).numpy().data, value)
+    return f'{value:08x}'
+
+def _some_rows(data: Any, collate: Callable) -> str:
+    "A checksum of three rows of a data set, as one seed gives them."
     with borrowed_random_numbers():
         seed_everything(0)
-        rows = sorted({0, len(examples) // 2, len(examples) - 1})
-        some = [as_batch([examples[i]]) for i in rows]
-    parts = [part.contiguous().flatten().view(torch.uint8) for pair in some
-             for part in pair]
-    checksum = zlib.crc32(b''.join(part.numpy().tobytes() for part in parts))
-    return dict(examples=len(examples), kind=type(examples).__name__,
-                content=f'{checksum:08x}')
+        rows = sorted({0, len(data) // 2, len(data) - 1})
+        return _checksum([collate([data[i]]) for i in rows])
+
+def fingerprint(
+    data: Any,                         # what `fit` takes, or None
+    collate: Callable | None = None,   # of a data set
+) -> dict[str, Any] | None:
+    """What tells one set of examples from another: number, shape, type and a checksum;
+    of a `DataLoader`, what can be known without going through it."""
+    if data is None: return None
+    if isinstance(data, Examples):
+        parts = tensors_of(data.x)
+        shapes, types = [list(t.shape[1:]) for t in parts], [str(t.dtype) for t in parts]
+        one = torch.is_tensor(data.x)
+        return dict(examples=len(data), shape=shapes[0] if one else shapes,
+                    dtype=types[0] if one else types, content=_checksum([*parts, data.y]))
+    kind = type(data).__name__
+    if isinstance(data, Batches):
+        return dict(kind=kind, size=data.batch_size, **fingerprint(data.examples) or {})
+    if isinstance(data, MixedBatches):
+        return dict(kind=kind, sizes=list(data.sizes),
+                    parts=[fingerprint(part) for part in data.parts])
+    if is_data_set(data) or hasattr(data, '__getitem__') and collate:
+        return dict(examples=len(data), kind=kind,
+                    content=_some_rows(data, collate or as_batch))
+    known: dict[str, Any] = dict(batches=len(data), kind=kind)
+    source = getattr(data, 'dataset', None)
+    if isinstance(data, list): known |= dict(content=_checksum(data[::max(1, len(data) - 1)]))
+    elif source is not None and is_data_set(source):
+        known |= dict(examples=len(source), size=getattr(data, 'batch_size', None),
+                      content=_some_rows(source, data.collate_fn))
+    return known
 
 # %% ../nbs/87_run.ipynb #27a104f8
 @dataclass
 class RunConfig:
     "The settings of `fit`, checked and made plain. Raises `ValueError`."
     epochs: int                   # passes over the training set
-    batch_size: int               # over all processes
+    batch_size: int | None        # over all processes; None: 128, or that of the batches
     # a schedule; None keeps the rates of the model's own
     lr: Callable[[float], float] | None
     binarize: bool = False        # draw the training pixels as 0 or 1
@@ -75,10 +101,12 @@ class RunConfig:
     graphs: bool | str = False    # of a `StepConfig`, or `auto`
     stream: bool = False          # read the examples while training
     workers: int = 0              # processes that read
+    collate: Callable | None = None # makes a batch of a list of rows that were read
 
     def __post_init__(self) -> None:
         self.epochs = whole_number('epochs', self.epochs)
-        self.batch_size = whole_number('batch_size', self.batch_size)
+        if self.batch_size is not None:
+            self.batch_size = whole_number('batch_size', self.batch_size)
         self.seed = whole_number('seed', self.seed, None) % 2**63
         if self.patience is not None:
             self.patience = whole_number('patience', self.patience)
@@ -96,8 +124,8 @@ class Run:
     def __init__(
         self,
         model: Trainable,               # to train
-        train: Any,                     # `Examples`, or a data set to be streamed
-        valid: Examples | None,         # to watch
+        train: Any,                     # `Examples`, batches, or a data set
+        valid: Any,                     # the same, to watch; or None
         history: 'History',             # to be filled
         config: RunConfig,              # the settings of `fit`
         device: torch.device,           # to train on
@@ -115,61 +143,118 @@ class Run:
         self.trial: dict[str, float] = {}
         model.to(device)
         sets = dict(train=train) | (dict(valid=valid) if valid is not None else {})
-        for name, examples in sets.items():
-            streamed = config.stream and name == 'train'
-            check_model_takes(model, examples, name, device, config.binarize, streamed)
-        self.batch_size = self.batch_size_for(len(train))
-        check_settings(model, len(train), valid is not None, self.batch_size,
-                       config.clip, config.patience, config.stream)
+        self.data = dict(train=train, valid=valid)
+        looked_at = {name: self.to_look_at(name) for name in sets}
+        first, *_ = [check_model_takes(model, data, name, device, config.binarize)
+                     for name, data in looked_at.items()]
+        self.batch_size = self.batch_size_for(looked_at['train'], first)
+        dealt = isinstance(train, (Examples, Batches)) and not config.stream
+        check_settings(model, self.n_examples, valid is not None, self.batch_size,
+                       config.clip, config.patience, dealt)
         check_schedules(model, config.schedules, config.lr)
         seed_everything(config.seed)
-        self.data = dict(train=train, valid=valid)
-        self.batches = self.training_batches(train)
-        self.valid_batches = None if valid is None else self.batches_to_watch(valid)
+        self.batches = self.training_batches(looked_at['train'])
+        self.valid_batches = (
+            None if valid is None else self.batches_to_watch(looked_at['valid']))
         self.optimizers = make_optimizers(model, device)
         self.check_rates()
         self.total_steps = config.epochs * len(self.batches)
         self.step_config = StepConfig()
         self.take_step: Any = None                   # chosen when the run starts
 
+    def is_streamed(
+        self,
+        name: str, # `train` or `valid`
+    ) -> bool:
+        "Whether this data set is read while training."
+        data, config = self.data[name], self.config
+        ours = (Examples, Batches, MixedBatches, torch.utils.data.DataLoader)
+        return config.stream and (
+            not isinstance(data, ours) or isinstance(data, Examples) and name == 'train')
+
+    def to_look_at(
+        self,
+        name: str, # `train` or `valid`
+    ) -> Any:
+        """The data as `check_model_takes` takes it. Raises `DataError` for what is no
+        data, and for settings that do not go with it."""
+        data, config = self.data[name], self.config
+        check_is_data(data, name, config.stream)
+        if self.is_streamed(name):
+            return Stream(data, 2, device=self.device, check=batch_check(self.model, name),
+                          binarize=config.binarize, collate=config.collate)
+        if isinstance(data, Examples): return data
+        given: dict[str, Any] = dict(binarize=config.binarize or None, collate=config.collate)
+        if name == 'train': given['batch_size'] = config.batch_size
+        for setting, value in given.items():
+            if value is None: continue
+            raise DataError(f'{setting} was given, and {name} is a '
+                            f'{type(data).__name__}, whose batches are taken as they '
+                            'are: say it where they are made, or give Examples')
+        if isinstance(data, (Batches, MixedBatches)):
+            shard = (self.rank, self.world_size) if name == 'train' else (0, 1)
+            return data.for_process(self.device, shard)
+        return GivenBatches(data, name, self.device, batch_check(self.model, name),
+                            shared=name == 'train')
+
+    @property
+    def n_examples(self) -> int | None:
+        "Examples to train on; None where nobody knows."
+        train = self.data['train']
+        if isinstance(train, Examples) or self.is_streamed('train'): return len(train)
+        if isinstance(train, Batches): return len(train.examples)
+        try: return len(train.dataset)
+        except (AttributeError, TypeError, NotImplementedError): return None
+
     def batch_size_for(
         self,
-        n: int, # examples to train on
+        data: Any,  # to train on, as it was looked at
+        first: Any, # batch of it
     ) -> int:
-        "The batch size; all of the examples, and a word, where more were asked for."
-        asked = self.config.batch_size
-        if asked > n and self.rank == 0:
+        """Examples in a full batch, over all processes; all of the examples, and a
+        word, where more were asked for."""
+        if isinstance(data, MixedBatches): return data.size(0)
+        if isinstance(data, GivenBatches): return examples_in(first) * self.world_size
+        own = data.batch_size if isinstance(data, Batches) else None
+        asked, n = own or self.config.batch_size or 128, self.n_examples or 0
+        if asked > n and self.rank == 0 and own is None:
             print(f'batch_size={asked} is more than the {n} training examples: every '
                   'batch holds all of them.')
         return min(asked, n)
 
     def training_batches(
         self,
-        train: Any, # `Examples`, or a data set to be streamed
-    ) -> Batches | Stream:
+        data: Any, # to train on, as it was looked at
+    ) -> Any:
         """Batches in a new order every epoch; with several processes, the part of this
         one."""
         config, shard = self.config, (self.rank, self.world_size)
         common: dict[str, Any] = dict(shuffle=True, binarize=config.binarize,
                                       shard=shard)
-        if not config.stream:
-            own = torch.Generator() if self.world_size > 1 else None
-            return Batches(train.to(self.device), self.batch_size, generator=own,
-                           **common)
-        def check(examples: Examples) -> None:
-            self.model.check_examples(examples, 'a batch of train')
-        stream = Stream(train, self.batch_size, workers=config.workers,
-                        device=self.device, check=check, **common)
-        if stream.sampler is not None: stream.sampler.seed = config.seed
-        return stream
+        if isinstance(data, Stream):
+            stream = Stream(data.dataset, self.batch_size, workers=config.workers,
+                            device=self.device, check=data.check,
+                            collate=config.collate, **common)
+            if stream.sampler is not None: stream.sampler.seed = config.seed
+            return stream
+        if not isinstance(data, Examples): return data
+        own = torch.Generator() if self.world_size > 1 else None
+        return Batches(data.to(self.device), self.batch_size, generator=own, **common)
 
     def batches_to_watch(
         self,
-        valid: Examples, # to watch
-    ) -> Batches:
+        data: Any, # to watch, as it was looked at
+    ) -> Any:
         "All of `valid`, its pixels drawn once where they are drawn."
-        if self.config.binarize: valid = binarized(valid.to('cpu'))
-        return Batches(valid.to(self.device), max(self.batch_size, 1000))
+        config, size = self.config, max(self.batch_size, 1000)
+        # evaluated with one seed, a stream draws the same pixels each time
+        if isinstance(data, Stream):
+            return Stream(data.dataset, size, workers=config.workers,
+                          device=self.device, check=data.check,
+                          binarize=config.binarize, collate=config.collate)
+        if not isinstance(data, Examples): return data
+        if config.binarize: data = binarized(data.to('cpu'))
+        return Batches(data.to(self.device), size)
 
     def groups(self) -> list[dict]:
         "The parameter groups of all optimizers."
@@ -195,14 +280,22 @@ class Run:
         return dict(model=type(model).__name__, config=model.config,
                     shapes={k: list(v.shape) for k, v in kept.items()}, buffers=buffers,
                     optimizers=[type(o).__name__ for o in self.optimizers],
-                    train=fingerprint(self.data['train']),
-                    valid=fingerprint(self.data['valid']), epochs=config.epochs,
+                    train=self.fingerprint_of('train'),
+                    valid=self.fingerprint_of('valid'), epochs=config.epochs,
                     batch_size=self.batch_size,
                     lr=sample_schedule(config.lr) if config.lr else rates,
                     binarize=config.binarize,
                     schedules={k: sample_schedule(s)
                                for k, s in config.schedules.items()}, clip=config.clip,
                     patience=config.patience, seed=config.seed, optimizer_settings=own)
+
+    def fingerprint_of(
+        self,
+        name: str, # `train` or `valid`
+    ) -> dict[str, Any] | None:
+        "`fingerprint` of these data."
+        collate = self.config.collate or as_batch
+        return fingerprint(self.data[name], collate if self.is_streamed(name) else None)
 
     def tell(
         self,
@@ -289,14 +382,15 @@ class Run:
 
     def begin_epoch(self) -> None:
         "With several processes: one order for all, and noise of its own for each."
+        batches, epoch = self.batches, len(self.history)
+        if isinstance(batches, GivenBatches): batches.set_epoch(epoch)
         if self.world_size == 1: return
-        epoch = len(self.history)
         order, own = (int(np.random.SeedSequence([self.config.seed, epoch, n])
                           .generate_state(1)[0]) for n in (0, 1 + self.rank))
-        batches = self.batches
         if isinstance(batches, Stream):
             if batches.sampler is not None: batches.sampler.set_epoch(epoch)
-        elif batches.generator is not None: batches.generator.manual_seed(order)
+        elif isinstance(batches, (Batches, MixedBatches)) and batches.generator:
+            batches.generator.manual_seed(order)
         seed_everything(own)
 
     def before_step(
@@ -345,8 +439,9 @@ class Run:
     def state(self) -> dict[str, Any]:
         "What training goes on with; not a copy."
         optimizers = [o.state_dict() for o in self.optimizers]
+        own = getattr(self.batches, 'generator', None)   # of the order, a user's perhaps
         return dict(**model_state(self.model), optimizers=optimizers,
-                    random=random_state())
+                    random=random_state(), order=own.get_state() if own else None)
 
     def restore(
         self,
@@ -358,6 +453,8 @@ class Run:
             optimizer.load_state_dict(kept)
         rates_as_tensors(self.optimizers, self.device)
         set_random_state(state['random'])
+        if state.get('order') is not None and (own := self.batches.generator):
+            own.set_state(state['order'])
         if self.step_config.graphs: self.take_step.forget()     # what was recorded
 
     def go_on_from(
@@ -373,8 +470,8 @@ class Run:
 @contextmanager
 def training_run(
     model: Trainable,                   # to train
-    train: Any,                         # `Examples`, or a data set to be streamed
-    valid: Examples | None,             # to watch
+    train: Any,                         # `Examples`, batches, or a data set
+    valid: Any,                         # the same, to watch; or None
     history: 'History',                 # to be filled
     config: RunConfig,                  # the settings of `fit`
     device: str | torch.device,         # to train on
@@ -392,7 +489,7 @@ def training_run(
     own += [WatchNaN(), *callbacks]
     with (locked(checkpoint if first else None), borrowed_random_numbers(),
           _quick(where)):
-        with explain_out_of_memory(config.batch_size, where):
+        with explain_out_of_memory(config.batch_size or 128, where):
             run = Run(model, train, valid, history, config, where, own)
         with explain_out_of_memory(run.batch_size, where):
             run.start(progress)

@@ -110,10 +110,10 @@ def warmup_cosine(
 # %% ../nbs/04_training.ipynb #58048758
 def fit(
     model: Trainable,           # `losses(batch)` gives the terms to minimise and to log
-    train: Examples | Any,      # to learn from; with `stream`, a torch data set
-    valid: Examples | None = None, # to watch; always reported as −ELBO at β = 1
+    train: Examples | Any,      # to learn from; or batches, such as a `DataLoader`
+    valid: Any = None,          # to watch; always reported as −ELBO at β = 1
     epochs: int = 10,           # passes over `train`
-    batch_size: int = 128,      # examples in a batch
+    batch_size: int | None = None, # examples in a batch; None: 128, or as `train` has it
     # the peak of `warmup_cosine`, or a schedule; None: 3e-3, or the rates of the
     # model's own optimizers
     lr: float | Schedule | None = None,
@@ -134,20 +134,24 @@ def fit(
     precision: str = 'fp32',
     compile: bool | str = False, # True, or `auto`: what a short trial finds faster
     graphs: bool | str = False, # as `compile`, on a CUDA device
-    # `train` is a torch data set of (image, label), read while training
+    # a data set that gives (x, label) or dicts, read while training
     stream: bool = False,
     workers: int = 0,           # processes that read the stream
+    # makes a batch of a list of its rows, such as one that pads them
+    collate: Callable[[list], Any] | None = None,
     callbacks: Iterable[Callback] = (), # told of every step and epoch
 ) -> History:
     """Train `model`, leave it in evaluation mode, and return its `History`.
 
-    `train`, and `valid` to watch, are `Examples`; `epochs` are passes over `train`, in
-    batches of `batch_size`. `lr` is the highest learning rate, or a schedule;
+    `train`, and `valid` to watch, are `Examples`, or a `DataLoader` or other batches
+    with a length, taken as they are; `epochs` are passes over `train`, in batches of
+    `batch_size`. `lr` is the highest learning rate, or a schedule;
     `schedules` moves buffers of the model, such as β; `clip` bounds the gradient.
     `patience` ends the run when `valid` gets no better, and puts the best weights back.
     `checkpoint` names a file to write after each epoch and to go on from; `callbacks`
     are told of each step and epoch; `progress` shows a bar. `binarize` draws pixels as
-    0 or 1; `stream` reads a torch data set while training, in `workers` processes.
+    0 or 1; `stream` reads a data set while training, in `workers` processes, and
+    `collate` makes a batch of its rows.
     `device` says where; `precision`, `compile` and `graphs` make a step faster. `seed`
     is of everything drawn, and the random number generators are left as they were.
 
@@ -156,7 +160,7 @@ def fit(
     check_trainable(model)
     config = RunConfig(epochs, batch_size, _schedule(model, lr), binarize,
                        schedules or {}, clip, patience, seed, precision, compile,
-                       graphs, stream, workers)
+                       graphs, stream, workers, collate)
     with training_run(model, train, valid, History(), config, device, checkpoint,
                       progress, callbacks) as run:
         while not run.finished:
