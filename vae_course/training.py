@@ -7,7 +7,7 @@ __all__ = ['Schedule', 'registry', 'History', 'constant', 'linear', 'warmup_cosi
 
 # %% ../nbs/04_training.ipynb #3f1314eb
 import math, time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -53,13 +53,23 @@ class History:
         self,
         name: str | None = None, # of a term; what is monitored, when not given
     ) -> dict[str, float]:
-        "The row in which the term was least, the first of equals."
+        """The row in which the term was least, the first of equals. Raises `ValueError`
+        where no row has it."""
         name = name or self.monitor
-        return min((row for row in self.rows if name in row), key=lambda row: row[name])
+        rows = [row for row in self.rows if name in row]
+        if not rows:
+            raise ValueError(f'no epoch of this history has {name}: name another term, '
+                             'such as best("loss")')
+        return min(rows, key=lambda row: row[name])
 
     def epochs_since_best(self) -> int:
         "How many epochs ago the best one was."
         return int(self.rows[-1]['epoch'] - self.best()['epoch'])
+
+    def validations_since_best(self) -> int:
+        "How many validations have brought nothing better; 0 where there was none."
+        values = self[self.monitor]
+        return len(values) - 1 - values.index(min(values)) if values else 0
 
     def record(
         self,
@@ -115,14 +125,14 @@ def fit(
     epochs: int = 10,           # passes over `train`
     batch_size: int = 128,      # examples in a batch
     # the peak of `warmup_cosine`, or a schedule; None: 3e-3, or the rates of the
-    # model's own optimizers
-    lr: float | Schedule | None = None,
+    # model's own optimizers; a list has one of these for each of them
+    lr: float | Schedule | None | Sequence[float | Schedule | None] = None,
     # draw the training pixels as 0 or 1, anew every time; those of `valid` once
     binarize: bool = False,
     # of buffers of the model, such as `{'beta': linear(0, 1, until=.3)}`
     schedules: dict[str, Schedule | float] | None = None,
     clip: float | None = None,  # largest norm of the gradient
-    # stop after so many epochs without a better `valid`, and go back to the best
+    # stop after so many validations without a better one, and go back to the best
     # weights
     patience: int | None = None,
     seed: int = 0,              # of the order, the noise and the drawn pixels
@@ -138,13 +148,26 @@ def fit(
     stream: bool = False,
     workers: int = 0,           # processes that read the stream
     callbacks: Iterable[Callback] = (), # told of every step and epoch
+    # share of each weight that a step takes away, times the rate, as AdamW does; for
+    # the optimizer of `fit`
+    weight_decay: float = 0.0,
+    # batches whose gradients are added up to one step; steps and schedules count these
+    accumulate: int = 1,
+    # the most steps, which may end within an epoch; schedules span those that there are
+    max_steps: int | None = None,
+    valid_every: int = 1,       # epochs from one look at `valid` to the next
+    # keep a copy of weights and moments in every epoch, to find the cause of a NaN
+    watch_nan: bool = True,
 ) -> History:
     """Train `model`, leave it in evaluation mode, and return its `History`.
 
     `train`, and `valid` to watch, are `Examples`; `epochs` are passes over `train`, in
     batches of `batch_size`. `lr` is the highest learning rate, or a schedule;
-    `schedules` moves buffers of the model, such as β; `clip` bounds the gradient.
-    `patience` ends the run when `valid` gets no better, and puts the best weights back.
+    `schedules` moves buffers of the model, such as β; `clip` bounds the gradient, and
+    `weight_decay` pulls the weights to 0. `accumulate` batches make one step, of which
+    there are at most `max_steps`. `valid` is looked at `valid_every` epochs and in the
+    last; `patience` ends the run when it gets no better, and puts the best weights back.
+    `watch_nan` keeps a copy of the run to explain NaN with.
     `checkpoint` names a file to write after each epoch and to go on from; `callbacks`
     are told of each step and epoch; `progress` shows a bar. `binarize` draws pixels as
     0 or 1; `stream` reads a torch data set while training, in `workers` processes.
@@ -154,23 +177,26 @@ def fit(
     Terms are in nats per example. Raises `NonFiniteLoss`, `CheckpointError`,
     `OutOfMemory`, `DataError`, `TypeError` and `ValueError`."""
     check_trainable(model)
-    config = RunConfig(epochs, batch_size, _schedule(model, lr), binarize,
-                       schedules or {}, clip, patience, seed, precision, compile,
-                       graphs, stream, workers)
+    config = RunConfig(
+        epochs, batch_size, _schedules(model, lr), binarize, schedules or {}, clip,
+        patience, seed, weight_decay, accumulate, max_steps, valid_every, watch_nan,
+        precision, compile, graphs, stream, workers)
     with training_run(model, train, valid, History(), config, device, checkpoint,
                       progress, callbacks) as run:
         while not run.finished:
             start = time.perf_counter()
             run.begin_epoch()
             terms = train_epoch(model, run.batches, run.optimizers, run.before_step,
-                                run.after_step, step=run.take_step)
+                                run.after_step, step=run.take_step,
+                                most=run.batches_to_take)
             terms |= run.validate()
             run.end_epoch(terms | dict(seconds=time.perf_counter() - start))
     return run.history
 
-def _schedule(model: Trainable, lr: float | Schedule | None) -> Schedule | None:
-    """The schedule of the learning rate; None for the rates of the model's own
-    optimizers."""
+def _schedules(model, lr): # as `fit` gets it
+    """The schedule of the learning rate, or a list of them, for each optimizer; None
+    for the rates of the model's own."""
+    if isinstance(lr, (list, tuple)): return [_schedules(model, rate) for rate in lr]
     if callable(lr): return lr
     if lr is None and model.overrides('optimizers'): return None
     return warmup_cosine(3e-3 if lr is None else real_number('lr', lr))
