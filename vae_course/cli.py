@@ -24,6 +24,7 @@ from .data import DataError, DataSet
 from .datasets import load, loaders
 from .folders import from_folder
 from .elbo import likelihoods
+from .model import LatentVariableModel, Unsupported
 from .devices import OutOfMemory, pick_device, seeded
 from .distributed import join_processes
 from .model_settings import add_options, build_model, complete_settings
@@ -123,7 +124,8 @@ def _load_named(
 
 # %% ../nbs/96_cli.ipynb #000dd943
 # errors that a user can cure
-_CURABLE = (OSError, ValueError, RuntimeError, ArithmeticError, MemoryError)
+_CURABLE = (OSError, ValueError, RuntimeError, ArithmeticError, MemoryError,
+            Unsupported)
 # seconds in which the first process prints an error that all of them meet
 _PATIENCE = 30
 
@@ -288,11 +290,11 @@ def draw_samples(
     c: Tensor | None = None,  # the condition of each, for a model that needs one
     progress: bool = False,   # show a bar, for a model whose samples take long
 ) -> Tensor:
-    "`n` samples, 100 at a time. Raises `ValueError` for a model that cannot."
-    sample: Callable[..., Tensor] | None = getattr(model, 'sample', None)
-    if sample is None:
-        raise ValueError(
+    "`n` samples, 100 at a time. Raises `Unsupported` for a model that cannot."
+    if not isinstance(model, LatentVariableModel):
+        raise Unsupported(
             f'a {type(model).__name__} cannot draw samples: it has no method sample(n)')
+    sample: Callable[..., Tensor] = model.sample
     more = dict(progress=progress) if 'progress' in signature(sample).parameters else {}
     drawn = []
     with seeded(seed, device), torch.no_grad():
@@ -333,9 +335,9 @@ def sample(
     path.parent.mkdir(parents=True, exist_ok=True)
     x = draw_samples(model.to(place), n, seed, place,
                      None if c is None else c.to(place), progress=True)
-    unseen = getattr(getattr(model, 'condition', None), 'unseen', None)
-    if c is not None and unseen is not None:              # what was given stays
-        x = torch.where(unseen.cpu() > 0, x, c)
+    if c is not None and c.shape == x.shape:              # what was given stays
+        part: Any = model.condition
+        x = torch.where(part.unseen.cpu() > 0, x, c)
     grid = image_grid(x, columns)
     Image.fromarray(grid.numpy()).save(path)
     _say(f'{n} samples of {what} (seed {seed}): {path}, {grid.shape[1]} x '

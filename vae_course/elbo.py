@@ -17,7 +17,7 @@ import torch.distributions as D
 from .data import Batch
 from .devices import on_device
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
-from .reparameterization import bound_logvar, draw
+from .reparameterization import bound_logvar
 from .model import LatentVariableModel
 from .old_names import redirect_old_names
 

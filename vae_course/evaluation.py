@@ -76,8 +76,8 @@ def per_example(
     conditional = isinstance(model, LatentVariableModel) and model.conditional
     def cast(t: Tensor) -> Tensor: return t.to(dtype) if t.is_floating_point() else t
     def values(batch: Batch) -> Tensor:
-        x, c = as_pair(batch)[0], None
-        if isinstance(model, LatentVariableModel): x, c = model.inputs(batch)
+        x, c = (model.inputs(batch) if isinstance(model, LatentVariableModel)
+                else (as_pair(batch)[0], None))
         x = map_tensors(cast, x)
         return (f(x, c) if conditional else f(x)).cpu().double()
     if isinstance(examples, Examples):

@@ -17,6 +17,7 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 from torch import Tensor
 from .data import DataError, DataSet
 from .images import read_image
+from .model import LatentVariableModel
 from .protocol import likelihood_for, split_parts
 from .step import Trainable
 from .training import build, registry
@@ -175,12 +176,12 @@ def read_conditions(
 ) -> Tensor | None:
     """The condition of each of `n` images, None for a model without. Raises
     `ValueError`."""
-    condition = getattr(model, 'condition', None)
-    if condition is None:
+    if not isinstance(model, LatentVariableModel) or not model.conditional:
         if words:
             raise ValueError(f'--condition {" ".join(words)}: a {type(model).__name__} '
                              'has no condition')
         return None
+    condition: Any = model.condition
     shape, part = condition.shape, condition.unseen is not None
     form = ('the file of an image' if part else 'a number' if not len(shape)
             else f'{shape[0]} numbers with commas between')

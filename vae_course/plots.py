@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 from torch import Tensor, nn
-from .model import require
+from .model import (at_condition, check_gaussian, latent_width, mean_of,
+                              require)
 from .step import evaluating
 from .old_names import redirect_old_names
 
@@ -304,14 +305,15 @@ def plot_manifold(
     n: int = 15, # images a side
     ax: Axes | None = None, # axes to draw on
     alt: str | None = None, # what the images show, in words
+    c: Any = None, # one condition, where the model has one
 ) -> AltFigure | Axes:
     """What the decoder makes of an n × n grid of z, as in Kingma & Welling, figure 4.
 
     The steps are of equal probability under N(0, I), from 1/(2n) to 1 − 1/(2n).
-    Returns a figure, or `ax`. Raises `ValueError`."""
+    Returns a figure, or `ax`. Raises `ValueError` and `Unsupported`."""
     require(model, 'plot_manifold', 'prior', 'decode')
-    d = model.prior().event_shape[-1]
-    if d != 2:
+    model = at_condition(model, 'plot_manifold', c)
+    if (d := latent_width(model, 'plot_manifold')) != 2:
         raise ValueError(
             f'got a model with {d} latents: a manifold needs 2; for more, see '
             'plot_traversal')
@@ -319,7 +321,8 @@ def plot_manifold(
     across, up = torch.meshgrid(z, z.flip(0), indexing='xy')  # the second grows upwards
     points = torch.stack([across, up], -1).view(-1, 2)
     with evaluating(model) as device:
-        x = as_float_images(model.decode(points.to(device)).mean)
+        p = model.decode(points.to(device))
+        x = as_float_images(mean_of(p, 'plot_manifold'))
     h, w = x.shape[2:]
     alt = alt or (f'{n} × {n} images decoded from the plane of z[0] and z[1], '
                   f'each from {z[0]:.1f} to {z[-1]:.1f}.')
@@ -352,13 +355,16 @@ def plot_traversal(
     steps: int = 11, # images in a row
     ax: Axes | None = None, # axes to draw on
     alt: str | None = None, # what the images show, in words
+    c: Any = None, # one condition, where the model has one
 ) -> AltFigure | Axes:
     """One latent moved in each row, the others held at the mean of q(z|x).
 
-    Returns a figure, or `ax`. Raises `ValueError`."""
+    Returns a figure, or `ax`. Raises `ValueError` and `Unsupported`."""
     require(model, 'plot_traversal', 'encode', 'decode')
+    model = at_condition(model, 'plot_traversal', c)
     with evaluating(model) as device:
         q = model.encode(torch.as_tensor(x).to(device))
+        check_gaussian(q, 'plot_traversal')
         d = q.mean.shape[-1]
         if dims is None:
             dims = kl_per_latent(q).argsort(descending=True)[:8].tolist()
@@ -368,7 +374,7 @@ def plot_traversal(
         z = q.mean[:1].repeat(len(dims) * steps, 1)
         values = torch.linspace(-span, span, steps, device=device)
         for row, i in enumerate(dims): z[row * steps:(row + 1) * steps, i] = values
-        decoded = as_float_images(model.decode(z).mean)
+        decoded = as_float_images(mean_of(model.decode(z), 'plot_traversal'))
     names = [f'z[{i}]' for i in dims]
     alt = alt or (f'{len(dims)} rows of {steps} decoded images; in each row one latent '
                   f'goes from {-span:g} to {span:g}: {", ".join(names)}.')
