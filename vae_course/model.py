@@ -104,8 +104,13 @@ def with_configs(
     **parts: nn.Module | None, # by argument; None: the default, of which nothing is said
 ) -> dict[str, Any] | None:
     """`config` with that of each part; None where a part has none, and no file could
-    say how to build it."""
+    say how to build it. Raises `ValueError` for a part of another width."""
     configs = {k: getattr(p, 'config', None) for k, p in parts.items() if p is not None}
+    width = config.get('latent_dim')
+    for name, own in configs.items():
+        if own and own.get('latent_dim', width) != width:
+            raise ValueError(f'got a {name} of latent_dim={own["latent_dim"]} for a '
+                             f'model of latent_dim={width}: give both the same')
     return None if None in configs.values() else config | configs
 
 class MixturePrior(nn.Module):
