@@ -24,7 +24,7 @@ from .likelihoods import (
 from .tables import TableLikelihood
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
 from .reparameterization import bound_logvar
-from .model import LatentVariableModel
+from .model import LatentVariableModel, with_configs
 from .old_names import redirect_old_names
 
 # %% ../nbs/03_elbo.ipynb #1e08e218
@@ -323,17 +323,18 @@ def mlp_vae(
     hidden: Sequence[int] = (400,),          # widths of the encoder's layers
     likelihood: str | dict = 'bernoulli',    # as `make_likelihood` takes it
     dropout: float = 0.0,                    # share of the inputs set to 0 in training
+    prior: nn.Module | None = None,          # gives p(z); None: N(0, I)
 ) -> VAE:
     """A VAE of fully connected layers, the decoder's in the opposite order of the
     encoder's; `gaussian` has σ = 1, `gaussian_learned` one σ that is learned. Raises
     `ValueError` for an unknown likelihood."""
     px = make_likelihood(likelihood, data_shape)
     encoder, decoder = mlp_networks(data_shape, latent_dim, hidden, dropout, px)
-    model = VAE(encoder, decoder, StandardNormal(latent_dim), px, data_shape,
+    model = VAE(encoder, decoder, prior or StandardNormal(latent_dim), px, data_shape,
                 latent_dim)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim,
                   hidden=list(hidden), likelihood=likelihood, dropout=dropout)
-    model.config = dict(name='vae', **config)
+    model.config = with_configs(dict(name='vae', **config), prior=prior)
     return model
 
 # %% ../nbs/03_elbo.ipynb #d0b45f99
@@ -405,17 +406,18 @@ def conv_vae(
     latent_dim: int = 20,                    # number of latents
     widths: Sequence[int] = (16, 32),        # channels; each layer halves the image
     likelihood: str | dict = 'bernoulli',    # as `make_likelihood` takes it
+    prior: nn.Module | None = None,          # gives p(z); None: N(0, I)
 ) -> VAE:
     """A VAE of convolutions for images of any size; each layer halves height and width,
     rounded up. Raises `ValueError` for an unknown likelihood or for another shape than
     (channels, height, width)."""
     px = make_likelihood(likelihood, data_shape)
     encoder, decoder = conv_networks(data_shape, latent_dim, widths, px)
-    model = VAE(encoder, decoder, StandardNormal(latent_dim), px, data_shape,
+    model = VAE(encoder, decoder, prior or StandardNormal(latent_dim), px, data_shape,
                 latent_dim)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim,
                   widths=list(widths), likelihood=likelihood)
-    model.config = dict(name='conv_vae', **config)
+    model.config = with_configs(dict(name='conv_vae', **config), prior=prior)
     return model
 
 # %% ../nbs/03_elbo.ipynb #6056b955

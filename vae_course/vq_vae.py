@@ -419,6 +419,8 @@ class CodePrior(Trainable):
         heads: int = 4,                 # of attention, in each layer
     ) -> None:
         super().__init__()
+        self.config = dict(name='code_prior', n_codes=n_codes, shape=list(shape),
+                           width=width, depth=depth, heads=heads)
         self.n_codes, self.shape = n_codes, tuple(shape)
         self.data_shape = tuple(shape)
         self.embed = nn.Embedding(n_codes + 1, width)  # the last one begins the list
