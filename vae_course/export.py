@@ -134,12 +134,13 @@ def _example(model: Any, batch: Any) -> tuple[Any, Any]:
     "Two rows of x and of c, as `batch` has them or as the model says."
     if batch is not None:
         x, c = model.inputs(batch)
-        return tuple(None if t is None else torch.cat([_one_tensor(t)[:2]] * 2)[:2]
-                     for t in (x, c))
+        return _two_rows(x), None if c is None else _two_rows(c)
     if not model.data_shape:
         raise Unsupported(f'a {type(model).__name__} does not say the shape of an '
                           'example: give example=x, a batch')
     return torch.zeros(2, *model.data_shape), _example_condition(model)
+
+def _two_rows(t: Any) -> Tensor: return torch.cat([_one_tensor(t)[:2]] * 2)[:2]
 
 @torch.no_grad()
 def model_parts(

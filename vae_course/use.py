@@ -27,7 +27,7 @@ from .devices import pick_device, seeded
 from .export import check_onnx_installed, distribution_parameters
 from .export import export_onnx, onnx_paths
 from .folders import read_images
-from .model import Unsupported, require
+from .model import require
 from .model_settings import read_conditions
 from .run_folder import load_trained, read_run
 from .step import Trainable, map_rows
