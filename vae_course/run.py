@@ -324,7 +324,6 @@ class Run:
                     train=self.fingerprint_of('train'),
                     valid=self.fingerprint_of('valid'), epochs=config.epochs,
                     batch_size=self.batch_size, lr=self.rates_in_words(),
-                    binarize=config.binarize,
                     schedules={k: sample_schedule(s)
                                for k, s in config.schedules.items()},
                     optimizer_settings=own, **{k: getattr(config, k) for k in more})
