@@ -15,9 +15,8 @@ import numpy as np, torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from .data import (Batch, Batches, DataError, Examples, MixedBatches,
-                             as_examples, as_pair, check_range, describe, shape_of,
-                             tensors_of)
-from .streams import GivenBatches, Stream, check_batch, is_data_set
+                             as_pair, check_range, describe, shape_of, tensors_of)
+from .streams import GivenBatches, check_batch, is_data_set
 from .distributed import rank_and_world_size
 from .model import LatentVariableModel, Unsupported, center
 from .step import NonFiniteLoss, Trainable, evaluate, first_non_finite
@@ -102,12 +101,12 @@ def check_is_data(
     "Raise `DataError` for what holds neither examples nor batches, and say what would."
     if isinstance(data, Examples) or (stream and not hasattr(data, 'train')): return
     kind, hint = type(data).__name__, None
+    tensors = isinstance(data, (Tensor, tuple, dict)) or not hasattr(data, '__iter__')
     if hasattr(data, 'train'): hint = f'give data.{name}'       # a whole `DataSet`
-    elif isinstance(data, (Tensor, tuple, dict)): hint = 'wrap tensors as Examples(x, y)'
     elif isinstance(data, np.ndarray): hint = 'make them of arrays with `from_arrays`'
     elif is_data_set(data):
         hint = 'give stream=True to read a data set while training'
-    elif not hasattr(data, '__iter__'): hint = 'wrap tensors as Examples(x, y)'
+    elif tensors: hint = 'wrap tensors as Examples(x, y)'
     if hint is None: return
     raise DataError(f'{name} is a {kind}, and `fit` takes Examples, or batches such as '
                     f'those of a DataLoader: {hint}')
@@ -288,7 +287,8 @@ def diagnose_nan(
     if (name := first_non_finite(model)) and not losses:
         return (f'the weights `{name}` were not finite before the step: build the '
                 'model anew, or load an earlier checkpoint')
-    causes = [refused, _unbounded_logvar(model, batch), _rate_too_high(model, losses, rate)]
+    causes = [refused, _unbounded_logvar(model, batch),
+              _rate_too_high(model, losses, rate)]
     found = [cause for cause in causes if cause]
     if not found and (module := _first_bad_module(model, batch)):
         found.append(f'the first output that is not finite is that of {module}: look '
