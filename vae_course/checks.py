@@ -47,6 +47,10 @@ def _shape_of_inputs(batch: Batch) -> Any:
     try: return shape_of(as_pair(batch)[0])
     except DataError: return None
 
+def _of_one_tensor(shape: Any) -> bool:
+    "Whether `shape` is that of a tensor, and not of a tuple or dict of them."
+    return isinstance(shape, tuple) and all(isinstance(n, int) for n in shape)
+
 def check_data_shape(
     model: Trainable, # its `data_shape` counts, where it has one
     shape: Any,       # of an example; None where nobody knows
@@ -54,7 +58,7 @@ def check_data_shape(
 ) -> None:
     "Raise `DataError` for examples of another shape than the model was built for."
     wanted = model.data_shape
-    if wanted and shape is not None and tuple(wanted) != shape:
+    if wanted and _of_one_tensor(shape) and tuple(wanted) != shape:
         raise DataError(f'{name} holds examples of shape {shape}, and this model was '
                         f'built for {tuple(wanted)}: build it with data_shape={shape}')
 
@@ -87,8 +91,8 @@ def check_shape(
     if 'loss' not in terms:
         raise ValueError(f'losses() of this model gave {", ".join(terms)}: it needs a '
                          'term `loss` to minimise')
-    decoded = _decoded_shape(model, batch)
-    if decoded and shape is not None and decoded != shape:
+    decoded = _decoded_shape(model, batch) if _of_one_tensor(shape) else None
+    if decoded and decoded != shape:
         raise DataError(f'{name} holds examples of shape {shape}, and this model '
                         f'decodes to {decoded}: they must be the same')
 

@@ -516,7 +516,7 @@ def split(
     in_second = torch.full((n,), few < m)
     in_second[by_class[((steps + .5) * n / few).long()]] = few == m
     first, second = order[~in_second[order]], order[in_second[order]]
-    device = examples.x.device
+    device = examples.device
     return examples[first.to(device)], examples[second.to(device)]
 
 # %% ../nbs/70_data.ipynb #50600093
