@@ -96,7 +96,8 @@ def describe_column(
     if kind == 'boolean': return dict(name=name, kind=kind)
     if kind == 'number':
         x = _floats(name, there)
-        mean, std = float(x.mean()), float(x.std())
+        with np.errstate(over='ignore', invalid='ignore'):
+            mean, std = float(x.mean()), float(x.std())
         if not 0 < std < math.inf:
             raise DataError(f'column {name!r} reaches from {x.min():g} to {x.max():g}, '
                             'too little or too far to be told apart: rescale it')
