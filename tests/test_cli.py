@@ -175,7 +175,7 @@ class Mean(Trainable):
     def __init__(self, shape):
         super().__init__()
         self.mean = nn.Parameter(torch.zeros(shape))
-    def losses(self, batch, eps=None):
+    def losses(self, batch):
         return dict(loss=(batch[0] - self.mean).square().flatten(1).sum(1).mean())
     def sample(self, n): return self.mean.expand(n, *self.mean.shape)
 

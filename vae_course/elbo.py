@@ -16,7 +16,7 @@ from typing import Any
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 import torch.distributions as D
-from .data import Batch
+from .data import Batch, check_range
 from .devices import on_device
 from .likelihoods import (
     Categorical, DiscretizedLogistic, DiscretizedLogisticMixture, GaussianPerDimension,
@@ -24,7 +24,7 @@ from .likelihoods import (
 from .tables import TableLikelihood
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
 from .reparameterization import bound_logvar
-from .model import LatentVariableModel
+from .model import LatentVariableModel, with_configs
 from .old_names import redirect_old_names
 
 # %% ../nbs/03_elbo.ipynb #1e08e218
@@ -38,6 +38,14 @@ class Bernoulli(Likelihood):
         out: Tensor, # logits `(..., *data_shape)`
     ) -> D.Distribution:
         return D.Bernoulli(logits=out, validate_args=False)
+
+    def check(
+        self,
+        x: Tensor,       # examples `(N, *data_shape)`; uint8 stands for v/255
+        name: str = 'x', # how the reader calls them
+    ) -> None:
+        "Raise `DataError` for values outside [0, 1]."
+        check_range(x, name, 0.0, 1.0)
 
 # %% ../nbs/03_elbo.ipynb #89aacdc5
 class Gaussian(Likelihood):
@@ -73,6 +81,14 @@ class Gaussian(Likelihood):
         out: Tensor, # means `(..., *data_shape)`
     ) -> D.Distribution:
         return D.Normal(out, self.sigma, validate_args=False)
+
+    def check(
+        self,
+        x: Tensor,       # examples `(N, *data_shape)`; uint8 stands for v/255
+        name: str = 'x', # how the reader calls them
+    ) -> None:
+        "Raise `DataError` for NaN and infinity."
+        check_range(x, name, -math.inf, math.inf)
 
 # %% ../nbs/03_elbo.ipynb #075c6041
 def dequantize(
@@ -114,6 +130,9 @@ def check_inputs(
     data_shape: tuple[int, ...] | None, # of one example; None allows every one
 ) -> None:
     "Raise `ValueError` for inputs of another shape, or for whole numbers."
+    if not isinstance(x, Tensor):
+        raise ValueError(f'got x as a {type(x).__name__}: this model takes one tensor; '
+                         'for more, derive from `LatentVariableModel`')
     if not x.is_floating_point():
         raise ValueError(f'got images as {x.dtype}: give float32 in [0, 1], as '
                          '`as_floats(x)` does')
@@ -304,17 +323,18 @@ def mlp_vae(
     hidden: Sequence[int] = (400,),          # widths of the encoder's layers
     likelihood: str | dict = 'bernoulli',    # as `make_likelihood` takes it
     dropout: float = 0.0,                    # share of the inputs set to 0 in training
+    prior: nn.Module | None = None,          # gives p(z); None: N(0, I)
 ) -> VAE:
     """A VAE of fully connected layers, the decoder's in the opposite order of the
     encoder's; `gaussian` has σ = 1, `gaussian_learned` one σ that is learned. Raises
     `ValueError` for an unknown likelihood."""
     px = make_likelihood(likelihood, data_shape)
     encoder, decoder = mlp_networks(data_shape, latent_dim, hidden, dropout, px)
-    model = VAE(encoder, decoder, StandardNormal(latent_dim), px, data_shape,
+    model = VAE(encoder, decoder, prior or StandardNormal(latent_dim), px, data_shape,
                 latent_dim)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim,
                   hidden=list(hidden), likelihood=likelihood, dropout=dropout)
-    model.config = dict(name='vae', **config)
+    model.config = with_configs(dict(name='vae', **config), prior=prior)
     return model
 
 # %% ../nbs/03_elbo.ipynb #d0b45f99
@@ -386,17 +406,18 @@ def conv_vae(
     latent_dim: int = 20,                    # number of latents
     widths: Sequence[int] = (16, 32),        # channels; each layer halves the image
     likelihood: str | dict = 'bernoulli',    # as `make_likelihood` takes it
+    prior: nn.Module | None = None,          # gives p(z); None: N(0, I)
 ) -> VAE:
     """A VAE of convolutions for images of any size; each layer halves height and width,
     rounded up. Raises `ValueError` for an unknown likelihood or for another shape than
     (channels, height, width)."""
     px = make_likelihood(likelihood, data_shape)
     encoder, decoder = conv_networks(data_shape, latent_dim, widths, px)
-    model = VAE(encoder, decoder, StandardNormal(latent_dim), px, data_shape,
+    model = VAE(encoder, decoder, prior or StandardNormal(latent_dim), px, data_shape,
                 latent_dim)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim,
                   widths=list(widths), likelihood=likelihood)
-    model.config = dict(name='conv_vae', **config)
+    model.config = with_configs(dict(name='conv_vae', **config), prior=prior)
     return model
 
 # %% ../nbs/03_elbo.ipynb #6056b955

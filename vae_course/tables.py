@@ -127,7 +127,8 @@ class TableDistribution(D.Distribution):
         self.columns = [c for c, _ in parts]
         order = torch.tensor(sum(self.columns, []))
         self.back = order.argsort().tolist()
-        super().__init__((*self.parts[0].batch_shape[:-1], len(order)),
+        shape = (*self.parts[0].batch_shape[:-1], len(order))
+        super().__init__(torch.Size(shape),
                          validate_args=False)
 
     def _joined(self, each: list[Tensor]) -> Tensor:

@@ -15,7 +15,8 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 import torch.distributions as D
 from tqdm.auto import tqdm
-from .data import Batch, Batches, Examples, as_pair
+from .data import (Batch, Batches, DataError, Examples, as_pair,
+                             check_range)
 from .devices import device_of
 from .elbo import (
     Crop, check_inputs, full_precision, image_ends, make_likelihood)
@@ -418,8 +419,10 @@ class CodePrior(Trainable):
         heads: int = 4,                 # of attention, in each layer
     ) -> None:
         super().__init__()
+        self.config = dict(name='code_prior', n_codes=n_codes, shape=list(shape),
+                           width=width, depth=depth, heads=heads)
         self.n_codes, self.shape = n_codes, tuple(shape)
-        self.data_shape, self.data_range = tuple(shape), (0, n_codes - 1)
+        self.data_shape = tuple(shape)
         self.embed = nn.Embedding(n_codes + 1, width)  # the last one begins the list
         self.place = nn.Parameter(0.02 * torch.randn(math.prod(shape), width))
         blocks = [TransformerBlock(width, heads) for _ in range(depth)]
@@ -450,6 +453,18 @@ class CodePrior(Trainable):
     ) -> dict[str, Tensor]:         # 0-d
         "`loss`: −log p(codes) in nats per example."
         return dict(loss=-self.log_prob(as_pair(batch)[0].long()).mean())
+
+    def check_examples(
+        self,
+        examples: Examples,   # codes
+        name: str = 'train',  # how the reader calls them
+    ) -> None:
+        "Raise `DataError` for codes outside 0…K − 1."
+        codes = examples.x
+        if codes.dtype == torch.uint8:
+            raise DataError(f'{name} holds uint8, which counts as v/255: give codes as '
+                            'whole numbers of type int64')
+        check_range(codes.float(), name, 0, self.n_codes - 1)
 
     @torch.no_grad()
     def sample(
