@@ -31,8 +31,8 @@ def people(n=120, share=0.2, seed=0):
     rng = np.random.default_rng(seed)
     age = rng.normal(40, 12, n)
     whole = pd.DataFrame(dict(
-        age=age, children=rng.poisson(2, n), town=rng.choice(["Graz", "Linz", "Wels"], n),
-        member=age + rng.normal(0, 5, n) > 40, height=rng.normal(1.7, 0.1, n)))
+        age=age, children=rng.poisson(2, n),
+        town=rng.choice(["Graz", "Linz", "Wels"], n), member=age + rng.normal(0, 5, n) > 40, height=rng.normal(1.7, 0.1, n)))
     whole["grade"] = pd.Categorical(rng.integers(1, 4, n), [1, 2, 3, 4])
     return whole, whole.mask(rng.random(whole.shape) < share)
 
@@ -134,12 +134,12 @@ def with_column(values, n=40):
     (lambda: pd.DataFrame(np.ones((5, 2))), "a column called 0: name columns in words"),
     (lambda: pd.DataFrame(np.ones((5, 2)), columns=["a", "a"]),
      "two columns called 'a'"),
-    (lambda: with_column(math.nan), "column 'c' holds nothing but gaps in the training"),
+    (lambda: with_column(math.nan), "column 'c' holds nothing but gaps in the trai"),
     (lambda: with_column(None), "column 'c' holds nothing but gaps"),
     (lambda: with_column(pd.date_range("2026-01-01", periods=40)),
      r"column 'c' holds Timestamp.*turn times into numbers"),
     (lambda: with_column(pd.to_timedelta(range(40), unit="h")), "turn times into num"),
-    (lambda: with_column(lambda i: datetime.date(2026, 1, 1 + i % 9)), "turn times int"),
+    (lambda: with_column(lambda i: datetime.date(2026, 1, 1 + i % 9)), "turn times in"),
     (lambda: with_column(4.0), "column 'c' is 4.0 wherever it is known in the training "
                                "part: leave out what never varies"),
     (lambda: with_column("a"), "column 'c' is 'a' wherever"),
@@ -156,7 +156,7 @@ def with_column(values, n=40):
     (lambda: with_column(lambda i: 1e308 * (-1)**i), "too little or too far"),
     (lambda: with_column(pd.Categorical(pd.date_range("2026", periods=40).repeat(20)[
         :40])), "has categories such as .*: give words or numbers"),
-    (lambda: people(3)[1], "cannot put shares of 0.2 and 0.1 of 3 rows aside")], ids=str)
+    (lambda: people(3)[1], "cannot put shares of 0.2 and 0.1 of 3 rows a")], ids=str)
 def test_what_cannot_be_a_table_is_refused_in_one_sentence(make, words):
     with pytest.raises(DataError, match=words) as e: from_table(make())
     assert "\n" not in str(e.value) and ". " not in str(e.value)
@@ -167,16 +167,16 @@ def shuffled(frame): return frame[frame.columns[::-1]]
 
 @pytest.mark.parametrize("change, words", [
     (lambda f: f.assign(town="Rom"), "column 'town' of this table holds 'Rom', and in "
-                                     "the training part it held 'Graz', 'Linz', 'Wels'"),
+                                     "the training part it held 'Graz', 'Linz', 'We"),
     (lambda f: f.assign(grade=7), "column 'grade' of this table holds 7"),
-    (lambda f: f.assign(age="old"), "column 'age' .* held numbers: pd.to_numeric makes"),
+    (lambda f: f.assign(age="old"), "column 'age' .* held numbers: pd.to_numeric ma"),
     (lambda f: f.assign(age=True), "column 'age' of this table holds True"),
     (lambda f: f.assign(age=-math.inf), "column 'age' holds infinity in row 0"),
     (lambda f: f.assign(member=2), "column 'member' .* it held truth values"),
     (lambda f: f.assign(age=pd.Timestamp("2026-01-01")), "column 'age' of this table "
                                                          "holds"),
-    (shuffled, "this table has another order: give the columns that were trained on, in "
-               r"their order, as frame\[model.likelihood.names\] does"),
+    (shuffled, "this table has another order: give the columns that were trained on, "
+               r"in their order, as frame\[model.likelihood.names\] does"),
     (lambda f: f.drop(columns="age"), "this table lacks 'age': give the columns"),
     (lambda f: f.assign(shoes=3), "this table has 'shoes' besides: give the columns"),
     (lambda f: f.rename(columns=dict(age="Age")), "lacks 'age' and has 'Age' besides"),
@@ -188,7 +188,8 @@ def test_another_table_than_trained_on_is_refused_in_one_sentence(
     with pytest.raises(DataError, match=words) as e:
         likelihood.to_tensor(change(gappy.copy()))
     assert "\n" not in str(e.value) and ". " not in str(e.value)
-    with pytest.raises(DataError, match=words): impute(small(data), change(gappy.copy()))
+    with pytest.raises(DataError, match=words):
+        impute(small(data), change(gappy.copy()))
 
 
 def test_a_category_of_the_test_part_alone_is_said_to_be_there(gappy):
@@ -224,7 +225,7 @@ def test_without_pandas_one_sentence_says_how_to_get_it(monkeypatch, data):
                 lambda: TableLikelihood(data.likelihood["columns"]).to_frame(
                     data.test.x)):
         with pytest.raises(ImportError, match=r'^tables need pandas, which is not '
-                                              r'installed: pip install "vae_course\[ta'):
+                                              r'installed: pip install "vae_course\[t'):
             ask()
     settings = (root / "settings.ini").read_text(encoding="utf-8")
     assert "table_requirements = pandas>=" in settings
@@ -238,7 +239,7 @@ def test_models_that_no_table_fits_are_refused(data):
         conv_vae((6,), likelihood=data.likelihood)
     with pytest.raises(ValueError, match="needs 'columns'"): mlp_vae(likelihood="table")
     for columns, floor in (([], 0.05), (data.likelihood["columns"], 0)):
-        with pytest.raises(ValueError, match="give one column at least, and a positive"):
+        with pytest.raises(ValueError, match="give one column at least, and a posit"):
             TableLikelihood(columns, floor)
     with pytest.raises(ValueError, match="a Bernoulli likelihood: give one built with"):
         impute(mlp_vae((6,), 2, (4,)), people()[1])
@@ -312,14 +313,15 @@ def test_it_trains_with_gaps_and_in_half_precision_and_is_measured(data):
     model = small(data)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     batches = Batches(data.train, 28)
-    first, *_, last = [train_epoch(model, batches, optimizer)["loss"] for _ in range(30)]
+    losses = [train_epoch(model, batches, optimizer)["loss"] for _ in range(30)]
+    first, last = losses[0], losses[-1]
     assert math.isfinite(last) and last < first - 0.5
     with torch.autocast("cpu", torch.bfloat16):
         assert all(t.dtype == torch.float32 and t.isfinite()
                    for t in model.losses((data.train.x, None)).values())
     assert math.isfinite(elbo(model, data.test).mean)
     assert math.isfinite(nll(model, data.test, samples=10).mean)
-    with pytest.raises(ValueError, match="TableDistribution likelihood: it has no quan"):
+    with pytest.raises(ValueError, match="TableDistribution likelihood: it has no qu"):
         interval_coverage(model, data.test)
     with pytest.raises(ValueError, match="reliability is of Bernoulli"):
         reliability(model, data.test)
@@ -400,7 +402,8 @@ def test_a_category_gets_the_probability_that_it_has():
     got = impute(model, frame, draws=4000, samples=20_000)
     z = torch.linspace(-8, 8, 16_001)[:, None]
     post = torch.exp(-z**2 / 2 - (0.9 - z)**2 / (2 * 0.5**2))
-    p = (post * torch.softmax(z * torch.tensor([2.0, 0.0, -2.0]), 1)).sum(0) / post.sum()
+    each = torch.softmax(z * torch.tensor([2.0, 0.0, -2.0]), 1)
+    p = (post * each).sum(0) / post.sum()
     n = 1 / (1 / 4000 + 1 / got.effective.item())
     found = torch.tensor(got.probabilities("c").to_numpy()[0])
     assert list(got.probabilities("c")) == ["a", "b", "c"]
@@ -436,7 +439,8 @@ def test_intervals_hold_the_draws_and_probabilities_sum_to_1(gappy, data):
     known = gappy[list(low)].notna().to_numpy()
     assert np.allclose(low.to_numpy()[known], high.to_numpy()[known])
     wider = got.interval(0.9)
-    assert (wider[0] <= low + 1e-9).all().all() and (high <= wider[1] + 1e-9).all().all()
+    assert (wider[0] <= low + 1e-9).all().all()
+    assert (high <= wider[1] + 1e-9).all().all()
     ages = np.stack([t["age"].to_numpy(float) for t in got])
     inside = ((low["age"].to_numpy() <= ages) & (ages <= high["age"].to_numpy()))
     gap = gappy["age"].isna().to_numpy()

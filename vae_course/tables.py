@@ -127,9 +127,8 @@ class TableDistribution(D.Distribution):
         self.columns = [c for c, _ in parts]
         order = torch.tensor(sum(self.columns, []))
         self.back = order.argsort().tolist()
-        shape = (*self.parts[0].batch_shape[:-1], len(order))
-        super().__init__(torch.Size(shape),
-                         validate_args=False)
+        shape = torch.Size((*self.parts[0].batch_shape[:-1], len(order)))
+        super().__init__(shape, validate_args=False)
 
     def _joined(self, each: list[Tensor]) -> Tensor:
         "What the parts gave, in the order of the columns."
