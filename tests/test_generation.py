@@ -263,7 +263,7 @@ def test_quality_asks_the_classifier_in_evaluation_mode():
                      *precision_recall(features(judge, real), features(judge, made)))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: needs a CUDA device")
+@pytest.mark.gpu
 def test_on_a_gpu():
     model, x = tiny().cuda(), torch.rand(50, 1, 8, 8).cuda()
     z = encode_point(model, x)

@@ -1,5 +1,5 @@
 """What tests/test_acceleration.py runs in two processes, and in one: three epochs with
-the noise handed in, and every epoch's terms."""
+the noise handed over, and every epoch's terms. Compiled, a model that draws nothing."""
 import json, sys
 
 import torch
@@ -8,6 +8,8 @@ from vae_course.data import Batches, Examples
 from vae_course.elbo import mlp_vae
 from vae_course.acceleration import AcceleratedStep
 from vae_course.distributed import leave_processes, rank_and_world_size
+from vae_course.generation import mlp_autoencoder
+from vae_course.noise import Noise, replayed_noise
 from vae_course.step import make_optimizers, StepConfig, train_epoch
 
 N, BATCH, D = 71, 16, 3     # the last batch holds 7: parts of 4 and 3
@@ -20,7 +22,8 @@ def train(config):
     numbers = torch.Generator().manual_seed(5)
     examples = Examples(torch.rand(N, 1, 6, 6, generator=numbers),
                         torch.zeros(N).long())
-    model = mlp_vae((1, 6, 6), latent_dim=D, hidden=(24,))
+    make = mlp_autoencoder if config.compile else mlp_vae
+    model = make((1, 6, 6), latent_dim=D, hidden=(24,))
     optimizers = make_optimizers(model, torch.device("cpu"))
     optimizers[0].param_groups[0]["lr"].fill_(1e-2)
     batches = Batches(examples, BATCH, shuffle=True, binarize=True,
@@ -29,10 +32,12 @@ def train(config):
     step = AcceleratedStep(model, optimizers, BATCH, clip=5.0, config=config)
     history = []
     for epoch in range(3):
-        noise = [torch.randn(batches.size(i), D, generator=numbers)
-                 .tensor_split(processes)[number] for i in range(len(batches))]
-        history.append(train_epoch(model, batches, optimizers, noise=lambda i: noise[i],
-                                   step=step))
+        noise = iter([Noise([torch.randn(batches.size(i), D, generator=numbers)])
+                      .part(number, processes) for i in range(len(batches))])
+        def handed(batch, weight):
+            if config.compile: return step(batch, weight)
+            with replayed_noise(next(noise)): return step(batch, weight)
+        history.append(train_epoch(model, batches, optimizers, step=handed))
     return dict(processes=processes, history=history,
                 weights=[p.detach().flatten().tolist() for p in model.parameters()])
 

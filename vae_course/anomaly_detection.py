@@ -260,7 +260,8 @@ def anomaly_scores(
     """How anomalous each example is, `(N,)`, float64: higher is more anomalous. Raises
     `ValueError` that lists the names, `Unsupported` and `DataError`."""
     _check_score_method(score_method)
-    def f(x, c=None): return score_methods[score_method](model, x, c=c, **settings)
+    def f(x, *c): return score_methods[score_method](
+        model, x, **settings, **(dict(c=c[0]) if c else {}))
     return per_example(f, model, examples, batch_size)
 
 # %% ../nbs/10_anomaly_detection.ipynb #2224b5c7
@@ -381,8 +382,8 @@ def _check_lr(lr): # a learning rate
 
 def _check_score_settings(score_method, settings): # a dict, or None
     "Raise `ValueError` when this score does not take these settings."
-    known = list(inspect.signature(score_methods[score_method]).parameters)[2:]
-    known.remove('c')                      # comes with the examples
+    known = [name for name in inspect.signature(score_methods[score_method]).parameters
+             if name != 'c'][2:]           # c comes with the examples
     for name, value in (settings or {}).items():
         if name not in known:
             raise ValueError(f'got settings={settings}: {score_method} takes '
@@ -578,8 +579,9 @@ def _new_model(name, config, data_shape, seed): # `config` may be None
     try:
         with seeded(seed): model = build(name, **whole)
         require(model, 'AnomalyDetector', 'encode', 'decode', 'prior')
-        if not isinstance(model, VAE):
-            raise TypeError(f'a {type(model).__name__} is not a VAE')
+        if not isinstance(model, VAE) or model.conditional:
+            lack = 'has a condition' if isinstance(model, VAE) else 'is not a VAE'
+            raise TypeError(f'a {type(model).__name__} {lack}')
     except (TypeError, RuntimeError) as e:
         raise ValueError(f'got model={name!r} with {config}: a detector needs a '
                          'VAE without conditions, such as vae, conv_vae or '

@@ -24,7 +24,7 @@ from torch import Tensor
 from .data import DataError, DataSet
 from .datasets import load, loaders
 from .folders import from_folder
-from .elbo import likelihoods
+from .elbo import likelihood_settings
 from .model import LatentVariableModel, Unsupported
 from .devices import OutOfMemory, pick_device, seeded
 from .distributed import join_processes
@@ -209,9 +209,7 @@ def train(
 ) -> None:
     """Train a model and print its -ELBO on the test set; the same command again goes on
     with it. For N processes: torchrun --nproc-per-node N -m vae_course.cli train ..."""
-    if likelihood and likelihood not in likelihoods:       # before anything is loaded
-        raise ValueError(f'no likelihood called {likelihood!r}: there are '
-                         f'{", ".join(likelihoods)}')
+    if likelihood: likelihood_settings(likelihood)         # before anything is loaded
     pick_device(device)
     given = read_settings(model, set)
     images = _load_named(data, size, channels, resize)

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['capabilities', 'Unsupported', 'require', 'require_condition', 'center', 'mean_of', 'check_gaussian', 'mean_or_draw',
-           'LatentVariableModel', 'at_condition', 'latent_width']
+           'with_configs', 'MixturePrior', 'LatentVariableModel', 'at_condition', 'latent_width']
 
 # %% ../nbs/88_model.ipynb #7ec06fee
+import math
 from typing import Any
 import torch
 import torch.distributions as D
 from torch import Tensor, nn
-from .data import Batch, as_pair, examples_in, to_device
+from .data import Batch, Examples, as_pair, examples_in, to_device
 from .devices import device_of
 from .step import Trainable, evaluating
 
@@ -43,13 +44,12 @@ def require_condition(
     c: Any,           # the condition that it was given
 ) -> None:
     "Raise `Unsupported` where `model` needs a condition and has none, or the reverse."
-    if not isinstance(model, LatentVariableModel): return
-    kind = type(model).__name__
-    if model.conditional and c is None:
+    kind, conditional = type(model).__name__, getattr(model, 'conditional', False)
+    if conditional and c is None:
         raise Unsupported(f'`{asked}` needs to know what the examples are or shall be: '
                           f'a {kind} has a condition; give c=, or a model for one '
                           'condition, such as `model.at(7)`')
-    if c is not None and not model.conditional:
+    if c is not None and not conditional:
         raise Unsupported(f'`{asked}` got c={c!r:.60}, and a {kind} has no condition: '
                           'leave c out')
 
@@ -97,6 +97,46 @@ def mean_or_draw(
     try: return p.mean
     except (AttributeError, NotImplementedError): return p.sample()
 
+# %% ../nbs/88_model.ipynb #1cc9f764
+def with_configs(
+    config: dict[str, Any],    # of a model, less its parts
+    **parts: nn.Module | None, # by argument; None: the default, of which nothing is said
+) -> dict[str, Any] | None:
+    """`config` with that of each part; None where a part has none, and no file could
+    say how to build it. Raises `ValueError` for a part of another width."""
+    configs = {k: getattr(p, 'config', None) for k, p in parts.items() if p is not None}
+    width = config.get('latent_dim')
+    for name, own in configs.items():
+        if own and own.get('latent_dim', width) != width:
+            raise ValueError(f'got a {name} of latent_dim={own["latent_dim"]} for a '
+                             f'model of latent_dim={width}: give both the same')
+    return None if None in configs.values() else config | configs
+
+class MixturePrior(nn.Module):
+    """A learned prior over `(D,)`: a mixture of diagonal Gaussians. Raises
+    `ValueError`."""
+    def __init__(
+        self,
+        latent_dim: int,      # D
+        components: int = 10, # Gaussians
+    ) -> None:
+        super().__init__()
+        if components < 1:
+            raise ValueError(f'got components={components}: a mixture needs at least 1')
+        self.config = dict(name='mixture_prior', latent_dim=latent_dim,
+                           components=components)
+        # to begin with, not far from N(0, I), and each in its own place
+        self.mu = nn.Parameter(0.5 * torch.randn(components, latent_dim))
+        self.logvar = nn.Parameter(torch.full_like(self.mu, math.log(0.75)))
+        self.logits = nn.Parameter(torch.zeros(components))
+
+    def forward(self) -> D.Distribution:
+        sigma = torch.exp(0.5 * self.logvar)
+        each = D.Independent(D.Normal(self.mu, sigma, validate_args=False), 1,
+                             validate_args=False)
+        weights = D.Categorical(logits=self.logits, validate_args=False)
+        return D.MixtureSameFamily(weights, each, validate_args=False)
+
 # %% ../nbs/88_model.ipynb #00f20854
 class LatentVariableModel(Trainable):
     """A model of x with latents z: p(z|c), p(x|z, c) and q(z|x, c). x and z are
@@ -137,6 +177,17 @@ class LatentVariableModel(Trainable):
     ) -> tuple[Any, Any]:
         "`(x, c)` of a batch, on the model's device. Raises `DataError`."
         return as_pair(to_device(batch, self.device))[0], None
+
+    def check_examples(
+        self,
+        examples: Examples,  # to train on, to watch, or to measure
+        name: str = 'train', # how the reader calls them
+    ) -> None:
+        """Raise `DataError` for values that the `likelihood` does not take, where the
+        model has one that says so; else for what is not finite."""
+        check = getattr(getattr(self, 'likelihood', None), 'check', None)
+        if check and isinstance(examples.x, Tensor): check(examples.x, name)
+        else: super().check_examples(examples, name)
 
     def as_condition(
         self,

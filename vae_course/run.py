@@ -6,7 +6,7 @@
 __all__ = ['fingerprint', 'RunConfig', 'Run', 'training_run']
 
 # %% ../nbs/87_run.ipynb #68e09115
-import copy, zlib
+import copy, math, zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -18,17 +18,21 @@ from torch import Tensor
 from .callbacks import (Callback, Checkpoint, EarlyStopping, ProgressBar,
                                   WatchNaN)
 from .checkpoint import CheckpointError, load_model_state, locked, model_state
-from .checks import (check_model_takes, check_schedules, check_settings,
+from .checks import (batch_check, check_is_data, check_model_takes,
+                               check_own_step, check_schedules, check_settings,
                                real_number, sample_schedule, whole_number)
-from .data import Batches, binarized, Examples
-from .streams import as_batch, Stream
+from .data import (Batches, DataError, Examples, MixedBatches, binarized,
+                             examples_in, tensors_of)
+from .streams import GivenBatches, Stream, as_batch, is_data_set
 from .devices import (borrowed_random_numbers, explain_out_of_memory,
                                 pick_device, random_state, seed_everything,
                                 set_random_state)
 from .distributed import (LossesModule, broadcast_object, rank_and_world_size,
                                     wrap_ddp)
-from .step import (StepConfig, Trainable, check_step_options, evaluate,
-                             make_optimizers, rates_as_tensors, training_step)
+from .own_steps import OwnStep
+from .step import (AccumulatedStep, StepConfig, Trainable, check_step_options,
+                             evaluate, make_optimizers, rates_as_tensors, training_step,
+                             update)
 
 # %% ../nbs/87_run.ipynb #87000003
 if TYPE_CHECKING:
@@ -36,58 +40,100 @@ if TYPE_CHECKING:
     from vae_course.training import History
 
 # %% ../nbs/87_run.ipynb #194530c1
-def fingerprint(
-    examples: Any, # `Examples`, a data set that is streamed, or None
-) -> dict[str, Any] | None:
-    "What tells one set of examples from another: number, shape, type and a checksum."
-    if examples is None: return None
-    if isinstance(examples, Examples):
-        x = examples.x.cpu().contiguous().view(torch.uint8).numpy().data
-        checksum = zlib.crc32(examples.y.cpu().contiguous().numpy().data, zlib.crc32(x))
-        return dict(examples=len(examples), shape=list(examples.data_shape),
-                    dtype=str(examples.x.dtype), content=f'{checksum:08x}')
-    # of a stream, three examples as one seed gives them
+def _checksum(parts: Iterable[Any]) -> str:
+    "Of all tensors in `parts`, in order."
+    value = 0
+    for t in tensors_of(list(parts)):
+        flat = t.detach().cpu().contiguous().reshape(-1)
+        value = zlib.crc32(flat.view(torch.uint8).numpy().data, value)
+    return f'{value:08x}'
+
+def _some_rows(data: Any, collate: Callable) -> str:
+    "A checksum of three rows of a data set, as one seed gives them."
     with borrowed_random_numbers():
         seed_everything(0)
-        rows = sorted({0, len(examples) // 2, len(examples) - 1})
-        some = [as_batch([examples[i]]) for i in rows]
-    parts = [part.contiguous().flatten().view(torch.uint8) for pair in some
-             for part in pair]
-    checksum = zlib.crc32(b''.join(part.numpy().tobytes() for part in parts))
-    return dict(examples=len(examples), kind=type(examples).__name__,
-                content=f'{checksum:08x}')
+        rows = sorted({0, len(data) // 2, len(data) - 1})
+        return _checksum([collate([data[i]]) for i in rows])
+
+def fingerprint(
+    data: Any,                         # what `fit` takes, or None
+    collate: Callable | None = None,   # of a data set
+) -> dict[str, Any] | None:
+    """What tells one set of examples from another: number, shape, type and a checksum;
+    of a `DataLoader`, what can be known without going through it."""
+    if data is None: return None
+    if isinstance(data, Examples):
+        parts = tensors_of(data.x)
+        shapes, types = [list(t.shape[1:]) for t in parts], [str(t.dtype) for t in parts]
+        one = torch.is_tensor(data.x)
+        return dict(examples=len(data), shape=shapes[0] if one else shapes,
+                    dtype=types[0] if one else types, content=_checksum([*parts, data.y]))
+    kind = type(data).__name__
+    if isinstance(data, Batches):
+        return dict(kind=kind, size=data.batch_size, **fingerprint(data.examples) or {})
+    if isinstance(data, MixedBatches):
+        return dict(kind=kind, sizes=list(data.sizes),
+                    parts=[fingerprint(part) for part in data.parts])
+    if is_data_set(data) or hasattr(data, '__getitem__') and collate:
+        return dict(examples=len(data), kind=kind,
+                    content=_some_rows(data, collate or as_batch))
+    known: dict[str, Any] = dict(batches=len(data), kind=kind)
+    source = getattr(data, 'dataset', None)
+    if isinstance(data, list): known |= dict(content=_checksum(data[::max(1, len(data) - 1)]))
+    elif source is not None and is_data_set(source):
+        known |= dict(examples=len(source), size=getattr(data, 'batch_size', None),
+                      content=_some_rows(source, data.collate_fn))
+    return known
 
 # %% ../nbs/87_run.ipynb #27a104f8
 @dataclass
 class RunConfig:
     "The settings of `fit`, checked and made plain. Raises `ValueError`."
     epochs: int                   # passes over the training set
-    batch_size: int               # over all processes
-    # a schedule; None keeps the rates of the model's own
-    lr: Callable[[float], float] | None
+    batch_size: int | None        # over all processes; None: 128, or that of the batches
+    # a schedule, or a list of one for each optimizer; None keeps the model's own rates
+    lr: Any
     binarize: bool = False        # draw the training pixels as 0 or 1
     schedules: dict = field(default_factory=dict) # buffer: schedule
     clip: float | None = None     # largest norm of the gradient
-    patience: int | None = None   # epochs without a better one
+    patience: int | None = None   # validations without a better one
     seed: int = 0                 # of order, noise and drawn pixels
+    weight_decay: float = 0.0     # of the optimizer of `fit`, decoupled
+    accumulate: int = 1           # batches to one step of the optimizers
+    max_steps: int | None = None  # the most steps of the optimizers
+    valid_every: int = 1          # epochs from one validation to the next
+    watch_nan: bool = True        # keep a copy of the run, to explain NaN with
     precision: str = 'fp32'       # of a `StepConfig`, or `auto`
     compile: bool | str = False   # of a `StepConfig`, or `auto`
     graphs: bool | str = False    # of a `StepConfig`, or `auto`
     stream: bool = False          # read the examples while training
     workers: int = 0              # processes that read
+    collate: Callable | None = None # makes a batch of a list of rows that were read
 
     def __post_init__(self) -> None:
         self.epochs = whole_number('epochs', self.epochs)
-        self.batch_size = whole_number('batch_size', self.batch_size)
+        if self.batch_size is not None:
+            self.batch_size = whole_number('batch_size', self.batch_size)
         self.seed = whole_number('seed', self.seed, None) % 2**63
-        if self.patience is not None:
-            self.patience = whole_number('patience', self.patience)
+        self.accumulate = whole_number('accumulate', self.accumulate)
+        self.valid_every = whole_number('valid_every', self.valid_every)
+        for name in ('patience', 'max_steps'):
+            if (value := getattr(self, name)) is not None:
+                setattr(self, name, whole_number(name, value))
+        need = 'a number that is finite and not negative'
+        self.weight_decay = real_number('weight_decay', self.weight_decay, need)
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f'weight_decay={self.weight_decay!r}: give {need}')
         if self.clip is not None:
             self.clip = real_number('clip', self.clip, 'a positive norm, or None')
         for name in ('compile', 'graphs'):
             if isinstance(value := getattr(self, name), np.bool_):
                 setattr(self, name, bool(value))
         check_step_options(self.precision, self.compile, self.graphs, words=('auto',))
+        if self.accumulate > 1 and self.graphs is True:
+            raise ValueError('graphs=True records the step of one batch, and '
+                             f'accumulate={self.accumulate} makes a step of several: '
+                             'leave graphs at False or "auto"')
 
 # %% ../nbs/87_run.ipynb #8a9c92aa
 class Run:
@@ -96,8 +142,8 @@ class Run:
     def __init__(
         self,
         model: Trainable,               # to train
-        train: Any,                     # `Examples`, or a data set to be streamed
-        valid: Examples | None,         # to watch
+        train: Any,                     # `Examples`, batches, or a data set
+        valid: Any,                     # the same, to watch; or None
         history: 'History',             # to be filled
         config: RunConfig,              # the settings of `fit`
         device: torch.device,           # to train on
@@ -114,72 +160,151 @@ class Run:
         # seconds of a step of each way tried
         self.trial: dict[str, float] = {}
         model.to(device)
+        check_own_step(model, config.accumulate, valid is not None)
         sets = dict(train=train) | (dict(valid=valid) if valid is not None else {})
-        for name, examples in sets.items():
-            streamed = config.stream and name == 'train'
-            check_model_takes(model, examples, name, device, config.binarize, streamed)
-        self.batch_size = self.batch_size_for(len(train))
-        check_settings(model, len(train), valid is not None, self.batch_size,
-                       config.clip, config.patience, config.stream)
-        check_schedules(model, config.schedules, config.lr)
-        seed_everything(config.seed)
         self.data = dict(train=train, valid=valid)
-        self.batches = self.training_batches(train)
-        self.valid_batches = None if valid is None else self.batches_to_watch(valid)
-        self.optimizers = make_optimizers(model, device)
-        self.check_rates()
-        self.total_steps = config.epochs * len(self.batches)
+        looked_at = {name: self.to_look_at(name) for name in sets}
+        first, *_ = [check_model_takes(model, data, name, device, config.binarize)
+                     for name, data in looked_at.items()]
+        self.batch_size = self.batch_size_for(looked_at['train'], first)
+        dealt = isinstance(train, (Examples, Batches)) and not config.stream
+        check_settings(model, self.n_examples, valid is not None, self.batch_size,
+                       config.clip, config.patience, dealt)
+        for rate in config.lr if isinstance(config.lr, list) else [config.lr]:
+            check_schedules(model, config.schedules, rate)
+        seed_everything(config.seed)
+        self.batches = self.training_batches(looked_at['train'])
+        self.valid_batches = (
+            None if valid is None else self.batches_to_watch(looked_at['valid']))
+        self.optimizers = make_optimizers(model, device, config.weight_decay)
+        self.rates = self.rates_of_optimizers()
+        # a step is one of the optimizers, however many batches it takes
+        self.steps_per_epoch = math.ceil(len(self.batches) / config.accumulate)
+        self.total_steps = min(config.epochs * self.steps_per_epoch,
+                               config.max_steps or 2**63)
         self.step_config = StepConfig()
         self.take_step: Any = None                   # chosen when the run starts
 
+    def is_streamed(
+        self,
+        name: str, # `train` or `valid`
+    ) -> bool:
+        "Whether this data set is read while training."
+        data, config = self.data[name], self.config
+        ours = (Examples, Batches, MixedBatches, torch.utils.data.DataLoader)
+        return config.stream and (
+            not isinstance(data, ours) or isinstance(data, Examples) and name == 'train')
+
+    def to_look_at(
+        self,
+        name: str, # `train` or `valid`
+    ) -> Any:
+        """The data as `check_model_takes` takes it. Raises `DataError` for what is no
+        data, and for settings that do not go with it."""
+        data, config = self.data[name], self.config
+        check_is_data(data, name, config.stream)
+        if self.is_streamed(name):
+            return Stream(data, 2, device=self.device, check=batch_check(self.model, name),
+                          binarize=config.binarize, collate=config.collate)
+        if isinstance(data, Examples): return data
+        given: dict[str, Any] = dict(binarize=config.binarize or None, collate=config.collate)
+        if name == 'train': given['batch_size'] = config.batch_size
+        for setting, value in given.items():
+            if value is None: continue
+            raise DataError(f'{setting} was given, and {name} is a '
+                            f'{type(data).__name__}, whose batches are taken as they '
+                            'are: say it where they are made, or give Examples')
+        if isinstance(data, (Batches, MixedBatches)):
+            shard = (self.rank, self.world_size) if name == 'train' else (0, 1)
+            return data.for_process(self.device, shard)
+        return GivenBatches(data, name, self.device, batch_check(self.model, name),
+                            shared=name == 'train')
+
+    @property
+    def n_examples(self) -> int | None:
+        "Examples to train on; None where nobody knows."
+        train = self.data['train']
+        if isinstance(train, Examples) or self.is_streamed('train'): return len(train)
+        if isinstance(train, Batches): return len(train.examples)
+        try: return len(train.dataset)
+        except (AttributeError, TypeError, NotImplementedError): return None
+
     def batch_size_for(
         self,
-        n: int, # examples to train on
+        data: Any,  # to train on, as it was looked at
+        first: Any, # batch of it
     ) -> int:
-        "The batch size; all of the examples, and a word, where more were asked for."
-        asked = self.config.batch_size
-        if asked > n and self.rank == 0:
+        """Examples in a full batch, over all processes; all of the examples, and a
+        word, where more were asked for."""
+        if isinstance(data, MixedBatches): return data.size(0)
+        if isinstance(data, GivenBatches): return examples_in(first) * self.world_size
+        own = data.batch_size if isinstance(data, Batches) else None
+        asked, n = own or self.config.batch_size or 128, self.n_examples or 0
+        if asked > n and self.rank == 0 and own is None:
             print(f'batch_size={asked} is more than the {n} training examples: every '
                   'batch holds all of them.')
         return min(asked, n)
 
     def training_batches(
         self,
-        train: Any, # `Examples`, or a data set to be streamed
-    ) -> Batches | Stream:
+        data: Any, # to train on, as it was looked at
+    ) -> Any:
         """Batches in a new order every epoch; with several processes, the part of this
         one."""
         config, shard = self.config, (self.rank, self.world_size)
         common: dict[str, Any] = dict(shuffle=True, binarize=config.binarize,
                                       shard=shard)
-        if not config.stream:
-            own = torch.Generator() if self.world_size > 1 else None
-            return Batches(train.to(self.device), self.batch_size, generator=own,
-                           **common)
-        def check(examples: Examples) -> None:
-            self.model.check_examples(examples, 'a batch of train')
-        stream = Stream(train, self.batch_size, workers=config.workers,
-                        device=self.device, check=check, **common)
-        if stream.sampler is not None: stream.sampler.seed = config.seed
-        return stream
+        if isinstance(data, Stream):
+            stream = Stream(data.dataset, self.batch_size, workers=config.workers,
+                            device=self.device, check=data.check,
+                            collate=config.collate, **common)
+            if stream.sampler is not None: stream.sampler.seed = config.seed
+            return stream
+        if not isinstance(data, Examples): return data
+        own = torch.Generator() if self.world_size > 1 else None
+        return Batches(data.to(self.device), self.batch_size, generator=own, **common)
 
     def batches_to_watch(
         self,
-        valid: Examples, # to watch
-    ) -> Batches:
+        data: Any, # to watch, as it was looked at
+    ) -> Any:
         "All of `valid`, its pixels drawn once where they are drawn."
-        if self.config.binarize: valid = binarized(valid.to('cpu'))
-        return Batches(valid.to(self.device), max(self.batch_size, 1000))
+        config, size = self.config, max(self.batch_size, 1000)
+        # evaluated with one seed, a stream draws the same pixels each time
+        if isinstance(data, Stream):
+            return Stream(data.dataset, size, workers=config.workers,
+                          device=self.device, check=data.check,
+                          binarize=config.binarize, collate=config.collate)
+        if not isinstance(data, Examples): return data
+        if config.binarize: data = binarized(data.to('cpu'))
+        return Batches(data.to(self.device), size)
 
     def groups(self) -> list[dict]:
         "The parameter groups of all optimizers."
         return [g for o in self.optimizers for g in o.param_groups]
 
-    def check_rates(self) -> None:
-        "Raise `ValueError` for `lr_scale` without a rate to be multiplied."
-        if not self.config.lr and any('lr_scale' in g for g in self.groups()):
-            raise ValueError('an optimizer of this model has `lr_scale`, by which the '
-                             'rate of `fit` is multiplied: give `fit` an `lr`')
+    def rates_of_optimizers(self) -> list[Callable[[float], float] | None]:
+        """The schedule of each optimizer, None where its own rates count. Raises
+        `ValueError` for too many or few, and for `lr_scale` without a rate."""
+        lr, optimizers = self.config.lr, self.optimizers
+        rates = lr if isinstance(lr, list) else [lr] * len(optimizers)
+        if len(rates) != len(optimizers):
+            raise ValueError(f'lr has {len(rates)} entries, and this model has '
+                             f'{len(optimizers)} optimizers: give a rate or a schedule '
+                             'for each, None for its own')
+        for rate, optimizer in zip(rates, optimizers):
+            if rate is None and any('lr_scale' in g for g in optimizer.param_groups):
+                raise ValueError('an optimizer of this model has `lr_scale`, by which '
+                                 'the rate of `fit` is multiplied: give `fit` an `lr`')
+        return rates
+
+    def rates_in_words(self) -> list:
+        "The rates as facts: samples of a schedule, or the rates that the model gave."
+        own = [[float(g['lr']) for g in o.param_groups] for o in self.optimizers]
+        each = [kept if rate is None else sample_schedule(rate)
+                for rate, kept in zip(self.rates, own)]
+        if isinstance(self.config.lr, list): return each
+        return each[0] if self.config.lr else [rate for kept in own for rate in kept]
 
     def facts(self) -> dict[str, Any]:
         "What a run must share with the one that it goes on from."
@@ -191,18 +316,26 @@ class Run:
         own = [{k: v for k, v in g.items()
                 if isinstance(v, kinds) and k not in ('lr', 'capturable')}
                for g in self.groups()] if model.overrides('optimizers') else []
-        rates = [float(g['lr']) for g in self.groups()]
+        more = ('binarize', 'clip', 'patience', 'seed', 'weight_decay', 'accumulate',
+                'max_steps', 'valid_every')
         return dict(model=type(model).__name__, config=model.config,
                     shapes={k: list(v.shape) for k, v in kept.items()}, buffers=buffers,
                     optimizers=[type(o).__name__ for o in self.optimizers],
-                    train=fingerprint(self.data['train']),
-                    valid=fingerprint(self.data['valid']), epochs=config.epochs,
-                    batch_size=self.batch_size,
-                    lr=sample_schedule(config.lr) if config.lr else rates,
+                    train=self.fingerprint_of('train'),
+                    valid=self.fingerprint_of('valid'), epochs=config.epochs,
+                    batch_size=self.batch_size, lr=self.rates_in_words(),
                     binarize=config.binarize,
                     schedules={k: sample_schedule(s)
-                               for k, s in config.schedules.items()}, clip=config.clip,
-                    patience=config.patience, seed=config.seed, optimizer_settings=own)
+                               for k, s in config.schedules.items()},
+                    optimizer_settings=own, **{k: getattr(config, k) for k in more})
+
+    def fingerprint_of(
+        self,
+        name: str, # `train` or `valid`
+    ) -> dict[str, Any] | None:
+        "`fingerprint` of these data."
+        collate = self.config.collate or as_batch
+        return fingerprint(self.data[name], collate if self.is_streamed(name) else None)
 
     def tell(
         self,
@@ -224,19 +357,32 @@ class Run:
 
     def plain_step(self) -> Callable:
         "`training_step` of this model, in one process or in several."
+        if self.model.overrides('training_step'): return self.accelerated(StepConfig())
         losses = None
         if self.world_size > 1: losses = wrap_ddp(LossesModule(self.model), self.device)
-        return partial(training_step, self.model, optimizers=self.optimizers,
-                       clip=self.config.clip, losses=losses)
+        return self.accumulated(lambda move: partial(
+            training_step, self.model, optimizers=self.optimizers,
+            clip=self.config.clip, losses=losses, move=move))
 
     def accelerated(
         self,
         config: StepConfig, # how the step is run
-    ) -> 'AcceleratedStep':
+    ) -> 'AcceleratedStep | OwnStep | AccumulatedStep':
         "The training step of this model, run in another way."
+        what = (self.model, self.optimizers, self.batch_size, self.config.clip, config,
+                self.device)
+        if self.model.overrides('training_step'): return OwnStep(*what)
         from vae_course.acceleration import AcceleratedStep
-        return AcceleratedStep(self.model, self.optimizers, self.batch_size,
-                               self.config.clip, config, self.device)
+        return self.accumulated(lambda move: AcceleratedStep(*what, move=move))
+
+    def accumulated(
+        self,
+        make: Callable, # a step, from what it calls in place of `update`
+    ) -> Any:
+        "The step, for every batch or for several batches together."
+        every = self.config.accumulate
+        return make(update) if every == 1 else AccumulatedStep(make, every,
+                                                               len(self.batches))
 
     def choose_step(self) -> None:
         "Take the way to run a step that was asked for, the plain one mostly."
@@ -274,7 +420,13 @@ class Run:
     @property
     def steps_done(self) -> int:
         "Steps of all epochs that are over."
-        return len(self.history) * len(self.batches)
+        return min(len(self.history) * self.steps_per_epoch, self.total_steps)
+
+    @property
+    def batches_to_take(self) -> int:
+        "Of this epoch: fewer than all in the last one, where `max_steps` ends it."
+        steps = self.total_steps - self.steps_done
+        return min(steps * self.config.accumulate, len(self.batches))
 
     @property
     def learning_rate(self) -> float:
@@ -284,47 +436,56 @@ class Run:
     @property
     def finished(self) -> bool:
         "Whether all epochs are over, or a callback lets the run end here."
-        over = len(self.history) >= self.config.epochs
+        over = self.steps_done >= self.total_steps
         return over or any(callback.done(self) for callback in self.callbacks)
 
     def begin_epoch(self) -> None:
         "With several processes: one order for all, and noise of its own for each."
+        batches, epoch = self.batches, len(self.history)
+        if isinstance(batches, GivenBatches): batches.set_epoch(epoch)
         if self.world_size == 1: return
-        epoch = len(self.history)
         order, own = (int(np.random.SeedSequence([self.config.seed, epoch, n])
                           .generate_state(1)[0]) for n in (0, 1 + self.rank))
-        batches = self.batches
         if isinstance(batches, Stream):
             if batches.sampler is not None: batches.sampler.set_epoch(epoch)
-        elif batches.generator is not None: batches.generator.manual_seed(order)
+        elif isinstance(batches, (Batches, MixedBatches)) and batches.generator:
+            batches.generator.manual_seed(order)
         seed_everything(own)
 
     def before_step(
         self,
-        step: int, # of the epoch
+        batch: int, # of the epoch
     ) -> None:
-        "Move the learning rate and the scheduled buffers to the middle of the step."
+        "Move the learning rates and the scheduled buffers to the middle of the step."
+        if batch == 0 and self.config.accumulate > 1: self.take_step.restart()
+        step = batch // self.config.accumulate
         t = (self.steps_done + step + 0.5) / self.total_steps
-        # else the model's own optimizers keep theirs
-        if self.config.lr:
-            for group in self.groups():
-                group['lr'].fill_(self.config.lr(t) * group.get('lr_scale', 1.0))
+        # where there is none, an optimizer keeps its own
+        for rate, optimizer in zip(self.rates, self.optimizers):
+            if rate is None: continue
+            for group in optimizer.param_groups:
+                group['lr'].fill_(rate(t) * group.get('lr_scale', 1.0))
         for name, schedule in self.config.schedules.items():
             value = schedule(t) if callable(schedule) else schedule
             self.model.get_buffer(name).fill_(value)
 
     def after_step(
         self,
-        terms: dict[str, Tensor], # of this step, on the device
+        terms: dict[str, Tensor], # of a batch, on the device
     ) -> None:
-        "Tell the callbacks."
+        "Tell the callbacks, where the batch was the last one of a step."
+        if self.config.accumulate > 1:
+            if not self.take_step.updated: return
+            terms = self.take_step.terms
         self.terms = terms
         self.tell('on_step')
 
     def validate(self) -> dict[str, float]:
         """The terms on `valid`, named `valid_…`, always with the same noise; {} without
-        it."""
-        if self.valid_batches is None: return {}
+        it, and in epochs that are not validated."""
+        last = self.steps_done + self.steps_per_epoch >= self.total_steps
+        due = (len(self.history) + 1) % self.config.valid_every == 0 or last
+        if self.valid_batches is None or not due: return {}
         terms = evaluate(self.model, self.valid_batches, seed=0)
         if 'neg_elbo' in terms: terms = {k: v for k, v in terms.items() if k != 'loss'}
         return broadcast_object({f'valid_{k}': v for k, v in terms.items()})
@@ -345,8 +506,9 @@ class Run:
     def state(self) -> dict[str, Any]:
         "What training goes on with; not a copy."
         optimizers = [o.state_dict() for o in self.optimizers]
+        own = getattr(self.batches, 'generator', None)   # of the order, a user's perhaps
         return dict(**model_state(self.model), optimizers=optimizers,
-                    random=random_state())
+                    random=random_state(), order=own.get_state() if own else None)
 
     def restore(
         self,
@@ -358,6 +520,8 @@ class Run:
             optimizer.load_state_dict(kept)
         rates_as_tensors(self.optimizers, self.device)
         set_random_state(state['random'])
+        if state.get('order') is not None and (own := self.batches.generator):
+            own.set_state(state['order'])
         if self.step_config.graphs: self.take_step.forget()     # what was recorded
 
     def go_on_from(
@@ -373,8 +537,8 @@ class Run:
 @contextmanager
 def training_run(
     model: Trainable,                   # to train
-    train: Any,                         # `Examples`, or a data set to be streamed
-    valid: Examples | None,             # to watch
+    train: Any,                         # `Examples`, batches, or a data set
+    valid: Any,                         # the same, to watch; or None
     history: 'History',                 # to be filled
     config: RunConfig,                  # the settings of `fit`
     device: str | torch.device,         # to train on
@@ -389,10 +553,10 @@ def training_run(
     own: list[Callback] = (
         [EarlyStopping(config.patience)] if config.patience is not None else [])
     if checkpoint is not None: own.append(Checkpoint(checkpoint))
-    own += [WatchNaN(), *callbacks]
+    own += [WatchNaN(config.watch_nan), *callbacks]
     with (locked(checkpoint if first else None), borrowed_random_numbers(),
           _quick(where)):
-        with explain_out_of_memory(config.batch_size, where):
+        with explain_out_of_memory(config.batch_size or 128, where):
             run = Run(model, train, valid, history, config, where, own)
         with explain_out_of_memory(run.batch_size, where):
             run.start(progress)
