@@ -83,8 +83,8 @@ CVAES = dict(encode=lambda m, x, c, z, k: m.encode(x, c).mean,
              likelihood_of=lambda m, x, c, z, k: m.likelihood_of(x.to(m.device),
                                                                  2).mean,
              at=lambda m, x, c, z, k: [v for h in [m.at(c[0])] for v in (
-                 h.encode(x).mean, h.decode(z).mean, h.prior().sample((2,)), h.sample(2),
-                 h.reconstruct(x), h(x), *h.losses((x, c)).values())])
+                 h.encode(x).mean, h.decode(z).mean, h.prior().sample((2,)),
+                 h.sample(2), h.reconstruct(x), h(x), *h.losses((x, c)).values())])
 VQS = dict(
     encode=lambda m, x, c, z, k: [m.encode(x).sample((2,)), m.encode(x).mode,
                                   m.encode(x).log_prob(k.to(m.device))],

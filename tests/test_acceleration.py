@@ -205,11 +205,11 @@ def test_without_a_compiler_the_error_says_so(monkeypatch):
 
 # ---------------------------------------------------------------- several processes
 
-def processes(tmp_path, number, config):
+def processes(tmp_path, number, config, kind="memory"):
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(here.parent))
     out = tmp_path / f"{number}.json"
     every = [subprocess.Popen([sys.executable, str(here / "two_processes.py"), str(out),
-                               json.dumps(config), str(i), str(number)],
+                               json.dumps(config), str(i), str(number), kind],
                               env=env, encoding="utf-8", stderr=subprocess.PIPE)
              for i in range(number)]
     try:
@@ -222,12 +222,14 @@ def processes(tmp_path, number, config):
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("config", [dict(), dict(precision="bf16"), dict(compile=True)],
-                         ids=str)
-def test_two_processes_give_the_losses_of_one(tmp_path, config):
+@pytest.mark.parametrize("config, kind", [
+    (dict(), "memory"), (dict(precision="bf16"), "memory"),
+    (dict(compile=True), "memory"), (dict(), "loader"), (dict(), "mixed")], ids=str)
+def test_two_processes_give_the_losses_of_one(tmp_path, config, kind):
     """Batches of 16 and a last one of 7, parted as 4 and 3; the terms of three epochs
-    and the weights after them."""
-    one, two = (processes(tmp_path, n, config) for n in (1, 2))
+    and the weights after them. In memory, of a loader that deals itself, and labelled
+    beside unlabelled."""
+    one, two = (processes(tmp_path, n, config, kind) for n in (1, 2))
     assert (one["processes"], two["processes"]) == (1, 2)
     tolerance = 2e-3 if config.get("precision") == "bf16" else 1e-4
     assert len(one["history"]) == 3 and one["weights"]

@@ -270,6 +270,6 @@ def test_on_a_gpu():
     for source in (None, fit_mixture(z, components=2), aggregated_posterior(model, x)):
         assert generate(model, 5, source).device.type == "cuda"
     assert (interpolate(model, x[:3], x[3:6]).device.type == "cuda"
-            and thickness(x).device == slant(x).device == x.device)
+            and thickness(x).device.type == slant(x).device.type == "cpu")
     assert (frechet_distance(z, z) < 1e-5 * z.var(0).sum()
             and precision_recall(z, z) == (1, 1))

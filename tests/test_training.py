@@ -17,6 +17,7 @@ from vae_course.callbacks import Callback
 from vae_course.data import Batches, DataError, Examples
 from vae_course.datasets import load
 from vae_course.elbo import VAE, mlp_vae
+from vae_course.noise import Noise, replayed_noise
 from vae_course.checkpoint import (
     CheckpointError, from_bytes, load_checkpoint, save_checkpoint)
 from vae_course.step import (
@@ -261,8 +262,6 @@ def test_a_full_disk_leaves_the_last_epoch(folder, monkeypatch):
 class Mean(Trainable):
     """Loss: the mean of x, and a weight that follows its gradient. Records what the
     schedules say."""
-    data_range = (-math.inf, math.inf)
-
     def __init__(self):
         super().__init__()
         self.w = nn.Parameter(torch.zeros(()))
@@ -419,7 +418,7 @@ def test_a_rate_that_is_too_high(digits):
 
 def test_an_unbounded_logvar(digits):
     class Unbounded(VAE):
-        def encode(self, x): return diagonal_gaussian(*self.encoder(x).chunk(2, -1))
+        def encode(self, x, c=None): return diagonal_gaussian(*self.encoder(x).chunk(2, -1))
     m = new_model()
     # the second half is logvar
     with torch.no_grad(): m.encoder[-1][-1].bias[5:] = 1000.0
@@ -513,7 +512,7 @@ def test_bad_validation_data_is_refused(digits):
 
 
 def test_a_model_may_take_another_range():
-    # data_range is everything
+    # without a likelihood, everything that is finite
     fit(Mean(), numbers(), batch_size=7, epochs=1, progress=False, device="cpu")
     with pytest.raises(DataError, match="takes 0 to 1"):
         quick(Mean(), numbers(), batch_size=7, binarize=True)
@@ -557,13 +556,15 @@ def test_an_epoch_does_not_wait_for_the_device(digits):
 def test_the_noise_can_be_handed_in(digits):
     def trained(own_noise):
         model = new_model()
-        noise = [torch.randn(64, 5, generator=torch.Generator().manual_seed(i))
+        noise = [Noise([torch.randn(64, 5, generator=torch.Generator().manual_seed(i))])
                  for i in range(4)]
         optimizers = make_optimizers(model, torch.device("cpu"))
         optimizers[0].param_groups[0]["lr"].fill_(1e-3)
         torch.manual_seed(own_noise)
-        terms = train_epoch(model, Batches(digits[:256], 64), optimizers,
-                            noise=noise.__getitem__)
+        def step(batch, weight):
+            with replayed_noise(noise.pop()):
+                return training_step(model, batch, optimizers)
+        terms = train_epoch(model, Batches(digits[:256], 64), optimizers, step=step)
         return weights(model), terms
     assert same(trained(1), trained(2))
 

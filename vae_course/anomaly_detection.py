@@ -34,8 +34,8 @@ from .checkpoint import (
     CheckpointError, load_checkpoint, load_model_state, model_state)
 from .checkpoint import pack, save_checkpoint
 from .checks import whole_number
-from .model import (LatentVariableModel, center, check_gaussian, mean_of,
-                              require, require_condition)
+from .model import (LatentVariableModel, Unsupported, center, check_gaussian,
+                              mean_of, require, require_condition)
 from .devices import pick_device, seeded
 from .evaluation import (
     base_distribution, check_pixels, importance_weighted, per_example)
@@ -232,9 +232,13 @@ def complexity_corrected(
     """−log p(x) of the grey levels less `complexity(x)`, `(B,)`, in nats (Serrà et al.
     2020). Raises as `neg_log_px`."""
     x, c = _ask(model, 'complexity_corrected', x, c, 'encode', 'decode', 'prior')
+    if not isinstance(x, Tensor):
+        raise Unsupported('`complexity_corrected` needs images, which a PNG file can '
+                          f'hold, and those of a {type(model).__name__} are none')
     first = None if c is None else c[:1]
-    p = base_distribution(model.decode(model.encode(x[:1], first).sample(), first))
-    discrete = p.support is not None and p.support.is_discrete
+    with seeded(seed): z = model.encode(x[:1], first).sample()
+    p = base_distribution(model.decode(z, first))
+    discrete = not isinstance(p, D.Distribution) or p.support.is_discrete
     levels = 0 if discrete else math.log(256) * x[0].numel()
     return neg_log_px(model, x, samples, seed, c) + levels - complexity(x)
 

@@ -160,7 +160,7 @@ def as_row(
     """One example of any kind, or a part of one, as it is: floats as float32, whole
     numbers as int64; bytes, uint16 and truth values are an image, which `as_input`
     reads. Raises `DataError`."""
-    t = _as_tensor(x)
+    t = _as_tensor(x).reshape(np.shape(x))         # NumPy makes one dimension of none
     if t.dim() and (t.dtype in _ONE or t.dtype == torch.bool): return as_input(t)
     if t.is_complex(): raise DataError('got complex inputs: give real ones')
     if t.numel() == 0:

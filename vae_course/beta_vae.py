@@ -28,8 +28,11 @@ def kl_penalty(
     capacity: float | Tensor = 0.0, # nats of all latents together that are aimed at
 ) -> Tensor:
     """β |Σ max(KL, free bits) − capacity|, a 0-d tensor: β times the KL when the other
-    two are 0 (Kingma et al. 2016; Burgess et al. 2018)."""
-    return beta * (kl.clamp(min=free_bits).sum() - capacity).abs()
+    two are 0 (Kingma et al. 2016; Burgess et al. 2018), also where an estimate of the
+    KL from draws falls below 0."""
+    over = (kl.clamp(min=free_bits) if free_bits else kl).sum() - capacity
+    aimed = torch.as_tensor(capacity, device=kl.device) > 0
+    return beta * torch.where(aimed, over.abs(), over)
 
 # %% ../nbs/06_beta_vae.ipynb #5327c20a
 def kl_by_latent(

@@ -16,8 +16,7 @@ import numpy as np, torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from .data import (Batch, Batches, DataError, Examples, MixedBatches,
-                             as_pair, check_range, describe, shape_of,
-                             tensors_of)
+                             as_pair, check_range, describe, shape_of, tensors_of)
 from .streams import GivenBatches, check_batch, is_data_set
 from .distributed import rank_and_world_size
 from .model import LatentVariableModel, Unsupported, center
@@ -49,6 +48,10 @@ def _shape_of_inputs(batch: Batch) -> Any:
     try: return shape_of(as_pair(batch)[0])
     except DataError: return None
 
+def _of_one_tensor(shape: Any) -> bool:
+    "Whether `shape` is that of a tensor, and not of a tuple or dict of them."
+    return isinstance(shape, tuple) and all(isinstance(n, int) for n in shape)
+
 def check_data_shape(
     model: Trainable, # its `data_shape` counts, where it has one
     shape: Any,       # of an example; None where nobody knows
@@ -56,7 +59,7 @@ def check_data_shape(
 ) -> None:
     "Raise `DataError` for examples of another shape than the model was built for."
     wanted = model.data_shape
-    if wanted and shape is not None and tuple(wanted) != shape:
+    if wanted and _of_one_tensor(shape) and tuple(wanted) != shape:
         raise DataError(f'{name} holds examples of shape {shape}, and this model was '
                         f'built for {tuple(wanted)}: build it with data_shape={shape}')
 
@@ -90,8 +93,8 @@ def check_shape(
     if 'loss' not in terms:
         raise ValueError(f'losses() of this model gave {", ".join(terms)}: it needs a '
                          'term `loss` to minimise')
-    decoded = _decoded_shape(model, batch)
-    if decoded and shape is not None and decoded != shape:
+    decoded = _decoded_shape(model, batch) if _of_one_tensor(shape) else None
+    if decoded and decoded != shape:
         raise DataError(f'{name} holds examples of shape {shape}, and this model '
                         f'decodes to {decoded}: they must be the same')
 
@@ -120,12 +123,12 @@ def check_is_data(
     "Raise `DataError` for what holds neither examples nor batches, and say what would."
     if isinstance(data, Examples) or (stream and not hasattr(data, 'train')): return
     kind, hint = type(data).__name__, None
+    tensors = isinstance(data, (Tensor, tuple, dict)) or not hasattr(data, '__iter__')
     if hasattr(data, 'train'): hint = f'give data.{name}'       # a whole `DataSet`
-    elif isinstance(data, (Tensor, tuple, dict)): hint = 'wrap tensors as Examples(x, y)'
     elif isinstance(data, np.ndarray): hint = 'make them of arrays with `from_arrays`'
     elif is_data_set(data):
         hint = 'give stream=True to read a data set while training'
-    elif not hasattr(data, '__iter__'): hint = 'wrap tensors as Examples(x, y)'
+    elif tensors: hint = 'wrap tensors as Examples(x, y)'
     if hint is None: return
     raise DataError(f'{name} is a {kind}, and `fit` takes Examples, or batches such as '
                     f'those of a DataLoader: {hint}')
@@ -307,7 +310,8 @@ def diagnose_nan(
     if (name := first_non_finite(model)) and not losses:
         return (f'the weights `{name}` were not finite before the step: build the '
                 'model anew, or load an earlier checkpoint')
-    causes = [refused, _unbounded_logvar(model, batch), _rate_too_high(model, losses, rate)]
+    causes = [refused, _unbounded_logvar(model, batch),
+              _rate_too_high(model, losses, rate)]
     found = [cause for cause in causes if cause]
     if not found and (module := _first_bad_module(model, batch)):
         found.append(f'the first output that is not finite is that of {module}: look '

@@ -21,11 +21,11 @@ from PIL import Image
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import extend_base_type, restricted_number_type
 from torch import Tensor
-from .data import DataError, DataSet
+from .data import DataError, DataSet, concatenated, to_device
 from .datasets import load, loaders
 from .folders import from_folder
 from .elbo import likelihood_settings
-from .model import LatentVariableModel, Unsupported
+from .model import Unsupported
 from .devices import OutOfMemory, pick_device, seeded
 from .distributed import join_processes
 from .export import MissingExtra
@@ -293,17 +293,17 @@ def draw_samples(
     progress: bool = False,   # show a bar, for a model whose samples take long
 ) -> Tensor:
     "`n` samples, 100 at a time. Raises `Unsupported` for a model that cannot."
-    if not isinstance(model, LatentVariableModel):
+    sample: Any = getattr(model, 'sample', None)
+    if sample is None:
         raise Unsupported(
             f'a {type(model).__name__} cannot draw samples: it has no method sample(n)')
-    sample: Callable[..., Tensor] = model.sample
     more = dict(progress=progress) if 'progress' in signature(sample).parameters else {}
     drawn = []
     with seeded(seed, device), torch.no_grad():
         for i in range(0, n, 100):
             given = () if c is None else (c[i:i + 100],)
-            drawn.append(sample(min(100, n - i), *given, **more).cpu())
-    return torch.cat(drawn)
+            drawn.append(to_device(sample(min(100, n - i), *given, **more), 'cpu'))
+    return concatenated(drawn)
 
 # %% ../nbs/96_cli.ipynb #39fbf386
 def _check_image_path(path): # file to write

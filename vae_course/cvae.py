@@ -326,6 +326,9 @@ class CVAE(VAE):
                          posterior)
         self.condition = condition
 
+    def _numbers(self, c, n): # conditions of n examples, as the networks take them
+        return _embed(self.condition, c, n, self.device).to(self.beta.dtype)
+
     def encode(
         self,
         x: Tensor,                 # images, `(B, *data_shape)`, float
@@ -333,7 +336,7 @@ class CVAE(VAE):
     ) -> D.Distribution:           # over `(B, D)`
         "q(z|x, c). Raises `ValueError` and `Unsupported`."
         check_inputs(x, self.data_shape)
-        e = _embed(self.condition, c, len(x), self.device)
+        e = self._numbers(c, len(x))
         return self.posterior(full_precision(self.encoder(x.to(self.device), e)))
 
     def decode(
@@ -343,7 +346,7 @@ class CVAE(VAE):
     ) -> D.Independent:            # over `(..., B, *data_shape)`
         "p(x|z, c). Raises `ValueError` and `Unsupported`."
         check_latents(z, self.latent_dim)
-        e = _embed(self.condition, c, z.shape[-2], self.device)
+        e = self._numbers(c, z.shape[-2])
         e = e.expand(*z.shape[:-1], -1).reshape(-1, e.shape[-1])
         out = self.decoder(z.to(self.device).reshape(-1, z.shape[-1]), e)
         out = full_precision(out).reshape(*z.shape[:-1], *out.shape[1:])
@@ -357,7 +360,7 @@ class CVAE(VAE):
     ) -> D.Distribution:           # over `(B, D)`
         "p(z|c). Raises `ValueError` and `Unsupported`."
         n = 0 if c is None else len(c)
-        return self.prior_net(_embed(self.condition, c, n, self.device)).expand((n,))
+        return self.prior_net(self._numbers(c, n)).expand((n,))
 
     def inputs(
         self,
@@ -437,6 +440,7 @@ class FixedConditionVAE(LatentVariableModel):
         self.model, self.likelihood = model, model.likelihood
         self.data_shape, self.latent_dim = model.data_shape, model.latent_dim
         self.register_buffer('c', model.as_condition(c, 1), persistent=False)
+        self.training = model.training
 
     def _repeated(self, n): return self.c.expand(n, *self.c.shape[1:])
 

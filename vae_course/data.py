@@ -143,14 +143,15 @@ def as_pair(
             labels = [batch[k] for k in label_names if k in batch]
             return batch[found[0]], labels[0] if labels else None
     raise DataError(f'got a batch of {describe(batch)}: this model takes x, (x, y), '
-                    f'or a dict with one of {", ".join(input_names)}, and perhaps one of '
-                    f'{", ".join(label_names)}')
+                    f'or a dict with one of {", ".join(input_names)}, and perhaps '
+                    f'one of {", ".join(label_names)}')
 
 # %% ../nbs/70_data.ipynb #5916858e
 def _leaves(x: Batch) -> list:
     "What stands in the places of the tensors of `x`."
     if isinstance(x, dict): x = tuple(x.values())
-    return [leaf for part in x for leaf in _leaves(part)] if isinstance(x, tuple) else [x]
+    if not isinstance(x, tuple): return [x]
+    return [leaf for part in x for leaf in _leaves(part)]
 
 def _check_rows(name: str, part: Any) -> None:
     "Raise `DataError` for what is no dense tensor with a row for each example."
@@ -437,8 +438,8 @@ class MixedBatches:
         self.shuffle, self.binarize, self.generator = shuffle, binarize, generator
         for part in self.parts:
             if not isinstance(part, Examples):
-                raise DataError(f'got a {type(part).__name__} as a part of the batches: '
-                                'both parts are `Examples`')
+                raise DataError(f'got a {type(part).__name__} as one of the parts: '
+                                'both are `Examples`')
             if binarize: check_pixels_to_draw(part.x)
         whole = all(isinstance(n, int) and n > 0 and n % shard[1] == 0 for n in sizes)
         if len(sizes) != 2 or not whole:
@@ -479,8 +480,9 @@ class MixedBatches:
             orders.append(rows.to(part.device).split(size))
             pixels.append(on_device(self.generator, part.device))
         for rows_of_both in zip(*orders):
-            yield MixedBatch(*(_look_up(part, rows, self.binarize, p, self.shard)
-                               for part, rows, p in zip(self.parts, rows_of_both, pixels)))
+            yield MixedBatch(*(
+                _look_up(part, rows, self.binarize, source, self.shard)
+                for part, rows, source in zip(self.parts, rows_of_both, pixels)))
 
 # %% ../nbs/70_data.ipynb #8713d0bc
 def as_share(share: Any, # a number
@@ -514,7 +516,7 @@ def split(
     in_second = torch.full((n,), few < m)
     in_second[by_class[((steps + .5) * n / few).long()]] = few == m
     first, second = order[~in_second[order]], order[in_second[order]]
-    device = examples.x.device
+    device = examples.device
     return examples[first.to(device)], examples[second.to(device)]
 
 # %% ../nbs/70_data.ipynb #50600093

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 import torch.distributions as D
 from torch import Tensor, nn
-from .model import LatentVariableModel, mean_of, require
+from .model import (LatentVariableModel, mean_of, require,
+                              require_condition)
 from .data import Batch, DataError, Examples, as_pair, map_tensors
 from .elbo import Gaussian, VAE, kl_divergence
 from .latent import PPCA, StandardNormal
@@ -138,6 +139,8 @@ def log_weights(
 ) -> Tensor:
     """log p(x|z) + log p(z) − log q(z|x) at K draws from q(z|x), `(K, B)`, in nats.
     Raises `DataError` on grey pixels under a Bernoulli likelihood."""
+    require(model, 'log_weights', 'encode', 'decode', 'prior')
+    require_condition(model, 'log_weights', c)
     q, prior, rows = model.encode(x, c), model.prior(c), []
     for z in _sample_chunks(q, samples, chunk):
         p = model.decode(z, c)
@@ -407,7 +410,7 @@ def interval_coverage(
         check_pixels(p, x, allow_grey=True)
         pixel = base_distribution(p)
         kind = type(pixel).__name__
-        if pixel.support.is_discrete:
+        if not isinstance(pixel, D.Distribution) or pixel.support.is_discrete:
             raise ValueError(f'got a {kind} likelihood: intervals are of continuous '
                              'values; see `reliability` for pixels of 0 and 1')
         try: (low, high) = ([pixel.icdf(x.new_tensor((1 + side*level) / 2))

@@ -33,8 +33,10 @@ def require(
     kind = type(model)
     lacks = model.lacks if isinstance(model, Trainable) else {}
     for name in names:
-        why = lacks.get(name)
-        if not why and not hasattr(model, name):
+        why, own = lacks.get(name), getattr(kind, name, None)
+        left_open = name in ('encode', 'decode', 'prior') and (
+            own is getattr(LatentVariableModel, name))
+        if not why and (left_open or not hasattr(model, name)):
             why = f'a {kind.__name__} has no `{name}`'
         if why: raise Unsupported(f'`{asked}` needs {capabilities[name]}, and {why}')
 

@@ -64,10 +64,12 @@ def fingerprint(
     if data is None: return None
     if isinstance(data, Examples):
         parts = tensors_of(data.x)
-        shapes, types = [list(t.shape[1:]) for t in parts], [str(t.dtype) for t in parts]
+        shapes = [list(t.shape[1:]) for t in parts]
+        types = [str(t.dtype) for t in parts]
         one = torch.is_tensor(data.x)
         return dict(examples=len(data), shape=shapes[0] if one else shapes,
-                    dtype=types[0] if one else types, content=_checksum([*parts, data.y]))
+                    dtype=types[0] if one else types,
+                    content=_checksum([*parts, data.y]))
     kind = type(data).__name__
     if isinstance(data, Batches):
         return dict(kind=kind, size=data.batch_size, **fingerprint(data.examples) or {})
@@ -79,7 +81,7 @@ def fingerprint(
                     content=_some_rows(data, collate or as_batch))
     known: dict[str, Any] = dict(batches=len(data), kind=kind)
     source = getattr(data, 'dataset', None)
-    if isinstance(data, list): known |= dict(content=_checksum(data[::max(1, len(data) - 1)]))
+    if isinstance(data, list): known['content'] = _checksum([data[0], data[-1]])
     elif source is not None and is_data_set(source):
         known |= dict(examples=len(source), size=getattr(data, 'batch_size', None),
                       content=_some_rows(source, data.collate_fn))
@@ -90,7 +92,7 @@ def fingerprint(
 class RunConfig:
     "The settings of `fit`, checked and made plain. Raises `ValueError`."
     epochs: int                   # passes over the training set
-    batch_size: int | None        # over all processes; None: 128, or that of the batches
+    batch_size: int | None        # over all processes; None: 128, or as given
     # a schedule, or a list of one for each optimizer; None keeps the model's own rates
     lr: Any
     binarize: bool = False        # draw the training pixels as 0 or 1
@@ -191,9 +193,9 @@ class Run:
     ) -> bool:
         "Whether this data set is read while training."
         data, config = self.data[name], self.config
-        ours = (Examples, Batches, MixedBatches, torch.utils.data.DataLoader)
-        return config.stream and (
-            not isinstance(data, ours) or isinstance(data, Examples) and name == 'train')
+        if isinstance(data, Examples): return config.stream and name == 'train'
+        batches = (Batches, MixedBatches, torch.utils.data.DataLoader)
+        return config.stream and not isinstance(data, batches)
 
     def to_look_at(
         self,
@@ -204,10 +206,11 @@ class Run:
         data, config = self.data[name], self.config
         check_is_data(data, name, config.stream)
         if self.is_streamed(name):
-            return Stream(data, 2, device=self.device, check=batch_check(self.model, name),
-                          binarize=config.binarize, collate=config.collate)
+            return Stream(data, 2, binarize=config.binarize, device=self.device,
+                          check=batch_check(self.model, name), collate=config.collate)
         if isinstance(data, Examples): return data
-        given: dict[str, Any] = dict(binarize=config.binarize or None, collate=config.collate)
+        given: dict[str, Any] = dict(collate=config.collate,
+                                     binarize=config.binarize or None)
         if name == 'train': given['batch_size'] = config.batch_size
         for setting, value in given.items():
             if value is None: continue
@@ -324,7 +327,6 @@ class Run:
                     train=self.fingerprint_of('train'),
                     valid=self.fingerprint_of('valid'), epochs=config.epochs,
                     batch_size=self.batch_size, lr=self.rates_in_words(),
-                    binarize=config.binarize,
                     schedules={k: sample_schedule(s)
                                for k, s in config.schedules.items()},
                     optimizer_settings=own, **{k: getattr(config, k) for k in more})
@@ -506,7 +508,7 @@ class Run:
     def state(self) -> dict[str, Any]:
         "What training goes on with; not a copy."
         optimizers = [o.state_dict() for o in self.optimizers]
-        own = getattr(self.batches, 'generator', None)   # of the order, a user's perhaps
+        own = getattr(self.batches, 'generator', None)   # of the order
         return dict(**model_state(self.model), optimizers=optimizers,
                     random=random_state(), order=own.get_state() if own else None)
 

@@ -63,8 +63,8 @@ def _column(name, values): # of a data set of dicts
 
 def _is_pair(item): # what a data set gives for one index
     "Whether it is `(x, label)`, and not a list of numbers."
-    listed = isinstance(item, list) and not all(isinstance(v, (int, float)) for v in item)
-    return isinstance(item, tuple) or listed
+    if not isinstance(item, list): return isinstance(item, tuple)
+    return not all(isinstance(v, (int, float)) for v in item)
 
 def as_batch(items: Sequence[Any], # what a data set gives for several indices
              ) -> Batch:
@@ -298,9 +298,10 @@ class GivenBatches:
             yield to_device(batch, self.device)
         if n != self.length:
             more = 'more' if n > self.length else str(n)
-            raise DataError(f'{self.name} has a length of {self.length} and gave {more} '
-                            'batches this time: it must begin anew for every epoch, as '
-                            'a list or a DataLoader does, and its length must be right')
+            raise DataError(f'{self.name} has a length of {self.length} and gave '
+                            f'{more} batches this time: it must begin anew for every '
+                            'epoch, as a list or a DataLoader does, with a length that '
+                            'is right')
 
 def _length(batches, name):
     "How many there are. Raises `DataError` for what cannot be gone through twice."

@@ -124,7 +124,7 @@ def fit(
     train: Examples | Any,      # to learn from; or batches, such as a `DataLoader`
     valid: Any = None,          # to watch; always reported as −ELBO at β = 1
     epochs: int = 10,           # passes over `train`
-    batch_size: int | None = None, # examples in a batch; None: 128, or as `train` has it
+    batch_size: int | None = None, # examples in a batch; None: 128, or as given
     # the peak of `warmup_cosine`, or a schedule; None: 3e-3, or the rates of the
     # model's own optimizers; a list has one of these for each of them
     lr: float | Schedule | None | Sequence[float | Schedule | None] = None,

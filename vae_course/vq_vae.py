@@ -9,7 +9,7 @@ __all__ = ['code_priors', 'nearest_codes', 'batch_squared_distance', 'perplexity
 
 # %% ../nbs/08_vq_vae.ipynb #3e7d1ff1
 import math, os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,8 +22,9 @@ from .elbo import (
     Crop, check_inputs, full_precision, image_ends, make_likelihood)
 from .likelihoods import Likelihood
 from .acceleration import flushed_denormals
-from .model import (LatentVariableModel, mean_or_draw, require,
-                              require_condition)
+from .evaluation import per_example
+from .model import (LatentVariableModel, center, mean_of, mean_or_draw,
+                              require, require_condition)
 from .devices import borrowed_random_numbers
 from .distributed import rank_and_world_size
 from .step import Trainable, make_optimizers, map_batches, train_epoch
@@ -545,22 +546,22 @@ def dataset_codes(
 ) -> Tensor:                 # int64 `(N, h, w)`
     "The codes of all examples. Raises `Unsupported`."
     require(model, 'dataset_codes', 'codes')
-    batches = Batches(examples, batch_size)
-    return torch.cat(map_batches(lambda batch: model.codes(batch[0]), model, batches))
+    def codes(batch: Batch) -> Tensor: return model.codes(batch[0].to(model.beta.dtype))
+    return torch.cat(map_batches(codes, model, Batches(examples, batch_size)))
 
 def reconstruction_mse(
     model: LatentVariableModel, # with whose condition it is rebuilt
-    examples: Examples,      # to be rebuilt
+    examples: Examples | Iterable, # to be rebuilt
     batch_size: int = 1000,  # examples at a time
 ) -> float:
     """The mean over all examples and pixels of the squared error of the reconstruction.
     Raises `Unsupported`."""
-    require(model, 'reconstruction_mse', 'reconstruct')
-    def error(batch: Batch) -> float:
-        x, c = model.inputs(batch)
-        return (model.reconstruct(x, c) - x).square().sum().item()
-    errors = map_batches(error, model, Batches(examples, batch_size))
-    return sum(errors) / examples.x.numel()
+    require(model, 'reconstruction_mse', 'encode', 'decode')
+    def errors(x, c=None):
+        p = model.decode(center(model.encode(x, c)), c)
+        made = mean_of(p, 'reconstruction_mse')
+        return (made - x).square().flatten(1).mean(1)
+    return per_example(errors, model, examples, batch_size).mean().item()
 
 # %% ../nbs/08_vq_vae.ipynb #a137153d
 def train_steps(
@@ -576,10 +577,12 @@ def train_steps(
     with borrowed_random_numbers(), flushed_denormals(device):
         torch.manual_seed(seed)
         drawn = examples[torch.randint(len(examples), (batch_size * steps,))].to(device)
-        optimizer, = make_optimizers(model, device)
+        optimizers = make_optimizers(model, device)
+        groups = [g for optimizer in optimizers for g in optimizer.param_groups]
         terms: list[dict[str, Tensor]] = []
-        def set_rate(i): optimizer.param_groups[0]['lr'].fill_(rate((i + .5) / steps))
-        train_epoch(model, Batches(drawn, batch_size), [optimizer], set_rate,
+        def set_rate(i):
+            for group in groups: group['lr'].fill_(rate((i + .5) / steps))
+        train_epoch(model, Batches(drawn, batch_size), optimizers, set_rate,
                     terms.append)
     model.eval()
     return {name: torch.stack([row[name] for row in terms]).cpu() for name in terms[0]}
