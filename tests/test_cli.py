@@ -279,7 +279,8 @@ def test_the_help_shows_every_setting_of_the_chosen_model(name, words, capsys):
             settings), (parameter, settings)
 
 
-@pytest.mark.parametrize("words", ["--help", "notebooks --help", "sample --help", *(
+@pytest.mark.parametrize("words", ["--help", *(f"{command} --help" for command in (
+    "notebooks", "sample", "encode", "reconstruct", "export")), *(
     f"train --model {name} --help" for name in registry)])
 def test_no_help_has_a_dash_that_is_no_hyphen(words, capsys):
     shown = help_of(words, capsys)

@@ -403,28 +403,28 @@ _SIZE = extend_base_type('N_or_HxW', str, _check_size)
 _COMMANDS: dict[str, Callable[..., None]] = dict(
     notebooks=notebooks, train=train, sample=sample, encode=encode,
     reconstruct=reconstruct, export=export)
-_DIR = dict(flag='dir', metavar='DIR')
+_DIR: dict = dict(flag='dir', metavar='DIR')
 _CONDITION = dict(type=str, nargs='+', metavar='C')
-_DATA = dict(help=f'one of {", ".join(loaders)}, or folder:PATH, images in one folder, '
-                  'or in one for each class')
-_USE = dict(dir=_DIR, data=_DATA, condition=_CONDITION,
+_DATA = dict(help=f'one of {", ".join(loaders)}, or folder:PATH, images in '
+                  'one folder, or in one for each class')
+_USE: dict[str, dict] = dict(dir=_DIR, data=_DATA, condition=_CONDITION,
             part=dict(type=Literal['train', 'valid', 'test']),
             resize=dict(type=Literal['pad', 'crop', 'stretch']))
-_SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints of the commands do not say
+_SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
     notebooks=dict(dir=_DIR), encode=_USE | dict(out=dict(metavar='FILE')),
     reconstruct=_USE | dict(out=dict(metavar='FOLDER')),
     export=dict(dir=_DIR, onnx=dict(metavar='NAME')),
     train=dict(
         model=dict(help=f'one of {", ".join(registry)}'),
-        data=_DATA, out=dict(metavar='DIR'), epochs=dict(type=_COUNT), lr=dict(type=_RATE),
+        data=_DATA, out=dict(metavar='DIR'), epochs=dict(type=_COUNT),
         batch_size=dict(flag='--batch-size', type=_COUNT), seed=dict(type=_SEED),
+        lr=dict(type=_RATE),
         set=dict(type=str, action='append', metavar='KEY=VALUE'),
         binarize=dict(type=bool, action=BooleanOptionalAction),
         size=dict(type=_SIZE, metavar='N|HxW'), channels=dict(type=Literal[1, 3])),
     sample=dict(
-        dir=_DIR, n=dict(flag='-n', type=_COUNT),
-        out=dict(metavar='FILE'), columns=dict(type=_COUNT), seed=dict(type=_SEED),
-        condition=_CONDITION))
+        dir=_DIR, n=dict(flag='-n', type=_COUNT), out=dict(metavar='FILE'),
+        columns=dict(type=_COUNT), seed=dict(type=_SEED), condition=_CONDITION))
 
 # %% ../nbs/96_cli.ipynb #e561fa40
 class _CommandParser(ArgumentParser):

@@ -6,8 +6,10 @@
 __all__ = ['distribution_parameters', 'latent_name', 'EncoderParameters', 'DecoderParameters', 'ClassifierLogits', 'ModelPart',
            'model_parts', 'export_programs', 'MissingExtra', 'check_onnx_installed', 'onnx_paths', 'export_onnx']
 
-# %% ../nbs/89_export.ipynb #78b53cf0
+# %% ../nbs/89_export.ipynb #827c5bde
 import copy, json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 import torch
@@ -174,13 +176,21 @@ def export_programs(
     return {name: _program(name, part)
             for name, part in model_parts(model, example).items()}
 
+@contextmanager
+def _without_validation() -> Iterator[None]:
+    "Distributions look at no values inside: a program cannot."
+    before = D.Distribution._validate_args
+    D.Distribution.set_default_validate_args(False)
+    try: yield
+    finally: D.Distribution.set_default_validate_args(before)
+
 def _program(name: str, part: ModelPart) -> ExportedProgram:
     "The program of a part, with the weights that it uses."
     batch = torch.export.Dim('batch', min=1)
     args = tuple(part.inputs.values())
     # traced as Python bytecode (`strict`), in which len(x) may be any number
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _without_validation():
             program = torch.export.export(
                 part.net, args, dynamic_shapes=tuple({0: batch} for _ in args),
                 strict=True)
@@ -196,7 +206,8 @@ def _program(name: str, part: ModelPart) -> ExportedProgram:
 
 # %% ../nbs/89_export.ipynb #1758594c
 class MissingExtra(ImportError):
-    "A package that is not part of a plain installation; the message says how to get it."
+    """A package that is not part of a plain installation; the message says how to get
+    it."""
 
 def check_onnx_installed() -> None:
     "Raise `MissingExtra` unless the packages that write ONNX files are there."
@@ -252,7 +263,7 @@ def _onnx_bytes(name: str, part: ModelPart, metadata: dict[str, str]) -> bytes:
         output_names=list(json.loads(metadata['outputs'])))
     proto = made.model_proto
     graph = proto.graph
-    del graph.value_info[:]                          # shapes inside: a runtime's business
+    del graph.value_info[:]                      # shapes inside: a runtime's business
     for value in [*graph.input, *graph.output]:
         value.type.tensor_type.shape.dim[0].dim_param = 'batch'
     for node in [*graph.node, *(n for f in proto.functions for n in f.node)]:

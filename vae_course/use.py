@@ -223,7 +223,8 @@ def write_images(
     folder: Path,                 # to make
     files: list[Path] | None = None, # whose names they get; None numbers them
 ) -> None:
-    "An image file for each of x. Raises `FileExistsError`, and `ValueError` for others."
+    """An image file for each of x. Raises `FileExistsError`, and `ValueError` for other
+    numbers of channels."""
     if x.shape[1] not in (1, 3):
         raise ValueError(f'images have 1 or 3 channels, and these have {x.shape[1]}: '
                          'use the model from Python')
