@@ -21,7 +21,7 @@ from vae_course.noise import Noise, replayed_noise
 from vae_course.checkpoint import (
     CheckpointError, from_bytes, load_checkpoint, save_checkpoint)
 from vae_course.step import (
-    evaluate, make_optimizers, NonFiniteLoss, train_epoch, Trainable)
+    evaluate, make_optimizers, NonFiniteLoss, train_epoch, Trainable, training_step)
 from vae_course.latent import diagonal_gaussian
 from vae_course.training import (
     build, constant, fit, History, linear, load_model, save_model)
@@ -418,7 +418,8 @@ def test_a_rate_that_is_too_high(digits):
 
 def test_an_unbounded_logvar(digits):
     class Unbounded(VAE):
-        def encode(self, x, c=None): return diagonal_gaussian(*self.encoder(x).chunk(2, -1))
+        def encode(self, x, c=None):
+            return diagonal_gaussian(*self.encoder(x).chunk(2, -1))
     m = new_model()
     # the second half is logvar
     with torch.no_grad(): m.encoder[-1][-1].bias[5:] = 1000.0
