@@ -11,6 +11,7 @@ __all__ = ['score_methods', 'auroc', 'auroc_interval', 'reconstruction_error', '
 # %% ../nbs/10_anomaly_detection.ipynb #40e10fae
 import copy, inspect, io, math, warnings
 import numpy as np, torch
+import torch.distributions as D
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, time, timedelta
@@ -24,15 +25,17 @@ from scipy.stats import binomtest
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
-from .data import Batches, DataError, Examples, split
+from .data import (Batches, DataError, Examples, examples_in, split,
+                             to_device)
 from .folders import read_images
 from .devices import device_of
-from .elbo import VAE, Bernoulli, Gaussian, kl_divergence
+from .elbo import VAE, Bernoulli, kl_divergence
 from .checkpoint import (
     CheckpointError, load_checkpoint, load_model_state, model_state)
 from .checkpoint import pack, save_checkpoint
 from .checks import whole_number
-from .model import require
+from .model import (LatentVariableModel, Unsupported, center, check_gaussian,
+                              mean_of, require, require_condition)
 from .devices import pick_device, seeded
 from .evaluation import (
     base_distribution, check_pixels, importance_weighted, per_example)
@@ -85,87 +88,109 @@ def auroc_interval(
 
 # %% ../nbs/10_anomaly_detection.ipynb #33ce14cc
 def _sample_codes(q, samples, seed=0):
-    """K = `samples` codes from the diagonal Gaussian `q` over `(B, D)`, `(K, B, D)`:
-    the same noise for every example, so that a score does not depend on its
-    neighbours."""
+    """K = `samples` codes from `q` over `(B, D)`, `(K, B, D)`: of a diagonal Gaussian,
+    and of a flow that starts from one, with the same noise for every example, so that a
+    score does not depend on its neighbours."""
+    if isinstance(q, D.TransformedDistribution):
+        z = _sample_codes(q.base_dist, samples, seed)
+        for transform in q.transforms: z = transform(z)
+        return z
+    if not isinstance(base_distribution(q), D.Normal):
+        with seeded(seed): return q.sample((samples,))
     generator = torch.Generator().manual_seed(seed)
     eps = torch.randn(samples, 1, q.mean.shape[-1], generator=generator)
     return q.mean + q.stddev * eps.to(q.mean)
 
+def _ask(
+    model,
+    asked,
+    x,
+    c,      # as a user says it
+    *names, # the model, the function that asks, and what it needs
+):
+    "`(x, c)` on the device of the model, c for each example. Raises `Unsupported`."
+    require(model, asked, *names)
+    require_condition(model, asked, c)
+    return to_device(x, device_of(model)), model.as_condition(c, examples_in(x))
+
 # %% ../nbs/10_anomaly_detection.ipynb #7d224e12
 def reconstruction_error(
-    model: VAE, # the model that scores
+    model: LatentVariableModel, # the model that scores
     x: Tensor, # images, `(B, *data_shape)`
+    c: Any = None, # the condition of each, or of all, where the model has one
 ) -> Tensor:
-    """Squared error of the mean of p(x|z) at the mean of q(z|x), summed over the
+    """Squared error of the mean of p(x|z) at the center of q(z|x), summed over the
     pixels, `(B,)`. Raises `Unsupported`."""
-    require(model, 'reconstruction_error', 'encode', 'decode')
-    x = x.to(device_of(model))
-    reconstruction = model.decode(model.encode(x).mean).mean
+    x, c = _ask(model, 'reconstruction_error', x, c, 'encode', 'decode')
+    p = model.decode(center(model.encode(x, c)), c)
+    reconstruction = mean_of(p, 'reconstruction_error')
     return (x - reconstruction).square().flatten(1).sum(1).cpu()
 
 def reconstruction_probability(
-    model: VAE, # the model that scores
+    model: LatentVariableModel, # the model that scores
     x: Tensor, # images, `(B, *data_shape)`
     samples: int = 20, # codes from q(z|x)
     seed: int = 0, # of their noise
+    c: Any = None, # the condition of each, or of all, where the model has one
 ) -> Tensor:
     """The mean of −log p(x|z) over codes from q(z|x), `(B,)`, in nats (An and Cho
     2015); a cross-entropy for grey pixels under Bernoulli. Raises `Unsupported`."""
-    require(model, 'reconstruction_probability', 'encode', 'decode')
-    x = x.to(device_of(model))
-    z = _sample_codes(model.encode(x), samples, seed)
-    return -model.decode(z).log_prob(x).mean(0).cpu()
+    x, c = _ask(model, 'reconstruction_probability', x, c, 'encode', 'decode')
+    z = _sample_codes(model.encode(x, c), samples, seed)
+    return -model.decode(z, c).log_prob(x).mean(0).cpu()
 
 # %% ../nbs/10_anomaly_detection.ipynb #7dcceeac
-def _neg_elbo_of(model, q, x, samples, seed):
+def _neg_elbo_of(model, q, x, samples, seed, c=None):
     """−ELBO with any `q` in the place of q(z|x), `(B,)`, in nats: the mean over codes
     from `q` of −log p(x|z), plus KL(q ‖ p(z))."""
-    x, z = x.to(device_of(model)), _sample_codes(q, samples, seed)
-    return (kl_divergence(q, model.prior(), z) - model.decode(z).log_prob(x)).mean(0)
+    z, prior = _sample_codes(q, samples, seed), model.prior(c)
+    return (kl_divergence(q, prior, z) - model.decode(z, c).log_prob(x)).mean(0)
 
 def neg_elbo(
-    model: VAE, # the model that scores
+    model: LatentVariableModel, # the model that scores
     x: Tensor, # images, `(B, *data_shape)`
     samples: int = 20, # codes from q(z|x)
     seed: int = 0, # of their noise
+    c: Any = None, # the condition of each, or of all, where the model has one
 ) -> Tensor:
     """−ELBO, `(B,)`, in nats; built on a cross-entropy for grey pixels under Bernoulli.
     Raises `Unsupported`."""
-    require(model, 'neg_elbo', 'encode', 'decode', 'prior')
-    return _neg_elbo_of(model, model.encode(x), x, samples, seed).cpu()
+    x, c = _ask(model, 'neg_elbo', x, c, 'encode', 'decode', 'prior')
+    return _neg_elbo_of(model, model.encode(x, c), x, samples, seed, c).cpu()
 
 def neg_log_px(
-    model: VAE, # the model that scores
+    model: LatentVariableModel, # the model that scores
     x: Tensor, # images, `(B, *data_shape)`
     samples: int = 20, # codes from q(z|x)
     seed: int = 0, # of their noise
+    c: Any = None, # the condition of each, or of all, where the model has one
 ) -> Tensor:
     """−log p(x) by importance sampling, `(B,)`, in nats (Burda et al. 2016). Raises
     `Unsupported`, and `DataError` on grey pixels under Bernoulli."""
-    require(model, 'neg_log_px', 'encode', 'decode', 'prior')
-    x = x.to(device_of(model))
-    q = model.encode(x)
+    x, c = _ask(model, 'neg_log_px', x, c, 'encode', 'decode', 'prior')
+    q = model.encode(x, c)
     z = _sample_codes(q, samples, seed)
-    p = model.decode(z)
+    p = model.decode(z, c)
     check_pixels(p, x)
-    log_w = p.log_prob(x) + model.prior().log_prob(z) - q.log_prob(z)
+    log_w = p.log_prob(x) + model.prior(c).log_prob(z) - q.log_prob(z)
     return -importance_weighted(log_w).cpu()
 
 # %% ../nbs/10_anomaly_detection.ipynb #e5fa74dc
 def likelihood_regret(
-    model: VAE, # the model that scores
+    model: LatentVariableModel, # the model that scores
     x: Tensor, # images, `(B, *data_shape)`
     samples: int = 4, # codes from q
     seed: int = 0, # of their noise
     steps: int = 20, # of gradient descent on q
     lr: float = 0.1, # their size
+    c: Any = None, # the condition of each, or of all, where the model has one
 ) -> Tensor:
     """How much −ELBO falls when q(z|x) is fitted to each image by itself, `(B,)`, in
     nats, never below 0; NaN where `lr` makes it diverge (Xiao et al. 2020). Raises
     `Unsupported`."""
-    require(model, 'likelihood_regret', 'encode', 'decode', 'prior')
-    q, rows = model.encode(x), []
+    x, c = _ask(model, 'likelihood_regret', x, c, 'encode', 'decode', 'prior')
+    q = check_gaussian(model.encode(x, c), 'likelihood_regret')
+    rows: list[Tensor] = []
     mu = q.mean.detach().clone().requires_grad_()
     logvar = q.variance.detach().log().requires_grad_()
     optimizer = torch.optim.Adam([mu, logvar], lr)
@@ -174,7 +199,7 @@ def likelihood_regret(
             for group in optimizer.param_groups:
                 group['lr'] = lr * (1 - step / (steps + 1))
             q = diagonal_gaussian(mu, logvar)
-            rows.append(_neg_elbo_of(model, q, x, samples, seed))
+            rows.append(_neg_elbo_of(model, q, x, samples, seed, c))
             mu.grad, logvar.grad = torch.autograd.grad(rows[-1].sum(), (mu, logvar))
             optimizer.step()
     neg_elbos = torch.stack(rows).detach()
@@ -198,18 +223,24 @@ def complexity(
     return torch.tensor(lengths, dtype=x.dtype) * 8 * math.log(2)
 
 def complexity_corrected(
-    model: VAE, # the model that scores
+    model: LatentVariableModel, # the model that scores
     x: Tensor, # images, `(B, *data_shape)`, floats in [0, 1]
     samples: int = 20, # codes from q(z|x)
     seed: int = 0, # of their noise
+    c: Any = None, # the condition of each, or of all, where the model has one
 ) -> Tensor:
     """−log p(x) of the grey levels less `complexity(x)`, `(B,)`, in nats (Serrà et al.
     2020). Raises as `neg_log_px`."""
-    require(model, 'complexity_corrected', 'encode', 'decode', 'prior')
-    p = base_distribution(model.decode(model.encode(x[:1]).mean))
-    discrete = p.support is not None and p.support.is_discrete
+    x, c = _ask(model, 'complexity_corrected', x, c, 'encode', 'decode', 'prior')
+    if not isinstance(x, Tensor):
+        raise Unsupported('`complexity_corrected` needs images, which a PNG file can '
+                          f'hold, and those of a {type(model).__name__} are none')
+    first = None if c is None else c[:1]
+    with seeded(seed): z = model.encode(x[:1], first).sample()
+    p = base_distribution(model.decode(z, first))
+    discrete = not isinstance(p, D.Distribution) or p.support.is_discrete
     levels = 0 if discrete else math.log(256) * x[0].numel()
-    return neg_log_px(model, x, samples, seed) + levels - complexity(x)
+    return neg_log_px(model, x, samples, seed, c) + levels - complexity(x)
 
 # %% ../nbs/10_anomaly_detection.ipynb #1a7a9d42
 score_methods: dict[str, Callable[..., Tensor]] = dict(
@@ -224,7 +255,7 @@ def _check_score_method(name):
             f'no score called {name!r}: there are {", ".join(score_methods)}')
 
 def anomaly_scores(
-    model: VAE, # the model that scores
+    model: LatentVariableModel, # the model that scores
     examples: Examples, # to score
     score_method: str = 'neg_log_px', # a key of `score_methods`
     batch_size: int = 100, # examples at a time
@@ -233,7 +264,8 @@ def anomaly_scores(
     """How anomalous each example is, `(N,)`, float64: higher is more anomalous. Raises
     `ValueError` that lists the names, `Unsupported` and `DataError`."""
     _check_score_method(score_method)
-    def f(x): return score_methods[score_method](model, x, **settings)
+    def f(x, *c): return score_methods[score_method](
+        model, x, **settings, **(dict(c=c[0]) if c else {}))
     return per_example(f, model, examples, batch_size)
 
 # %% ../nbs/10_anomaly_detection.ipynb #2224b5c7
@@ -354,7 +386,8 @@ def _check_lr(lr): # a learning rate
 
 def _check_score_settings(score_method, settings): # a dict, or None
     "Raise `ValueError` when this score does not take these settings."
-    known = list(inspect.signature(score_methods[score_method]).parameters)[2:]
+    known = [name for name in inspect.signature(score_methods[score_method]).parameters
+             if name != 'c'][2:]           # c comes with the examples
     for name, value in (settings or {}).items():
         if name not in known:
             raise ValueError(f'got settings={settings}: {score_method} takes '
@@ -550,8 +583,9 @@ def _new_model(name, config, data_shape, seed): # `config` may be None
     try:
         with seeded(seed): model = build(name, **whole)
         require(model, 'AnomalyDetector', 'encode', 'decode', 'prior')
-        if not isinstance(model, VAE):
-            raise TypeError(f'a {type(model).__name__} is not a VAE')
+        if not isinstance(model, VAE) or model.conditional:
+            lack = 'has a condition' if isinstance(model, VAE) else 'is not a VAE'
+            raise TypeError(f'a {type(model).__name__} {lack}')
     except (TypeError, RuntimeError) as e:
         raise ValueError(f'got model={name!r} with {config}: a detector needs a '
                          'VAE without conditions, such as vae, conv_vae or '
@@ -564,10 +598,12 @@ def _default_epochs(n, batch_size): # examples to train on
 
 # %% ../nbs/10_anomaly_detection.ipynb #1365d2bc
 def _data_range(model, score_method): # a VAE
-    """The numbers that it takes: any under a Gaussian likelihood, ±1e15 where rounding
-    would hide the score; else, and to count grey levels, [0, 1]."""
-    gaussian = isinstance(model.likelihood, Gaussian)
-    if not gaussian or score_method == 'complexity_corrected': return 0.0, 1.0
+    """The numbers that it takes: any under a density such as a Gaussian, ±1e15 where
+    rounding would hide the score; to count grey levels, [0, 1]; else those of the
+    likelihood."""
+    if score_method == 'complexity_corrected': return 0.0, 1.0
+    px = model.likelihood
+    if not px.is_density: return px.low, px.high
     return (
         (-1e15, 1e15) if score_method == 'likelihood_regret' else (-math.inf, math.inf))
 
@@ -578,13 +614,15 @@ def _set_data_range(model, score_method): # a VAE
 def _in_range(model, examples, score_method, slip=1e-5): # a VAE; `slip` is a rounding
     "`examples`, if `model` takes their numbers. Raises `DataError`."
     x, (low, high) = examples.x, _data_range(model, score_method)
-    if x.dtype == torch.uint8 or high == math.inf: return examples
+    unbounded = (low, high) == (-math.inf, math.inf)
+    if x.dtype == torch.uint8 or unbounded: return examples
     bad = ((x < low - slip) | (x > high + slip)).flatten(1).any(1).nonzero().flatten()
     if not len(bad): return Examples(x.clamp(low, high), examples.y)
     row = x[bad[0]].flatten()
-    who, cure = 'a Bernoulli likelihood', "likelihood, such as 'gaussian_learned'"
-    if isinstance(model.likelihood, Gaussian):
-        who, cure = 'this Gaussian model', 'score_method'
+    name = type(model.likelihood).__name__
+    who, cure = f'a {name} likelihood', "likelihood, such as 'gaussian_learned'"
+    if model.likelihood.is_density:
+        who, cure = f'this {name} model', 'score_method'
     raise DataError(f'row {bad[0]}, counted from 0, holds '
                     f'{row[(row - 0.5).abs().argmax()]:g}, and {who} with '
                     f'{score_method} takes [{low:g}, {high:g}] alone: rescale the '

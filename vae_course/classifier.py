@@ -58,14 +58,16 @@ class Classifier(Trainable):
             raise ValueError(f'got {x.dtype} of shape {tuple(x.shape)}: this '
                              'classifier needs float32 in [0, 1], (B, '
                              f'{", ".join(map(str, self.data_shape))})')
-        return self.body(x.to(self.device) - 0.5).float()
+        h = self.body(x.to(self.device) - 0.5)
+        return h.to(torch.promote_types(h.dtype, torch.float32))
 
     def forward(
         self,
         x: Tensor, # `(B, *data_shape)`
     ) -> Tensor:
         "Logits of the classes, `(B, classes)`."
-        return self.head(self.features(x)).float()
+        logits = self.head(self.features(x))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def losses(
         self,

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 import torch.distributions as D
 from torch import Tensor, nn
-from .model import LatentVariableModel, mean_of, require
+from .model import (LatentVariableModel, mean_of, require,
+                              require_condition)
 from .data import Batch, DataError, Examples, as_pair, map_tensors
 from .elbo import Gaussian, VAE, kl_divergence
 from .latent import PPCA, StandardNormal
@@ -77,8 +78,8 @@ def per_example(
     conditional = isinstance(model, LatentVariableModel) and model.conditional
     def cast(t: Tensor) -> Tensor: return t.to(dtype) if t.is_floating_point() else t
     def values(batch: Batch) -> Tensor:
-        x, c = as_pair(batch)[0], None
-        if isinstance(model, LatentVariableModel): x, c = model.inputs(batch)
+        x, c = (model.inputs(batch) if isinstance(model, LatentVariableModel)
+                else (as_pair(batch)[0], None))
         x = map_tensors(cast, x)
         return (f(x, c) if conditional else f(x)).cpu().double()
     check = (partial(model.check_examples, name='the data set')
@@ -138,6 +139,8 @@ def log_weights(
 ) -> Tensor:
     """log p(x|z) + log p(z) − log q(z|x) at K draws from q(z|x), `(K, B)`, in nats.
     Raises `DataError` on grey pixels under a Bernoulli likelihood."""
+    require(model, 'log_weights', 'encode', 'decode', 'prior')
+    require_condition(model, 'log_weights', c)
     q, prior, rows = model.encode(x, c), model.prior(c), []
     for z in _sample_chunks(q, samples, chunk):
         p = model.decode(z, c)
@@ -406,12 +409,15 @@ def interval_coverage(
         p = model.decode(model.encode(x, c).sample(), c)
         check_pixels(p, x, allow_grey=True)
         pixel = base_distribution(p)
-        if pixel.support.is_discrete:
-            raise ValueError(f'got a {type(pixel).__name__} likelihood: intervals are '
-                             'of continuous pixels; see `reliability`')
-        (low,
-         high) = ([pixel.icdf(x.new_tensor((1 + side*level) / 2)) for level in levels]
-                  for side in (-1, 1))
+        kind = type(pixel).__name__
+        if not isinstance(pixel, D.Distribution) or pixel.support.is_discrete:
+            raise ValueError(f'got a {kind} likelihood: intervals are of continuous '
+                             'values; see `reliability` for pixels of 0 and 1')
+        try: (low, high) = ([pixel.icdf(x.new_tensor((1 + side*level) / 2))
+                             for level in levels] for side in (-1, 1))
+        except NotImplementedError as e:
+            raise ValueError(f'got a {kind} likelihood: it has no quantiles, `icdf`, '
+                             'from which to make intervals') from e
         return torch.stack([((a <= x) & (x <= b)).float().flatten(1).mean(1)
                             for a, b in zip(low, high)], 1)
     shares = per_example(inside, model, examples, batch_size, seed)

@@ -10,7 +10,7 @@ __all__ = ['encode_point', 'decode_mean', 'generate', 'AggregatedPosterior', 'ag
 
 # %% ../nbs/09_generation.ipynb #18192f0c
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 import torch, torch.nn.functional as F
 import torch.distributions as D
@@ -18,39 +18,52 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from .classifier import Classifier, features
 from .elbo import VAE, mlp_vae
-from .model import require
+from .data import Batch, examples_in, map_tensors, tensors_of
+from .model import (LatentVariableModel, Unsupported, center, check_gaussian,
+                              mean_of, mean_or_draw, require, require_condition)
 from .step import evaluating, map_rows
 from .old_names import redirect_old_names
 
 # %% ../nbs/09_generation.ipynb #21447b1a
 def encode_point(
-    model: VAE, # the model that is asked
-    x: Tensor, # images, `(N, *data_shape)`, float32 in [0, 1]
-) -> Tensor:
-    "The mean of q(z|x) for each image, `(N, D)`. Raises `Unsupported`."
+    model: LatentVariableModel, # the model that is asked
+    x: Any,        # examples, `(N, *data_shape)`
+    c: Any = None, # the condition of each, or of all, where the model has one
+) -> Any:
+    """The mean of q(z|x, c) for each example, `(N, D)`; codes, which have no mean, are
+    themselves. Raises `Unsupported`."""
     require(model, 'encode_point', 'encode')
-    return map_rows(lambda part: model.encode(part).mean, model, x)
+    require_condition(model, 'encode_point', c)
+    c = model.as_condition(c, examples_in(x))
+    return map_rows(lambda part, c: center(model.encode(part, c)), model, x, c)
 
 def decode_mean(
-    model: VAE, # the model that is asked
-    z: Tensor, # codes, `(N, D)`
-) -> Tensor:
-    "The mean of p(x|z) for each code, `(N, *data_shape)`. Raises `Unsupported`."
+    model: LatentVariableModel, # the model that is asked
+    z: Any,        # codes, `(N, D)`
+    c: Any = None, # the condition of each, or of all, where the model has one
+) -> Any:
+    """The mean of p(x|z, c) for each code, `(N, *data_shape)`; a draw where it has
+    none, as words have none. Raises `Unsupported`."""
     require(model, 'decode_mean', 'decode')
-    z = z.to(next(model.parameters()))
-    return map_rows(lambda part: model.decode(part).mean, model, z)
+    require_condition(model, 'decode_mean', c)
+    dtype = next(model.parameters()).dtype
+    z = map_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, z)
+    c = model.as_condition(c, examples_in(z))
+    return map_rows(lambda part, c: mean_or_draw(model.decode(part, c)), model, z, c)
 
 # %% ../nbs/09_generation.ipynb #86d5e8aa
 def generate(
-    model: VAE,    # the model that is asked
+    model: LatentVariableModel, # the model that is asked
     n: int,        # how many
     source: 'D.Distribution | AggregatedPosterior | None' = None, # None: the prior
     temperature: float = 1.0, # a factor on the prior's standard deviations
     seed: int = 0, # of the draws
-) -> Tensor:
-    """`n` new examples: the mean of p(x|z) for codes from `source`, `(n, *data_shape)`.
-    Raises `ValueError` and `Unsupported`."""
+    c: Any = None, # what they shall be, each or all, where the model has a condition
+) -> Any:
+    """`n` new examples: the mean of p(x|z, c) for codes from `source`,
+    `(n, *data_shape)`. Raises `ValueError` and `Unsupported`."""
     require(model, 'generate', 'decode', *([] if source is not None else ['prior']))
+    require_condition(model, 'generate', c)
     if n < 1: raise ValueError(f'got n={n}: ask for at least one image')
     if not temperature >= 0:
         raise ValueError(f'got temperature={temperature}: it multiplies standard '
@@ -58,11 +71,16 @@ def generate(
     if source is not None and temperature != 1:
         raise ValueError('got a source and a temperature: it is of the prior only; '
                          'scale the codes yourself and decode them with `decode_mean`')
+    c = model.as_condition(c, n)
     with evaluating(model, seed):
-        if source is None: source = model.prior()
-        z = source.sample((n,))
-        if temperature != 1: z = model.prior().mean + temperature * (z - model.prior().mean)
-    return decode_mean(model, z)
+        if source is not None: z = source.sample((n,))
+        else:
+            prior = model.prior(c)
+            z = prior.sample((n,) if c is None else ())
+            if temperature != 1:
+                mean = mean_of(prior, 'generate at a temperature')
+                z = mean + temperature * (z - mean)
+        return decode_mean(model, z, c)
 
 # %% ../nbs/09_generation.ipynb #1c05d346
 class AggregatedPosterior:
@@ -98,15 +116,18 @@ class AggregatedPosterior:
             [log_q(part).logsumexp(1) for part in z.cpu().double().split(chunk)])
 
 def aggregated_posterior(
-    model: VAE, # the model that is asked
-    x: Tensor, # images, `(N, *data_shape)`
+    model: LatentVariableModel, # with Gaussian q(z|x)
+    x: Any,        # examples, `(N, *data_shape)`
+    c: Any = None, # the condition of each, or of all, where the model has one
 ) -> AggregatedPosterior:
-    "q(z) over these images. Raises `Unsupported`."
+    "q(z) over these examples. Raises `Unsupported`."
     require(model, 'aggregated_posterior', 'encode')
-    def mean_and_stddev(part):
-        q = model.encode(part)
+    require_condition(model, 'aggregated_posterior', c)
+    def mean_and_stddev(part, c):
+        q = check_gaussian(model.encode(part, c), 'aggregated_posterior')
         return torch.stack([q.mean, q.stddev], 1)
-    return AggregatedPosterior(*map_rows(mean_and_stddev, model, x).unbind(1))
+    c = model.as_condition(c, examples_in(x))
+    return AggregatedPosterior(*map_rows(mean_and_stddev, model, x, c).unbind(1))
 
 # %% ../nbs/09_generation.ipynb #ff5f1b34
 def confidence(
@@ -232,17 +253,29 @@ def slerp(
 
 # %% ../nbs/09_generation.ipynb #02c93e23
 def interpolate(
-    model: VAE, # the model that is asked
-    a: Tensor, # images, `(N, *data_shape)`, float32 in [0, 1]
-    b: Tensor, # images, `(N, *data_shape)`, float32 in [0, 1]
+    model: LatentVariableModel, # the model that is asked
+    a: Any,         # examples, `(N, *data_shape)`
+    b: Any,         # examples, `(N, *data_shape)`
     steps: int = 9, # places on the way, both ends included
     path: Callable[[Tensor, Tensor, int], Tensor] = slerp, # `slerp` or `lerp`
-) -> Tensor:
+    c: Any = None,  # the condition of each, or of all, where the model has one
+) -> Any:
     """What the decoder makes of the way from the codes of a to those of b,
-    `(steps, N, *data_shape)`. Raises `Unsupported`, and what `path` raises."""
+    `(steps, N, *data_shape)`; of several layers of codes, each goes its own way. Raises
+    `Unsupported`, and what `path` raises."""
     require(model, 'interpolate', 'encode', 'decode')
-    way = path(encode_point(model, a), encode_point(model, b), steps)
-    return decode_mean(model, way.flatten(0, 1)).unflatten(0, way.shape[:2])
+    require_condition(model, 'interpolate', c)
+    n, c = examples_in(a), model.as_condition(c, examples_in(a))
+    ends = iter(tensors_of(encode_point(model, b, c)))
+    def way(start: Tensor) -> Tensor:
+        if not start.is_floating_point():
+            raise Unsupported('`interpolate` needs codes with places between them, and '
+                              f'those of a {type(model).__name__} are whole numbers')
+        return path(start, next(ends), steps).flatten(0, 1)
+    ways = map_tensors(way, encode_point(model, a, c))
+    along = None if c is None else c.repeat(steps, *[1] * (c.dim() - 1))
+    images = decode_mean(model, ways, along)
+    return map_tensors(lambda t: t.unflatten(0, (steps, n)), images)
 
 # %% ../nbs/09_generation.ipynb #80f9c5db
 class Autoencoder(VAE):
@@ -250,22 +283,27 @@ class Autoencoder(VAE):
     Of q(z|x) only the mean is trained, and nothing makes the codes follow `prior`."""
     def losses(
         self,
-        batch: tuple, # `(x, y)`
-        eps: Tensor | None = None, # not used: nothing is drawn
+        batch: Batch, # `(x, y)`; y is not used
     ) -> dict[str, Tensor]:
         """`loss` and `reconstruction`, the same: −log p(x|z) at the mean of q(z|x),
         nats per example (0-d tensors)."""
-        x = batch[0].to(self.device)
+        x, _ = self.inputs(batch)
         reconstruction = -self.decode(self.encode(x).mean).log_prob(x).mean()
         return dict(loss=reconstruction, reconstruction=reconstruction)
 
 def mlp_autoencoder(
-    **config: Any, # as in `mlp_vae`
+    data_shape: Sequence[int] = (1, 28, 28), # of one example: channels, height, width
+    latent_dim: int = 20,                    # number of latents
+    hidden: Sequence[int] = (400,),          # widths of the encoder's layers
+    likelihood: str = 'bernoulli',           # as of `mlp_vae`
+    dropout: float = 0.0,                    # share of the inputs set to 0 in training
 ) -> Autoencoder:
-    "An autoencoder of fully connected layers."
-    vae = mlp_vae(**config)
+    "An autoencoder of fully connected layers, as `mlp_vae` without the V."
+    vae = mlp_vae(data_shape, latent_dim, hidden, likelihood, dropout)
     parts = vae.encoder, vae.decoder, vae.prior_net, vae.likelihood
-    return Autoencoder(*parts, vae.data_shape, vae.latent_dim)
+    model = Autoencoder(*parts, vae.data_shape, vae.latent_dim)
+    model.config = dict(vae.config or {}, name='autoencoder')
+    return model
 
 # %% ../nbs/09_generation.ipynb #a1e6162c
 def nearest_neighbours(

@@ -18,7 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 from torch import Tensor, nn
-from .model import require
+from .data import to_device
+from .model import (at_condition, check_gaussian, latent_width, mean_of,
+                              require)
 from .step import evaluating
 from .old_names import redirect_old_names
 
@@ -304,22 +306,24 @@ def plot_manifold(
     n: int = 15, # images a side
     ax: Axes | None = None, # axes to draw on
     alt: str | None = None, # what the images show, in words
+    c: Any = None, # one condition, where the model has one
 ) -> AltFigure | Axes:
     """What the decoder makes of an n × n grid of z, as in Kingma & Welling, figure 4.
 
     The steps are of equal probability under N(0, I), from 1/(2n) to 1 − 1/(2n).
-    Returns a figure, or `ax`. Raises `ValueError`."""
+    Returns a figure, or `ax`. Raises `ValueError` and `Unsupported`."""
     require(model, 'plot_manifold', 'prior', 'decode')
-    d = model.prior().event_shape[-1]
-    if d != 2:
+    model = at_condition(model, 'plot_manifold', c)
+    if (d := latent_width(model, 'plot_manifold')) != 2:
         raise ValueError(
             f'got a model with {d} latents: a manifold needs 2; for more, see '
             'plot_traversal')
     z = D.Normal(0, 1).icdf((torch.arange(n) + .5) / n)
     across, up = torch.meshgrid(z, z.flip(0), indexing='xy')  # the second grows upwards
     points = torch.stack([across, up], -1).view(-1, 2)
-    with evaluating(model) as device:
-        x = as_float_images(model.decode(points.to(device)).mean)
+    with evaluating(model):
+        p = model.decode(points.to(next(model.parameters())))
+        x = as_float_images(mean_of(p, 'plot_manifold'))
     h, w = x.shape[2:]
     alt = alt or (f'{n} × {n} images decoded from the plane of z[0] and z[1], '
                   f'each from {z[0]:.1f} to {z[-1]:.1f}.')
@@ -352,13 +356,16 @@ def plot_traversal(
     steps: int = 11, # images in a row
     ax: Axes | None = None, # axes to draw on
     alt: str | None = None, # what the images show, in words
+    c: Any = None, # one condition, where the model has one
 ) -> AltFigure | Axes:
     """One latent moved in each row, the others held at the mean of q(z|x).
 
-    Returns a figure, or `ax`. Raises `ValueError`."""
+    Returns a figure, or `ax`. Raises `ValueError` and `Unsupported`."""
     require(model, 'plot_traversal', 'encode', 'decode')
+    model = at_condition(model, 'plot_traversal', c)
     with evaluating(model) as device:
-        q = model.encode(torch.as_tensor(x).to(device))
+        x = x if isinstance(x, (tuple, dict)) else torch.as_tensor(x)
+        q = check_gaussian(model.encode(to_device(x, device)), 'plot_traversal')
         d = q.mean.shape[-1]
         if dims is None:
             dims = kl_per_latent(q).argsort(descending=True)[:8].tolist()
@@ -368,7 +375,7 @@ def plot_traversal(
         z = q.mean[:1].repeat(len(dims) * steps, 1)
         values = torch.linspace(-span, span, steps, device=device)
         for row, i in enumerate(dims): z[row * steps:(row + 1) * steps, i] = values
-        decoded = as_float_images(model.decode(z).mean)
+        decoded = as_float_images(mean_of(model.decode(z), 'plot_traversal'))
     names = [f'z[{i}]' for i in dims]
     alt = alt or (f'{len(dims)} rows of {steps} decoded images; in each row one latent '
                   f'goes from {-span:g} to {span:g}: {", ".join(names)}.')
@@ -381,7 +388,8 @@ _TERM_NAMES = dict(neg_elbo='−ELBO', reconstruction='reconstruction', kl='KL')
 def _history_terms(rows, terms):
     "The names of the terms to draw: those asked for, or −ELBO and its two parts."
     if not rows: raise ValueError('got a history without epochs: train first')
-    found = [k for k in rows[-1] if k not in ('epoch', 'seconds', 'lr')]
+    found = dict.fromkeys(k for row in rows for k in row)    # not every epoch has all
+    found = [k for k in found if k not in ('epoch', 'seconds', 'lr')]
     usual = [k for k in _TERM_NAMES if k in found]
     terms = list(terms or usual or [k for k in found if not k.startswith('valid_')])
     for k in terms:
@@ -403,7 +411,8 @@ def plot_history(
     rows = history if isinstance(history, list) else history.rows
     terms = _history_terms(rows, terms)
     labels = {k: _TERM_NAMES.get(k, k) for k in terms}
-    ends = ', '.join(f'{labels[k]} ends at {rows[-1][k]:.1f}' for k in terms)
+    last = {k: v for row in rows for k, v in row.items()}
+    ends = ', '.join(f'{labels[k]} ends at {last[k]:.1f}' for k in terms)
     words = f'Training curves over {len(rows)} epochs: {ends} nats per example.'
     shown, ax = _axes(ax, (6, 3.6), alt or words)
     for i, k in enumerate(terms):

@@ -6,7 +6,7 @@
 __all__ = ['RunConfig', 'Run', 'training_run']
 
 # %% ../nbs/87_run.ipynb #68e09115
-import copy
+import copy, math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -19,8 +19,8 @@ from .callbacks import (Callback, Checkpoint, EarlyStopping, ProgressBar,
                                   WatchNaN)
 from .checkpoint import CheckpointError, load_model_state, locked, model_state
 from .checks import (batch_check, check_is_data, check_model_takes,
-                               check_schedules, check_settings, real_number,
-                               sample_schedule, whole_number)
+                               check_own_step, check_schedules, check_settings,
+                               real_number, sample_schedule, whole_number)
 from .data import Batches, DataError, Examples, binarized, examples_in
 from .loaders import GivenBatches, MixedBatches, fingerprint
 from .streams import Stream, as_batch
@@ -29,8 +29,10 @@ from .devices import (borrowed_random_numbers, explain_out_of_memory,
                                 set_random_state)
 from .distributed import (LossesModule, broadcast_object, rank_and_world_size,
                                     wrap_ddp)
-from .step import (StepConfig, Trainable, check_step_options, evaluate,
-                             make_optimizers, rates_as_tensors, training_step)
+from .own_steps import OwnStep
+from .step import (AccumulatedStep, StepConfig, Trainable, check_step_options,
+                             evaluate, make_optimizers, rates_as_tensors, training_step,
+                             update)
 
 # %% ../nbs/87_run.ipynb #87000003
 if TYPE_CHECKING:
@@ -43,13 +45,18 @@ class RunConfig:
     "The settings of `fit`, checked and made plain. Raises `ValueError`."
     epochs: int                   # passes over the training set
     batch_size: int | None        # over all processes; None: 128, or as given
-    # a schedule; None keeps the rates of the model's own
-    lr: Callable[[float], float] | None
+    # a schedule, or a list of one for each optimizer; None keeps the model's own rates
+    lr: Any
     binarize: bool = False        # draw the training pixels as 0 or 1
     schedules: dict = field(default_factory=dict) # buffer: schedule
     clip: float | None = None     # largest norm of the gradient
-    patience: int | None = None   # epochs without a better one
+    patience: int | None = None   # validations without a better one
     seed: int = 0                 # of order, noise and drawn pixels
+    weight_decay: float = 0.0     # of the optimizer of `fit`, decoupled
+    accumulate: int = 1           # batches to one step of the optimizers
+    max_steps: int | None = None  # the most steps of the optimizers
+    valid_every: int = 1          # epochs from one validation to the next
+    watch_nan: bool = True        # keep a copy of the run, to explain NaN with
     precision: str = 'fp32'       # of a `StepConfig`, or `auto`
     compile: bool | str = False   # of a `StepConfig`, or `auto`
     graphs: bool | str = False    # of a `StepConfig`, or `auto`
@@ -62,14 +69,25 @@ class RunConfig:
         if self.batch_size is not None:
             self.batch_size = whole_number('batch_size', self.batch_size)
         self.seed = whole_number('seed', self.seed, None) % 2**63
-        if self.patience is not None:
-            self.patience = whole_number('patience', self.patience)
+        self.accumulate = whole_number('accumulate', self.accumulate)
+        self.valid_every = whole_number('valid_every', self.valid_every)
+        for name in ('patience', 'max_steps'):
+            if (value := getattr(self, name)) is not None:
+                setattr(self, name, whole_number(name, value))
+        need = 'a number that is finite and not negative'
+        self.weight_decay = real_number('weight_decay', self.weight_decay, need)
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f'weight_decay={self.weight_decay!r}: give {need}')
         if self.clip is not None:
             self.clip = real_number('clip', self.clip, 'a positive norm, or None')
         for name in ('compile', 'graphs'):
             if isinstance(value := getattr(self, name), np.bool_):
                 setattr(self, name, bool(value))
         check_step_options(self.precision, self.compile, self.graphs, words=('auto',))
+        if self.accumulate > 1 and self.graphs is True:
+            raise ValueError('graphs=True records the step of one batch, and '
+                             f'accumulate={self.accumulate} makes a step of several: '
+                             'leave graphs at False or "auto"')
 
 # %% ../nbs/87_run.ipynb #8a9c92aa
 class Run:
@@ -96,6 +114,7 @@ class Run:
         # seconds of a step of each way tried
         self.trial: dict[str, float] = {}
         model.to(device)
+        check_own_step(model, config.accumulate, valid is not None)
         sets = dict(train=train) | (dict(valid=valid) if valid is not None else {})
         self.data = dict(train=train, valid=valid)
         looked_at = {name: self.to_look_at(name) for name in sets}
@@ -105,14 +124,18 @@ class Run:
         dealt = isinstance(train, (Examples, Batches)) and not config.stream
         check_settings(model, self.n_examples, valid is not None, self.batch_size,
                        config.clip, config.patience, dealt)
-        check_schedules(model, config.schedules, config.lr)
+        for rate in config.lr if isinstance(config.lr, list) else [config.lr]:
+            check_schedules(model, config.schedules, rate)
         seed_everything(config.seed)
         self.batches = self.training_batches(looked_at['train'])
         self.valid_batches = (
             None if valid is None else self.batches_to_watch(looked_at['valid']))
-        self.optimizers = make_optimizers(model, device)
-        self.check_rates()
-        self.total_steps = config.epochs * len(self.batches)
+        self.optimizers = make_optimizers(model, device, config.weight_decay)
+        self.rates = self.rates_of_optimizers()
+        # a step is one of the optimizers, however many batches it takes
+        self.steps_per_epoch = math.ceil(len(self.batches) / config.accumulate)
+        self.total_steps = min(config.epochs * self.steps_per_epoch,
+                               config.max_steps or 2**63)
         self.step_config = StepConfig()
         self.take_step: Any = None                   # chosen when the run starts
 
@@ -215,11 +238,28 @@ class Run:
         "The parameter groups of all optimizers."
         return [g for o in self.optimizers for g in o.param_groups]
 
-    def check_rates(self) -> None:
-        "Raise `ValueError` for `lr_scale` without a rate to be multiplied."
-        if not self.config.lr and any('lr_scale' in g for g in self.groups()):
-            raise ValueError('an optimizer of this model has `lr_scale`, by which the '
-                             'rate of `fit` is multiplied: give `fit` an `lr`')
+    def rates_of_optimizers(self) -> list[Callable[[float], float] | None]:
+        """The schedule of each optimizer, None where its own rates count. Raises
+        `ValueError` for too many or few, and for `lr_scale` without a rate."""
+        lr, optimizers = self.config.lr, self.optimizers
+        rates = lr if isinstance(lr, list) else [lr] * len(optimizers)
+        if len(rates) != len(optimizers):
+            raise ValueError(f'lr has {len(rates)} entries, and this model has '
+                             f'{len(optimizers)} optimizers: give a rate or a schedule '
+                             'for each, None for its own')
+        for rate, optimizer in zip(rates, optimizers):
+            if rate is None and any('lr_scale' in g for g in optimizer.param_groups):
+                raise ValueError('an optimizer of this model has `lr_scale`, by which '
+                                 'the rate of `fit` is multiplied: give `fit` an `lr`')
+        return rates
+
+    def rates_in_words(self) -> list:
+        "The rates as facts: samples of a schedule, or the rates that the model gave."
+        own = [[float(g['lr']) for g in o.param_groups] for o in self.optimizers]
+        each = [kept if rate is None else sample_schedule(rate)
+                for rate, kept in zip(self.rates, own)]
+        if isinstance(self.config.lr, list): return each
+        return each[0] if self.config.lr else [rate for kept in own for rate in kept]
 
     def facts(self) -> dict[str, Any]:
         "What a run must share with the one that it goes on from."
@@ -231,18 +271,17 @@ class Run:
         own = [{k: v for k, v in g.items()
                 if isinstance(v, kinds) and k not in ('lr', 'capturable')}
                for g in self.groups()] if model.overrides('optimizers') else []
-        rates = [float(g['lr']) for g in self.groups()]
+        more = ('binarize', 'clip', 'patience', 'seed', 'weight_decay', 'accumulate',
+                'max_steps', 'valid_every')
         return dict(model=type(model).__name__, config=model.config,
                     shapes={k: list(v.shape) for k, v in kept.items()}, buffers=buffers,
                     optimizers=[type(o).__name__ for o in self.optimizers],
                     train=self.fingerprint_of('train'),
                     valid=self.fingerprint_of('valid'), epochs=config.epochs,
-                    batch_size=self.batch_size,
-                    lr=sample_schedule(config.lr) if config.lr else rates,
-                    binarize=config.binarize,
+                    batch_size=self.batch_size, lr=self.rates_in_words(),
                     schedules={k: sample_schedule(s)
-                               for k, s in config.schedules.items()}, clip=config.clip,
-                    patience=config.patience, seed=config.seed, optimizer_settings=own)
+                               for k, s in config.schedules.items()},
+                    optimizer_settings=own, **{k: getattr(config, k) for k in more})
 
     def fingerprint_of(
         self,
@@ -272,19 +311,32 @@ class Run:
 
     def plain_step(self) -> Callable:
         "`training_step` of this model, in one process or in several."
+        if self.model.overrides('training_step'): return self.accelerated(StepConfig())
         losses = None
         if self.world_size > 1: losses = wrap_ddp(LossesModule(self.model), self.device)
-        return partial(training_step, self.model, optimizers=self.optimizers,
-                       clip=self.config.clip, losses=losses)
+        return self.accumulated(lambda move: partial(
+            training_step, self.model, optimizers=self.optimizers,
+            clip=self.config.clip, losses=losses, move=move))
 
     def accelerated(
         self,
         config: StepConfig, # how the step is run
-    ) -> 'AcceleratedStep':
+    ) -> 'AcceleratedStep | OwnStep | AccumulatedStep':
         "The training step of this model, run in another way."
+        what = (self.model, self.optimizers, self.batch_size, self.config.clip, config,
+                self.device)
+        if self.model.overrides('training_step'): return OwnStep(*what)
         from vae_course.acceleration import AcceleratedStep
-        return AcceleratedStep(self.model, self.optimizers, self.batch_size,
-                               self.config.clip, config, self.device)
+        return self.accumulated(lambda move: AcceleratedStep(*what, move=move))
+
+    def accumulated(
+        self,
+        make: Callable, # a step, from what it calls in place of `update`
+    ) -> Any:
+        "The step, for every batch or for several batches together."
+        every = self.config.accumulate
+        return make(update) if every == 1 else AccumulatedStep(make, every,
+                                                               len(self.batches))
 
     def choose_step(self) -> None:
         "Take the way to run a step that was asked for, the plain one mostly."
@@ -322,7 +374,13 @@ class Run:
     @property
     def steps_done(self) -> int:
         "Steps of all epochs that are over."
-        return len(self.history) * len(self.batches)
+        return min(len(self.history) * self.steps_per_epoch, self.total_steps)
+
+    @property
+    def batches_to_take(self) -> int:
+        "Of this epoch: fewer than all in the last one, where `max_steps` ends it."
+        steps = self.total_steps - self.steps_done
+        return min(steps * self.config.accumulate, len(self.batches))
 
     @property
     def learning_rate(self) -> float:
@@ -332,7 +390,7 @@ class Run:
     @property
     def finished(self) -> bool:
         "Whether all epochs are over, or a callback lets the run end here."
-        over = len(self.history) >= self.config.epochs
+        over = self.steps_done >= self.total_steps
         return over or any(callback.done(self) for callback in self.callbacks)
 
     def begin_epoch(self) -> None:
@@ -350,30 +408,38 @@ class Run:
 
     def before_step(
         self,
-        step: int, # of the epoch
+        batch: int, # of the epoch
     ) -> None:
-        "Move the learning rate and the scheduled buffers to the middle of the step."
+        "Move the learning rates and the scheduled buffers to the middle of the step."
+        if batch == 0 and self.config.accumulate > 1: self.take_step.restart()
+        step = batch // self.config.accumulate
         t = (self.steps_done + step + 0.5) / self.total_steps
-        # else the model's own optimizers keep theirs
-        if self.config.lr:
-            for group in self.groups():
-                group['lr'].fill_(self.config.lr(t) * group.get('lr_scale', 1.0))
+        # where there is none, an optimizer keeps its own
+        for rate, optimizer in zip(self.rates, self.optimizers):
+            if rate is None: continue
+            for group in optimizer.param_groups:
+                group['lr'].fill_(rate(t) * group.get('lr_scale', 1.0))
         for name, schedule in self.config.schedules.items():
             value = schedule(t) if callable(schedule) else schedule
             self.model.get_buffer(name).fill_(value)
 
     def after_step(
         self,
-        terms: dict[str, Tensor], # of this step, on the device
+        terms: dict[str, Tensor], # of a batch, on the device
     ) -> None:
-        "Tell the callbacks."
+        "Tell the callbacks, where the batch was the last one of a step."
+        if self.config.accumulate > 1:
+            if not self.take_step.updated: return
+            terms = self.take_step.terms
         self.terms = terms
         self.tell('on_step')
 
     def validate(self) -> dict[str, float]:
         """The terms on `valid`, named `valid_…`, always with the same noise; {} without
-        it."""
-        if self.valid_batches is None: return {}
+        it, and in epochs that are not validated."""
+        last = self.steps_done + self.steps_per_epoch >= self.total_steps
+        due = (len(self.history) + 1) % self.config.valid_every == 0 or last
+        if self.valid_batches is None or not due: return {}
         terms = evaluate(self.model, self.valid_batches, seed=0)
         if 'neg_elbo' in terms: terms = {k: v for k, v in terms.items() if k != 'loss'}
         return broadcast_object({f'valid_{k}': v for k, v in terms.items()})
@@ -441,7 +507,7 @@ def training_run(
     own: list[Callback] = (
         [EarlyStopping(config.patience)] if config.patience is not None else [])
     if checkpoint is not None: own.append(Checkpoint(checkpoint))
-    own += [WatchNaN(), *callbacks]
+    own += [WatchNaN(config.watch_nan), *callbacks]
     with (locked(checkpoint if first else None), borrowed_random_numbers(),
           _quick(where)):
         with explain_out_of_memory(config.batch_size or 128, where):

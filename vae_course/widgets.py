@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch.distributions import Normal, kl_divergence
 from traitlets import Unicode
-from .data import Examples
-from .model import require
+from .data import DataError, Examples
+from .model import (at_condition, center, check_gaussian, latent_width,
+                              mean_of, require)
 from .plots import (as_float_images, faint, ink, kl_per_latent, palette,
                               plot_latent_map, subplots)
 from .step import evaluating
@@ -228,8 +229,9 @@ def reparameterization_explorer(
 # %% ../nbs/92_widgets.ipynb #a9f743cd
 def _decode(model, z):
     "The image `(H, W)` or `(H, W, 3)` in [0, 1] that the decoder makes of one z."
-    with evaluating(model) as device:
-        image = as_float_images(model.decode(z[None].to(device)).mean)[0]
+    with evaluating(model):
+        p = model.decode(z[None].to(next(model.parameters())))
+        image = as_float_images(mean_of(p, 'an explorer'))[0]
     return image.movedim(0, -1).squeeze(-1).numpy()
 
 # %% ../nbs/92_widgets.ipynb #ad9c9847
@@ -262,6 +264,17 @@ class _LatentFigure:
         return (f'{text}: the nearest of {len(self.codes):,} encoded examples{kind} '
                 f'lies {distance:.2f} away')
 
+# %% ../nbs/92_widgets.ipynb #5b622601
+def _check_examples(examples):
+    "Raise `DataError` unless these are `Examples`."
+    if isinstance(examples, Examples): return
+    raise DataError(f'got a {type(examples).__name__}: an explorer shows `Examples` of '
+                    'images')
+
+def _inputs(model, examples):
+    "The images as floats of the type of the model's weights, on its device."
+    return examples.floats().to(next(model.parameters()))
+
 # %% ../nbs/92_widgets.ipynb #ca157ed0
 def latent_explorer(
     model: Any, # has `prior`, `encode` and `decode`, and two latents
@@ -269,14 +282,17 @@ def latent_explorer(
     classes: Sequence[str] | None = None, # name of each label
     limit: float = 3.0, # how far the sliders go
     points: int = 2000, # of the map at most, the first ones
+    c: Any = None, # one condition, where the model has one
 ) -> Explorer:
     """Move a point z, and see what the decoder makes of it.
 
-    With `examples`, z moves on the map of their codes. Raises `ValueError`."""
+    With `examples`, z moves on the map of their codes. Raises `ValueError` and
+    `Unsupported`."""
     asked = ['prior', 'decode'] + (['encode'] if examples is not None else [])
     require(model, 'latent_explorer', *asked)
-    size = model.prior().event_shape[-1]
-    if size != 2:
+    if examples is not None: _check_examples(examples)
+    model = at_condition(model, 'latent_explorer', c)
+    if (size := latent_width(model, 'latent_explorer')) != 2:
         raise ValueError(
             f'got a model with {size} latents: this explorer needs 2; train one with '
             '`latent_dim=2`')
@@ -284,8 +300,8 @@ def latent_explorer(
     if examples is not None:
         examples = examples[:points]
         labels = examples.y.cpu()
-        with evaluating(model) as device:
-            codes = model.encode(examples.floats().to(device)).mean.cpu()
+        with evaluating(model):
+            codes = center(model.encode(_inputs(model, examples))).cpu()
     drawn = _LatentFigure(model, codes, labels, classes, limit)
     return Explorer('A point of the latent space and its decoded image',
                     drawn.figure, drawn.move,
@@ -319,15 +335,20 @@ def traversal_explorer(
     latents: int = 8, # sliders at most
     limit: float = 3.0, # how far they go
     points: int = 500, # of the examples, the first ones
+    c: Any = None, # one condition, where the model has one
 ) -> Explorer:
     """Move the latents of one image, and see what the decoder makes of it.
 
-    A slider for each latent, the largest mean KL first. Raises `ValueError`."""
+    A slider for each latent, the largest mean KL first. Raises `ValueError` and
+    `Unsupported`."""
     require(model, 'traversal_explorer', 'encode', 'decode')
+    _check_examples(examples)
+    model = at_condition(model, 'traversal_explorer', c)
     if latents < 1:
         raise ValueError(f'got latents={latents}: give at least one slider')
-    with evaluating(model) as device:
-        q = model.encode(examples[:points].floats().to(device))
+    with evaluating(model):
+        q = model.encode(_inputs(model, examples[:points]))
+        check_gaussian(q, 'traversal_explorer')
         kl, start = kl_per_latent(q).cpu(), q.mean[0].cpu().clamp(-limit, limit)
     dims = kl.argsort(descending=True)[:latents].tolist()
     drawn = _TraversalFigure(model, start, dims)
