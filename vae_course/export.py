@@ -222,9 +222,8 @@ def _values_of(model: Any, name: str) -> str:
     if name == 'z': return 'finite numbers, from the encoder or the prior'
     if name == 'codes': return 'whole numbers from 0, below the number of codes'
     if name == 'c': return _conditions(getattr(model, 'condition', None))
-    low, high = model.data_range
-    usual = f'numbers from {low:g} to {high:g}'
-    return getattr(getattr(model, 'likelihood', None), 'support', usual)
+    likelihood = getattr(model, 'likelihood', None)
+    return getattr(likelihood, 'support', 'finite numbers')
 
 def _conditions(condition: Any) -> str:
     "Which values a condition takes, in words."
