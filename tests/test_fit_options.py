@@ -16,6 +16,7 @@ from vae_course.acceleration import AcceleratedStep
 from vae_course.callbacks import Callback
 from vae_course.checkpoint import CheckpointError, load_checkpoint
 from vae_course.data import Batches, Examples
+from vae_course.distributed import LossesModule, leave_processes, wrap_ddp
 from vae_course.elbo import mlp_vae
 from vae_course.plots import plot_history
 from vae_course.step import (AccumulatedStep, NonFiniteLoss, StepConfig, Trainable,
@@ -336,15 +337,25 @@ def test_a_loss_may_be_a_tensor_and_a_term_a_number(how):
     assert history["half"] == [.5] * 4
 
 
-def test_several_processes_take_them_too(monkeypatch):
-    "What they wrap is a module that gives what the model gave."
-    from vae_course.distributed import LossesModule
-    for kind in (Lone, Numbers):
-        model = kind()
-        optimizers = make_optimizers(model, torch.device("cpu"))
-        terms = training_step(model, next(iter(Batches(images(), 16))), optimizers,
-                              losses=LossesModule(model))
-        assert terms["loss"].isfinite()
+@pytest.mark.processes
+@pytest.mark.parametrize("kind", [Lone, Numbers])
+def test_several_processes_take_them_too(tmp_path, kind):
+    "Through the module that averages gradients; of one process it is the plain step."
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        device, found = torch.device("cpu"), []
+        for wrapped in (False, True):
+            model = kind()
+            losses = wrap_ddp(LossesModule(model), device) if wrapped else None
+            optimizers = make_optimizers(model, device)
+            optimizers[0].param_groups[0]["lr"].fill_(1e-2)
+            for batch in Batches(images(), 16):
+                terms = training_step(model, batch, optimizers, losses=losses)
+            found.append((weights(model), terms))
+    finally:
+        leave_processes()
+    assert near(found[0][0], found[1][0]) and found[0][1] == found[1][1]
 
 
 # --- facts and settings

@@ -108,7 +108,7 @@ def with_configs(
     configs = {k: getattr(p, 'config', None) for k, p in parts.items() if p is not None}
     width = config.get('latent_dim')
     for name, own in configs.items():
-        if own and own.get('latent_dim', width) != width:
+        if own and width and own.get('latent_dim', width) != width:
             raise ValueError(f'got a {name} of latent_dim={own["latent_dim"]} for a '
                              f'model of latent_dim={width}: give both the same')
     return None if None in configs.values() else config | configs
