@@ -38,7 +38,7 @@ def new():
 
 
 class Line(Trainable):
-    "Rows are fitted by a line without noise: its gradients are those of the rows alone."
+    "It draws nothing: its gradients are those of the rows alone."
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
@@ -93,8 +93,8 @@ def test_weight_decay_is_that_of_adamw():
 def test_weight_decay_beside_own_optimizers_is_refused():
     class Own(Line):
         def optimizers(self): return torch.optim.SGD(self.parameters(), lr=.1)
-    with pytest.raises(ValueError, match="weight_decay=0.1 is for the optimizer of `fit`"
-                                         ", and this model brings its own"):
+    words = "weight_decay=0.1 is for the optimizer of `fit`, and this model brings its"
+    with pytest.raises(ValueError, match=words):
         trained(Own(), weight_decay=.1)
 
 
@@ -104,8 +104,8 @@ def test_weight_decay_beside_own_optimizers_is_refused():
                                     StepConfig(compile=True)], ids=str)
 @pytest.mark.parametrize("n, every", [(96, 2), (100, 3), (70, 4)])
 def test_accumulated_batches_equal_one_that_is_larger(config, n, every):
-    """A last group of fewer batches, and a last batch of fewer examples, too: each batch
-    in its order, two epochs."""
+    """Two epochs in one order, a last group of fewer batches and a last batch of fewer
+    examples among them."""
     def steps(size, every):
         model = Line()
         optimizers = make_optimizers(model, torch.device("cpu"))
@@ -245,8 +245,8 @@ def test_patience_counts_validations_and_the_best_weights_come_back():
     assert history["epoch"][-1] == 6 and history.validations_since_best() == 2
     best = history.best()
     assert best["epoch"] == 2 and history.epochs_since_best() == 4
-    assert evaluate(model, Batches(images(20), 20), seed=0)["neg_elbo"] == pytest.approx(
-        best["valid_neg_elbo"])
+    now = evaluate(model, Batches(images(20), 20), seed=0)
+    assert now["neg_elbo"] == pytest.approx(best["valid_neg_elbo"])
 
 
 def test_a_history_copes_with_epochs_that_were_not_validated():

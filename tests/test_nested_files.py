@@ -38,7 +38,8 @@ def images(n=64):
 
 def small(name, **more):
     torch.manual_seed(0)
-    return build(name, **dict(data_shape=[1, 4, 4], latent_dim=2) | BUILDERS[name] | more)
+    config = dict(data_shape=[1, 4, 4], latent_dim=2) | BUILDERS[name] | more
+    return build(name, **config)
 
 
 def same(a, b):
@@ -111,8 +112,9 @@ def test_what_is_not_entered_is_a_setting_like_any_other(monkeypatch):
         seen.update(config)
         return nn.Identity()
     monkeypatch.setitem(parts, "note", note)
-    build("note", a=dict(name="poisson", rate=3), b=[1, dict(name=4)], c=dict(x=1))
-    assert seen == dict(a=dict(name="poisson", rate=3), b=[1, dict(name=4)], c=dict(x=1))
+    given = dict(a=dict(name="poisson", rate=3), b=[1, dict(name=4)], c=dict(x=1))
+    build("note", **given)
+    assert seen == given
 
 
 # --- a prior inside a VAE

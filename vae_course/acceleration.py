@@ -290,7 +290,7 @@ def choose_step(
     precision: str,       # `fp32`, `bf16` or `auto`
     compile: bool | str,  # True, False or `auto`
     graphs: bool | str,   # True, False or `auto`
-) -> tuple[StepConfig, AcceleratedStep]:
+) -> tuple[StepConfig, Any]:
     """What was asked for; for `auto`, what the run used that this one goes on from, or
     the fastest of a short trial. Raises `ValueError`."""
     asked: dict[str, Any] = dict(precision=precision, compile=compile, graphs=graphs)
@@ -319,14 +319,14 @@ class Trial:
         run: 'Run', # whose steps are tried
     ) -> None:
         self.run = run
-        self.steps: dict[StepConfig, AcceleratedStep] = {}
+        self.steps: dict[StepConfig, Any] = {}
         self.seconds: dict[StepConfig, float] = {}    # of a step
 
     def fastest(
         self,
         best: StepConfig,    # to begin with
         changes: list[dict], # what may be changed in it, one after the other
-    ) -> tuple[StepConfig, AcceleratedStep]:
+    ) -> tuple[StepConfig, Any]:
         "The config that a trial finds at least a tenth faster, and its step."
         run = self.run
         # too short to repay a trial

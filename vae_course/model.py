@@ -101,7 +101,7 @@ def mean_or_draw(
 # %% ../nbs/88_model.ipynb #1cc9f764
 def with_configs(
     config: dict[str, Any],    # of a model, less its parts
-    **parts: nn.Module | None, # by argument; None: the default, of which nothing is said
+    **parts: nn.Module | None, # by argument; of a default, None, nothing is said
 ) -> dict[str, Any] | None:
     """`config` with that of each part; None where a part has none, and no file could
     say how to build it. Raises `ValueError` for a part of another width."""
