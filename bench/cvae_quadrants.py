@@ -71,7 +71,7 @@ class Plain(Trainable):
         self.condition, self.data_shape = condition, tuple(data_shape)
         self.net = mlp(condition.width, *hidden, math.prod(data_shape))
 
-    def losses(self, batch, eps=None):
+    def losses(self, batch):
         x, _ = batch
         logits = self.net(self.condition(x)).float().unflatten(-1, self.data_shape)
         each = (F.binary_cross_entropy_with_logits(logits, x, reduction="none")

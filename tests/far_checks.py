@@ -63,9 +63,12 @@ def of_labels(name, examples):
 # c, codes z, and lists of codes k.
 VAES = dict(encode=lambda m, x, c, z, k: m.encode(x).mean,
             decode=lambda m, x, c, z, k: m.decode(z).mean,
-            prior=lambda m, x, c, z, k: m.prior.sample((2,)),
+            prior=lambda m, x, c, z, k: m.prior().sample((2,)),
             sample=lambda m, x, c, z, k: m.sample(3),
-            reconstruct=lambda m, x, c, z, k: m.reconstruct(x))
+            reconstruct=lambda m, x, c, z, k: m.reconstruct(x),
+            forward=lambda m, x, c, z, k: m(x),
+            likelihood_of=lambda m, x, c, z, k: m.likelihood_of(
+                m.decoder(z.to(m.device)), 2).mean)
 CVAES = dict(encode=lambda m, x, c, z, k: m.encode(x, c).mean,
              decode=lambda m, x, c, z, k: m.decode(z, c).mean,
              prior=lambda m, x, c, z, k: m.prior(c).mean,
@@ -73,25 +76,43 @@ CVAES = dict(encode=lambda m, x, c, z, k: m.encode(x, c).mean,
                  2, c[0].tolist() if c.dim() < 3 else c[0])]),
              reconstruct=lambda m, x, c, z, k: torch.cat(
                  [m.reconstruct(x, c), m.reconstruct(x, c, new=c.flip(0))]),
+             forward=lambda m, x, c, z, k: m(x, c),
+             as_condition=lambda m, x, c, z, k: [
+                 m.as_condition(c, len(x)), m.as_condition(
+                     c[0].tolist() if c.dim() < 3 else c[0], 3)],
+             likelihood_of=lambda m, x, c, z, k: m.likelihood_of(x.to(m.device),
+                                                                 2).mean,
              at=lambda m, x, c, z, k: [v for h in [m.at(c[0])] for v in (
-                 h.encode(x).mean, h.decode(z).mean, h.prior.sample((2,)), h.sample(2),
-                 h.reconstruct(x))])
+                 h.encode(x).mean, h.decode(z).mean, h.prior().sample((2,)),
+                 h.sample(2), h.reconstruct(x), h(x), *h.losses((x, c)).values())])
 VQS = dict(
-    encode=lambda m, x, c, z, k: m.encode(x), codes=lambda m, x, c, z, k: m.codes(x),
-    decode=lambda m, x, c, z, k: m.decode(m.quantizer.look_up(k).to(x.device)).mean,
+    encode=lambda m, x, c, z, k: [m.encode(x).sample((2,)), m.encode(x).mode,
+                                  m.encode(x).log_prob(k.to(m.device))],
+    codes=lambda m, x, c, z, k: m.codes(x), forward=lambda m, x, c, z, k: m(x),
+    vectors=lambda m, x, c, z, k: m.vectors(x),
+    decode=lambda m, x, c, z, k: m.decode(k).mean,
+    decode_entries=lambda m, x, c, z, k: m.decode_entries(
+        m.quantizer.look_up(k).to(x.device)).mean,
     sample=lambda m, x, c, z, k: m.sample(2),
     reconstruct=lambda m, x, c, z, k: m.reconstruct(x),
-    prior=lambda m, x, c, z, k: [m.prior.log_prob(k), m.prior.sample(2)],
+    prior=lambda m, x, c, z, k: [m.prior().log_prob(k), m.prior().sample((2,))],
     quantizer=lambda m, x, c, z, k: [m.quantizer.look_up(k),
-                                     m.quantizer.codes(m.encode(x).to(x.device))])
+                                     m.quantizer.codes(m.vectors(x).to(x.device))])
 JUDGES = dict(forward=lambda m, x, c, z, k: m(x),
               features=lambda m, x, c, z, k: m.features(x))
-EVERY = dict(losses=lambda m, x, c, z, k: list(m.losses((x, c)).values()))
+EVERY = dict(losses=lambda m, x, c, z, k: list(m.losses((x, c)).values()),
+             inputs=lambda m, x, c, z, k: [
+                 t for t in m.inputs((x, c)) if t is not None]
+                 if hasattr(m, "inputs") else m.features(x))
 METHODS = {name: EVERY | (CVAES if kind == "cvae" else VQS if kind == "vq_vae"
                           else JUDGES if kind == "classifier" else VAES)
            for name, (kind, _) in MODELS.items()}
 # they take no tensor, or the data set on the CPU
-NOT_ASKED = {"device", "after_step", "check_examples", "optimizers", "overrides"}
+NOT_ASKED = {"device", "after_step", "check_examples", "optimizers", "overrides",
+             "training_step"}
+# without a condition they refuse one, and give no tensor
+NOT_ASKED_OF = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "vq_vae",
+                              "vq_vae_uniform"), {"at", "as_condition"})
 # functions of one kind of model
 OWN = dict(cvae_quadrants=dict(complete=lambda m, x, c, z, k: [
     cvae.complete(m, x, 2), cvae.complete(m, x, 2, drawn=True)]))
@@ -103,6 +124,16 @@ TAKES_EVERYTHING = dict(
         generation.generate(m, 2, source=torch.distributions.MultivariateNormal(
             z[0].cpu().double(), torch.eye(4).double()))],
     interpolate=lambda m, x, c, z, k: generation.interpolate(m, x[:2], x[2:4], 3))
+TAKES_CONDITIONS = dict(
+    encode_point=lambda m, x, c, z, k: generation.encode_point(m, x, c),
+    decode_mean=lambda m, x, c, z, k: generation.decode_mean(m, z, c),
+    generate=lambda m, x, c, z, k: [
+        generation.generate(m, len(c), c=c),
+        generation.generate(m, len(c), temperature=0.5, c=c)],
+    interpolate=lambda m, x, c, z, k: generation.interpolate(m, x[:2], x[2:4], 3,
+                                                             c=c[:2]))
+OWN |= {name: OWN.get(name, {}) | TAKES_CONDITIONS
+        for name in ("cvae", "cvae_columns", "cvae_quadrants")}
 OWN |= {name: TAKES_EVERYTHING
         for name in ("vae", "conv_vae", "beta_vae", "beta_tcvae")}
 OWN |= dict(
@@ -337,8 +368,8 @@ def check_held(device):
     "A conditional model held at a condition goes to a device as a whole."
     model = training.build(*MODELS["cvae"][:1], **MODELS["cvae"][1])
     for held in (model.at(3).to(device), model.to(device).at(3)):
-        assert {held.c.device.type, held.device.type, held.prior.mean.device.type} == {
-            device.type}
+        assert {held.c.device.type, held.device.type,
+                held.prior().mean.device.type} == {device.type}
 
 
 def check_command_line(name, ask, device):

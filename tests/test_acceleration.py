@@ -18,8 +18,6 @@ from vae_course.training import fit
 from pretended import several_processes
 
 here = Path(__file__).parent
-cuda = pytest.mark.skipif(not torch.cuda.is_available(),
-                          reason="no GPU: needs a CUDA device")
 
 
 def images(n=100, side=8, seed=0):
@@ -207,11 +205,11 @@ def test_without_a_compiler_the_error_says_so(monkeypatch):
 
 # ---------------------------------------------------------------- several processes
 
-def processes(tmp_path, number, config):
+def processes(tmp_path, number, config, kind="memory"):
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(here.parent))
     out = tmp_path / f"{number}.json"
     every = [subprocess.Popen([sys.executable, str(here / "two_processes.py"), str(out),
-                               json.dumps(config), str(i), str(number)],
+                               json.dumps(config), str(i), str(number), kind],
                               env=env, encoding="utf-8", stderr=subprocess.PIPE)
              for i in range(number)]
     try:
@@ -224,12 +222,14 @@ def processes(tmp_path, number, config):
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("config", [dict(), dict(precision="bf16"), dict(compile=True)],
-                         ids=str)
-def test_two_processes_give_the_losses_of_one(tmp_path, config):
+@pytest.mark.parametrize("config, kind", [
+    (dict(), "memory"), (dict(precision="bf16"), "memory"),
+    (dict(compile=True), "memory"), (dict(), "loader"), (dict(), "mixed")], ids=str)
+def test_two_processes_give_the_losses_of_one(tmp_path, config, kind):
     """Batches of 16 and a last one of 7, parted as 4 and 3; the terms of three epochs
-    and the weights after them."""
-    one, two = (processes(tmp_path, n, config) for n in (1, 2))
+    and the weights after them. In memory, of a loader that deals itself, and labelled
+    beside unlabelled."""
+    one, two = (processes(tmp_path, n, config, kind) for n in (1, 2))
     assert (one["processes"], two["processes"]) == (1, 2)
     tolerance = 2e-3 if config.get("precision") == "bf16" else 1e-4
     assert len(one["history"]) == 3 and one["weights"]
@@ -327,7 +327,7 @@ def test_denormals_are_flushed_in_every_thread():
 
 # ---------------------------------------------------------------- on a GPU
 
-@cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("config",
                          [StepConfig(), StepConfig("bf16"), StepConfig(compile=True),
                           StepConfig("bf16", compile=True)], ids=str)
@@ -345,7 +345,7 @@ def test_a_gpu_agrees_with_the_cpu(name, config):
             < (0.01 if config.precision == "bf16" else 2e-3) * first.abs().max())
 
 
-@cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("config",
                          [StepConfig(graphs=True), StepConfig("bf16", graphs=True),
                           StepConfig(compile=True, graphs=True)], ids=str)
@@ -377,7 +377,7 @@ def test_captured_steps_agree_with_launched_ones(config):
                           rtol=1e-2 if config.precision == "bf16" else 1e-4)
 
 
-@cuda
+@pytest.mark.gpu
 def test_captured_steps_draw_new_noise_and_follow_the_schedule():
     torch.manual_seed(0)
     model, device = models["mlp"]().cuda(), torch.device("cuda")
@@ -397,7 +397,7 @@ def test_captured_steps_draw_new_noise_and_follow_the_schedule():
     assert any(not torch.equal(a, b) for a, b in zip(kept, model.parameters()))
 
 
-@cuda
+@pytest.mark.gpu
 def test_a_run_with_graphs_trains_and_resumes(tmp_path):
     torch.manual_seed(0)
     plain = fit(models["mlp"](), images(640), epochs=4, batch_size=16, lr=3e-3,

@@ -73,7 +73,7 @@ def test_neg_log_px_by_hand(fitted, few):
     with torch.no_grad():
         m = fitted.model_; q = m.encode(few); z = _sample_codes(q, 1)
         assert torch.allclose(room.neg_log_px(m, few, samples=1),
-                              -(m.decode(z).log_prob(few) + m.prior.log_prob(z)
+                              -(m.decode(z).log_prob(few) + m.prior().log_prob(z)
                                 - q.log_prob(z))[0], atol=1e-2)
 
 

@@ -16,6 +16,7 @@ from vae_course.elbo import VAE, Bernoulli, conv_vae, mlp_networks, mlp_vae
 from vae_course.acceleration import AcceleratedStep
 from vae_course.step import make_optimizers, StepConfig
 from vae_course.latent import StandardNormal, diagonal_gaussian
+from vae_course.noise import Noise, replayed_noise
 from vae_course.training import fit, linear, load_model, save_model
 
 root = Path(__file__).resolve().parent.parent
@@ -45,6 +46,12 @@ def examples():
     return Examples((shapes() * 255).byte(), torch.zeros(N, dtype=torch.int64))
 
 
+def losses(model, batch, eps):
+    "The terms at z = mu + sigma eps."
+    with replayed_noise(Noise([eps])):
+        return model.losses(batch)
+
+
 @pytest.mark.parametrize("name", BUILD)
 @pytest.mark.parametrize("hidden", [(32,), (32, 16), None],
                          ids=["one layer", "two layers", "convolutions"])
@@ -55,7 +62,7 @@ def test_at_beta_1_loss_and_gradient_are_those_of_a_vae(name, hidden, seed):
     same = BUILD[name](beta=1.0, hidden=hidden, widths=(8, 8))
     same.load_state_dict(plain.state_dict())
     batch, eps = (shapes(16, seed), None), torch.randn(16, D)
-    a, b = plain.losses(batch, eps), same.losses(batch, eps)
+    a, b = losses(plain, batch, eps), losses(same, batch, eps)
     assert a.keys() <= b.keys()
     for term in a:
         assert torch.isclose(a[term], b[term], rtol=1e-5), term
@@ -69,9 +76,9 @@ def test_what_is_watched_stays_at_beta_1(name):
     torch.manual_seed(0)
     model, batch, eps = (BUILD[name](beta=1.0).double(), (shapes(16).double(), None),
                          torch.randn(16, D).double())
-    before = model.losses(batch, eps)
+    before = losses(model, batch, eps)
     model.beta.fill_(5.0)
-    after = model.losses(batch, eps)
+    after = losses(model, batch, eps)
     assert isinstance(model, VAE) and after["neg_elbo"] == before["neg_elbo"]
     taxed = after["kl"] if name == "beta_vae" else after["total_correlation"]
     assert torch.isclose(after["loss"] - before["loss"], 4 * taxed, rtol=1e-6)
@@ -112,9 +119,9 @@ def test_the_decomposition_adds_up_and_knows_a_gaussian():
 def test_the_three_parts_are_logged_under_the_names_of_the_decomposition():
     torch.manual_seed(0)
     model, batch, eps = BUILD["beta_tcvae"](), (shapes(16), None), torch.randn(16, D)
-    terms = model.losses(batch, eps)
+    terms = losses(model, batch, eps)
     q = model.encode(batch[0])
-    parts = kl_decomposition(q, q.mean + q.stddev * eps, model.prior, N)._asdict()
+    parts = kl_decomposition(q, q.mean + q.stddev * eps, model.prior(), N)._asdict()
     assert list(parts) == ["index_code_mi", "total_correlation", "dimension_wise_kl"]
     for name, part in parts.items():
         assert torch.isclose(terms[name], part, atol=1e-5), name
@@ -133,7 +140,7 @@ def test_a_model_can_be_made_from_its_parts(kind, settings):
     theirs = (beta_vae if kind is BetaVAE else beta_tcvae)(
         SHAPE, D, beta=2.0, hidden=(16,), **settings)
     batch, eps = (shapes(16), None), torch.randn(16, D)
-    a, b = ours.losses(batch, eps), theirs.losses(batch, eps)
+    a, b = losses(ours, batch, eps), losses(theirs, batch, eps)
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
     assert ours.data_shape == SHAPE and ours.latent_dim == D
 
@@ -326,3 +333,22 @@ def test_the_bench_runs_goes_on_and_refuses_other_settings(
     monkeypatch.setitem(disentanglement.worlds["ellipses"], "lr", 1e-3)
     with pytest.raises(SystemExit, match="other settings"):
         disentanglement.main(words)
+
+
+def test_processes_of_the_bench_share_the_seeds_and_the_last_writes(
+        tmp_path, monkeypatch):
+    images = Examples((torch.rand(96, 1, 32, 32) > 0.8).byte() * 255,
+                      torch.randint(46_080, (96,)))
+    monkeypatch.setattr(disentanglement, "world", lambda chosen, quick: (
+        (images[:64], images[64:]), ["scale", "x", "y"],
+        lambda y: sprites.sprite_factors(y)[:, [1, 3, 4]]))
+    words = ["--quick", "--world", "ellipses", "--out", str(tmp_path / "out"), "--runs",
+             str(tmp_path / "runs"), "--seeds"]
+    disentanglement.main([*words, "1"])
+    assert (not (tmp_path / "out").exists()
+            and len([*(tmp_path / "runs").rglob("*-1.json")]) == 4)
+    disentanglement.main([*words, "0"])
+    path, = (tmp_path / "out").iterdir()
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    assert [(r["model"], r["seeds"]) for r in rows] == [
+        (model, [0, 1]) for model in disentanglement.models]

@@ -1,108 +1,323 @@
-"""Every registered model with every measure and image of a model: it works, or one
-clear error says what the model lacks."""
-import re
+"""Every registered model, and models of kinds that no lesson has, with every public
+function that takes a model: it works, or one clear error says what the model lacks."""
+import importlib, inspect, pkgutil, re
 
 import pytest, torch
 
+import vae_course
+from contract_models import CONTRACT, LATENTS, image_model, pictures, words
 from test_models import SMALL
 from vae_course import (
-    anomaly_detection, classifier, cvae, evaluation, generation, plots, vq_vae, widgets)
-from vae_course.data import Examples
-from vae_course.model import Unsupported
+    anomaly_detection, checks, classifier, cli, cvae, evaluation, generation, gpu,
+    model as contract, plots, protocol, step, training, vq_vae, widgets)
+from vae_course.anomaly_detection import AnomalyDetector, score_methods
+from vae_course.data import Batches, DataError, DataSet, Examples, tensors_of
+from vae_course.elbo import VAE
+from vae_course.model import LatentVariableModel, Unsupported
 from vae_course.training import build, registry
 
-numbers = torch.Generator().manual_seed(0)
-examples = Examples((torch.rand(20, 1, 28, 28, generator=numbers) < 0.2).float(),
-                    torch.arange(20) % 10)
-x, y = examples.x[:4], examples.y[:4]
+cpu = torch.device("cpu")
 
-# name → what is asked of a model, and which capabilities it takes, as `capabilities`
-# names them
-MEASURES = dict(
-    elbo=(lambda m: evaluation.elbo(m, examples), "encode decode prior"),
-    nll=(lambda m: evaluation.nll(m, examples, 3), "encode decode prior"),
-    rate_distortion=(lambda m: evaluation.rate_distortion(m, examples),
-                     "encode decode prior"),
-    posterior_mean_variance=(lambda m: evaluation.posterior_mean_variance(m, examples),
-                             "encode"),
-    active_units=(lambda m: evaluation.active_units(m, examples), "encode"),
-    reliability=(lambda m: evaluation.reliability(m, examples), "encode decode"),
-    interval_coverage=(lambda m: evaluation.interval_coverage(m, examples),
-                       "encode decode"),
-    encode_point=(lambda m: generation.encode_point(m, x), "encode"),
-    decode_mean=(lambda m: generation.decode_mean(m, torch.zeros(2, 4)), "decode"),
-    generate=(lambda m: generation.generate(m, 2), "decode prior"),
-    aggregated_posterior=(lambda m: generation.aggregated_posterior(m, x), "encode"),
-    interpolate=(lambda m: generation.interpolate(m, x[:2], x[2:], 3), "encode decode"),
-    confidence=(lambda m: generation.confidence(m, x), "features"),
-    quality=(lambda m: generation.quality(m, examples.x, examples.x), "features"),
-    classify=(lambda m: classifier.classify(m, x), "features"),
-    agreement=(lambda m: classifier.agreement(m, x, y), "features"),
-    features=(lambda m: classifier.features(m, x), "features"),
-    variety=(lambda m: classifier.variety(m, examples.x, examples.y), "features"),
-    dataset_codes=(lambda m: vq_vae.dataset_codes(m, examples), "codes"),
-    reconstruction_mse=(lambda m: vq_vae.reconstruction_mse(m, examples),
-                        "reconstruct"),
-    plot_manifold=(lambda m: plots.plot_manifold(m, 3), "prior decode"),
-    plot_traversal=(lambda m: plots.plot_traversal(m, x, steps=3), "encode decode"),
-    latent_explorer=(lambda m: widgets.latent_explorer(m, examples),
-                     "prior encode decode"),
-    traversal_explorer=(lambda m: widgets.traversal_explorer(m, examples, 2),
-                        "encode decode"))
-MEASURES |= {
-    how: (lambda m, how=how: anomaly_detection.score_methods[how](m, x),
-          "encode decode" if "reconstruction" in how else "encode decode prior")
-    for how in anomaly_detection.score_methods}
-MEASURES |= {f"score {how}": (
-    lambda m, how=how: anomaly_detection.anomaly_scores(m, examples, how, samples=2)
-                       if "error" not in how else anomaly_detection.anomaly_scores(
-        m, examples, how), MEASURES[how][1]) for how in anomaly_detection.score_methods}
-HAS = (dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "cvae at 7"),
-                     "encode decode prior reconstruct")
-       | dict(cvae="", vq_vae="codes reconstruct", classifier="features"))
-# what the message says of a model that has something of that name, but not in its usual
-# sense; of any other it says that it has none
-SAYS = {("cvae", n): "a CVAE has it for one condition: give `model.at(c)`"
-        for n in ("encode", "decode", "prior", "reconstruct")}
-SAYS |= {
-    ("vq_vae", "encode"): "a VQVAE has none: it gives whole numbers, `model.codes(x)`",
-    ("vq_vae", "decode"): "a VQVAE decodes entries of its codebook: see "
-                          "`model.reconstruct(x)`",
-    ("vq_vae", "prior"): "that of a VQVAE is over lists of whole numbers: see "
-                         "`model.sample(n)`"}
-# also a model that has all it takes: for its likelihood, its size, or the number of
-# images
-REFUSES = ("interval_coverage", "quality", "plot_manifold", "latent_explorer")
+
+class World:
+    "What is asked about: images or words, labels, codes, and a condition if need be."
+    def __init__(self, x, y=None, z=None, conditional=False):
+        self.x, self.y, self.z, self.conditional = x, y, z, conditional
+        self.examples = Examples(x, y) if isinstance(x, torch.Tensor) else [(x, None)]
+
+    def few(self, n=4): return (self.x[:n] if isinstance(self.x, torch.Tensor)
+                                else tuple(t[:n] for t in self.x))
+
+    def each(self, n=4): return dict(c=self.y[:n]) if self.conditional else {}
+
+    @property
+    def one(self): return dict(c=7) if self.conditional else {}
+
+    @property
+    def c(self): return self.y if self.conditional else None
+
+
+g = torch.Generator().manual_seed(0)
+digits = dict(x=(torch.rand(20, 1, 28, 28, generator=g) < 0.2).float(),
+              y=torch.arange(20) % 10)
+small = dict(x=pictures(), y=torch.arange(20) % 10)
+WORLDS = {name: World(z=torch.zeros(4, 4), **digits) for name in SMALL} | {
+    "cvae": World(z=torch.zeros(4, 4), conditional=True, **digits),
+    "cvae at 7": World(z=torch.zeros(4, 4), **digits),
+    "vq_vae": World(z=torch.zeros(4, 7, 7, dtype=torch.int64), **digits)}
+WORLDS |= {name: World(z=torch.zeros(4, LATENTS), **small) for name in CONTRACT} | {
+    "two layers": World(z=(torch.zeros(4, 2), torch.zeros(4, 3)), **small),
+    "words": World(words(), z=torch.zeros(4, LATENTS))}
+
+# what a message calls that which a model lacks
+LACKS = dict(
+    encode=r"a distribution q\(z\|x\)", decode=r"p\(x\|z\) for codes z",
+    prior=r"a prior p\(z\)", codes="lists of codes", features="features of x",
+    gaussian=r"a diagonal Gaussian q\(z\|x\)", mean="the mean of one tensor",
+    prior_mean="the mean of one tensor", x_mean="the mean of one tensor",
+    row="a row of numbers as z", places="codes with places between them",
+    images="needs images", sample=r"cannot draw samples: it has no method sample\(n\)",
+    data_shape="the shape of one example", none_lacking="$^",
+    labels="a condition|needs to know")
+LATENT = "encode decode prior sample data_shape"
+A_VAE = f"{LATENT} gaussian mean prior_mean x_mean row places images trained"
+HAS = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "cvae", "cvae at 7"),
+                    A_VAE) | dict(
+    vq_vae=f"{LATENT} codes x_mean images trained",
+    classifier="features data_shape trained")
+HAS |= dict.fromkeys(CONTRACT, A_VAE) | {
+    name: f"{LATENT} prior_mean x_mean row places images trained"
+    for name in ("flow", "flow and mixture", "beta, flow")}
+HAS |= {"two layers": f"{LATENT} x_mean places images trained",
+        "words": "encode decode prior sample gaussian mean prior_mean row places"}
+
+# 'room.function', perhaps with a word behind → what is asked of a model `m` in its
+# world `w`, and what it takes. Where the answer says nothing it may be None.
+def few(w): return (Batches(w.examples, 10) if isinstance(w.examples, Examples)
+                    else w.examples)
+ASK = {
+    "evaluation.elbo": (lambda m, w: evaluation.elbo(m, w.examples),
+                        "encode decode prior"),
+    "evaluation.nll": (lambda m, w: evaluation.nll(m, w.examples, 3),
+                       "encode decode prior"),
+    "evaluation.rate_distortion": (
+        lambda m, w: evaluation.rate_distortion(m, w.examples), "encode decode prior"),
+    "evaluation.log_weights": (
+        lambda m, w: evaluation.log_weights(m, w.few(), 3, **w.each()),
+        "encode decode prior"),
+    "evaluation.posterior_mean_variance": (
+        lambda m, w: evaluation.posterior_mean_variance(m, w.examples), "encode mean"),
+    "evaluation.active_units": (lambda m, w: evaluation.active_units(m, w.examples),
+                                "encode mean"),
+    "evaluation.reliability": (lambda m, w: evaluation.reliability(m, w.examples),
+                               "encode decode"),
+    "evaluation.interval_coverage": (
+        lambda m, w: evaluation.interval_coverage(m, w.examples), "encode decode"),
+    "evaluation.per_example": (
+        lambda m, w: evaluation.per_example(
+            lambda x, c=None: tensors_of(x)[0].flatten(1).sum(1), m, w.examples), ""),
+    "generation.encode_point": (
+        lambda m, w: generation.encode_point(m, w.few(), **w.each()), "encode"),
+    "generation.decode_mean": (
+        lambda m, w: generation.decode_mean(m, w.z, **w.each()), "decode"),
+    "generation.generate": (lambda m, w: generation.generate(m, 4, **w.each()),
+                            "decode prior"),
+    "generation.generate at a temperature": (
+        lambda m, w: generation.generate(m, 4, temperature=0.5, **w.each()),
+        "decode prior prior_mean"),
+    "generation.aggregated_posterior": (
+        lambda m, w: generation.aggregated_posterior(m, w.few(), **w.each()),
+        "encode gaussian"),
+    "generation.interpolate": (
+        lambda m, w: generation.interpolate(m, w.few(2), w.few(2), 3, generation.lerp,
+                                            **w.each(2)), "encode decode places"),
+    "generation.confidence": (lambda m, w: generation.confidence(m, w.x), "features"),
+    "generation.quality": (lambda m, w: generation.quality(m, w.x, w.x), "features"),
+    "classifier.classify": (lambda m, w: classifier.classify(m, w.x), "features"),
+    "classifier.agreement": (lambda m, w: classifier.agreement(m, w.x, w.y),
+                             "features"),
+    "classifier.features": (lambda m, w: classifier.features(m, w.x), "features"),
+    "classifier.variety": (lambda m, w: classifier.variety(m, w.x, w.y), "features"),
+    "vq_vae.dataset_codes": (lambda m, w: vq_vae.dataset_codes(m, w.examples), "codes"),
+    "vq_vae.reconstruction_mse": (
+        lambda m, w: vq_vae.reconstruction_mse(m, w.examples), "encode decode x_mean"),
+    "vq_vae.train_steps": (
+        lambda m, w: vq_vae.train_steps(twin(m), w.examples, 2, batch_size=10),
+        "trained"),
+    "plots.plot_manifold": (lambda m, w: plots.plot_manifold(m, 3, **w.one),
+                            "prior decode row"),
+    "plots.plot_traversal": (
+        lambda m, w: plots.plot_traversal(m, w.few(), steps=3, **w.one),
+        "encode decode gaussian x_mean"),
+    "widgets.latent_explorer": (
+        lambda m, w: widgets.latent_explorer(m, w.examples, **w.one),
+        "prior encode decode row images"),
+    "widgets.traversal_explorer": (
+        lambda m, w: widgets.traversal_explorer(m, w.examples, 2, **w.one),
+        "encode decode gaussian images"),
+    "cli.draw_samples": (
+        lambda m, w: cli.draw_samples(m, 4, 0, cpu, **w.each()), "sample"),
+    "protocol.pixel_distribution": (
+        lambda m, w: [protocol.pixel_distribution(m, w.examples)],
+        "images or features"),
+    "protocol.prepare": (lambda m, w: protocol.prepare(m, data_set(w)),
+                         "images or features"),
+    "protocol.evaluate_test_set": (
+        lambda m, w: protocol.evaluate_test_set(m, protocol.prepare(m, data_set(w)),
+                                                cpu), "images or features"),
+    "step.evaluate": (lambda m, w: step.evaluate(m, few(w), seed=0), ""),
+    "step.train_epoch": (
+        lambda m, w: (lambda t: step.train_epoch(
+            t, few(w), step.make_optimizers(t, cpu)))(twin(m)), ""),
+    "training.fit": (
+        lambda m, w: training.fit(twin(m), w.examples, epochs=1, batch_size=20,
+                                  device="cpu", progress=False), "trained"),
+    "checks.check_model_takes": (
+        lambda m, w: [checks.check_model_takes(m, w.examples, "train", cpu)],
+        "trained"),
+    "checks.check_shape": (
+        lambda m, w: [checks.check_shape(m, w.examples, "train", cpu)], "trained"),
+    "checks.diagnose_nan": (
+        lambda m, w: checks.diagnose_nan(m, next(iter(few(w))), [], 1e-3), "trained"),
+    "gpu.random_batch": (lambda m, w: gpu.random_batch(m, 4), "data_shape"),
+    "gpu.ready_step": (lambda m, w: gpu.ready_step(m)(next(iter(few(w)))), ""),
+    "gpu.step_seconds": (lambda m, w: gpu.step_seconds(m, 4, repeats=1), "data_shape"),
+    "gpu.throughput": (lambda m, w: gpu.throughput(m, 4, repeats=1), "data_shape"),
+    "gpu.step_cost": (lambda m, w: gpu.step_cost(m, 4), "data_shape"),
+    "gpu.step_profile": (lambda m, w: gpu.step_profile(m, 4, steps=1), "data_shape"),
+    "gpu.batch_sweep": (
+        lambda m, w: gpu.batch_sweep(model=m, batch_sizes=(4,), repeats=1),
+        "data_shape"),
+    "gpu.losses_along": (
+        lambda m, w: gpu.losses_along(m, list(few(w))[:1], [torch.zeros(
+            len(tensors_of(list(few(w))[0])[0]), 4)]), "encode decode prior gaussian"),
+    "method.sample": (lambda m, w: m.sample(4, **w.each()), "sample"),
+    "method.reconstruct": (lambda m, w: m.reconstruct(w.few(), **w.each()),
+                           "encode decode"),
+    "method.forward": (lambda m, w: m(w.few(), **w.each()), "encode decode")}
+NEEDS = {"reconstruction_error": "encode decode x_mean",
+         "reconstruction_probability": "encode decode",
+         "likelihood_regret": "encode decode prior gaussian",
+         "complexity_corrected": "encode decode prior images"}
+ASK |= {f"anomaly_detection.{how}": (
+    lambda m, w, how=how: score_methods[how](m, w.few(), **w.each()),
+    NEEDS.get(how, "encode decode prior")) for how in score_methods}
+ASK |= {f"anomaly_detection.anomaly_scores, {how}": (
+    lambda m, w, how=how: anomaly_detection.anomaly_scores(m, w.examples, how),
+    NEEDS.get(how, "encode decode prior")) for how in score_methods}
+# also models that have all they take: for their likelihood, their size, or the number
+# of images
+REFUSES = ("evaluation.interval_coverage", "evaluation.reliability",
+           "generation.quality", "plots.plot_manifold", "widgets.latent_explorer",
+           "protocol.prepare", "protocol.evaluate_test_set")
+# they draw as it comes: words have no mean
+DRAWS = ("generation.decode_mean", "generation.interpolate")
+# public functions and classes that take a model, and where they are asked
+ELSEWHERE = {
+    "acceleration.AutocastLosses": "test_models", "anomaly_detection.AnomalyDetector":
+    "below", "acceleration.AcceleratedStep": "gpu.ready_step",
+    "checkpoint.current_settings": "takes a name", "checkpoint.model_state":
+    "test_models: saved and loaded", "checkpoint.load_model_state": "the same",
+    "checks.check_trainable": "training.fit", "checks.check_schedules": "training.fit",
+    "checks.check_settings": "training.fit", "cli.train": "test_models", "cli.parser":
+    "takes a name", "cvae.FixedConditionVAE": "cvae at 7", "cvae.complete": "below",
+    "distributed.LossesModule": "gpu.ready_step", "gpu.NoiseInBatch":
+    "gpu.losses_along", "model.require": "everywhere", "model.require_condition":
+    "below", "model.at_condition": "below", "model.latent_width": "plot_manifold",
+    "model_settings.read_conditions": "test_cli", "run.Run": "training.fit",
+    "run.training_run": "training.fit",
+    "step.training_step": "step.train_epoch", "step.update": "step.train_epoch",
+    "step.make_optimizers": "step.train_epoch", "step.first_non_finite":
+    "step.train_epoch", "step.evaluating": "everywhere", "step.map_batches":
+    "everywhere", "step.map_rows": "everywhere", "training.save_model": "test_models",
+    "training.load_model": "test_models"}
+
+
+def twin(model):
+    "One that may be trained."
+    import copy
+    return copy.deepcopy(model)
+
+
+def data_set(w): return DataSet("ours", w.examples, w.examples, [])
 
 
 @pytest.fixture(scope="module")
 def models():
     torch.manual_seed(0)
-    found = {name: build(name, **SMALL[name]).eval() for name in SMALL}
-    return found | {"cvae at 7": found["cvae"].at(7)}
+    found = {name: build(name, **SMALL[name]) for name in SMALL}
+    if "beta_tcvae" in found: found["beta_tcvae"].dataset_size = 20
+    found |= {name: make() for name, make in CONTRACT.items()}
+    found = {name: model.eval() for name, model in found.items()}
+    found |= {"cvae at 7": found["cvae"].at(7)}
+    assert not any(model.training for model in found.values())
+    return found
+
+
+def takes_a_model(f):
+    "Whether `f` has a parameter that is a model, by its name or its annotation."
+    try: parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError): return False
+    return any(p.name in ("model", "classifier")
+               or re.search("Trainable|LatentVariable|Classifier|VAE|nn.Module$",
+                            str(p.annotation)) for p in parameters)
+
+
+def public():
+    "Room and name of every public function and class of the package."
+    for info in pkgutil.iter_modules(vae_course.__path__):
+        room = importlib.import_module(f"vae_course.{info.name}")
+        for name in getattr(room, "__all__", ()):
+            f = getattr(room, name)
+            if callable(f) and getattr(f, "__module__", "") == room.__name__:
+                yield f"{info.name}.{name}", f
+
+
+def test_the_table_holds_every_public_function_that_takes_a_model():
+    found = {name for name, f in public() if takes_a_model(f)}
+    asked = {key.split(" ")[0].rstrip(",") for key in ASK if key[:7] != "method."}
+    assert found - asked - ELSEWHERE.keys() == set(), "ask them of every model"
+    assert asked - found == set() and ELSEWHERE.keys() - found == set(), "they are gone"
+    assert not asked & ELSEWHERE.keys()
+
+
+def test_a_new_function_that_takes_a_model_would_be_noticed(monkeypatch):
+    def sharpness(net: LatentVariableModel, x): pass
+    def energy(model): pass
+    for f in (sharpness, energy):
+        f.__module__ = "vae_course.evaluation"
+        with monkeypatch.context() as patch:
+            patch.setattr(evaluation, "__all__", [*evaluation.__all__, f.__name__])
+            patch.setattr(evaluation, f.__name__, f, raising=False)
+            with pytest.raises(AssertionError, match="ask them of every model"):
+                test_the_table_holds_every_public_function_that_takes_a_model()
 
 
 def test_the_table_of_models_is_complete():
-    assert HAS.keys() - {"cvae at 7"} == registry.keys()
+    assert HAS.keys() - {"cvae at 7"} == registry.keys() | CONTRACT.keys()
+    assert WORLDS.keys() == HAS.keys()
+
+
+def missing_of(name, needs):
+    "The capabilities that the model lacks."
+    has = HAS[name].split()
+    if needs == "images or features":
+        return [] if {"images", "features"} & {*has} else ["images"]
+    return [n for n in needs.split() if n not in has]
 
 
 @pytest.mark.parametrize("name", HAS)
-@pytest.mark.parametrize("measure", MEASURES)
-def test_a_measure_works_or_says_what_the_model_lacks(name, measure, models):
-    ask, needs = MEASURES[measure]
-    missing = [n for n in needs.split() if n not in HAS[name].split()]
+@pytest.mark.parametrize("key", ASK)
+def test_it_works_or_says_what_the_model_lacks(name, key, models):
+    (ask, needs), model, w = ASK[key], models[name], WORLDS[name]
+    missing = missing_of(name, needs)
+    if name == "cvae" and key == "gpu.losses_along": missing = ["labels"]
+    if key[:7] == "method." and not isinstance(model, LatentVariableModel): return
+    if {"trained", "images"} & {*missing} and name == "words" and (
+            key.split(".")[0] in ("training", "checks", "protocol", "vq_vae",
+                                  "widgets")):
+        return                       # they take `Examples`, which hold one tensor
+    before = [t.clone() for t in (*model.parameters(), *model.buffers())]
+    random = torch.get_rng_state()
     if missing:
         with pytest.raises(Unsupported) as e:
-            ask(models[name])
-        says = SAYS.get((name, missing[0]),
-                        f"a {type(models[name]).__name__} has no `{missing[0]}`")
-        assert re.match(rf"`{re.escape(measure.removeprefix('score '))}` needs .*, and "
-                        rf"{re.escape(says)}", str(e.value))
-        return
-    try:
-        assert ask(models[name]) is not None
-    except ValueError as e:
-        assert str(e).startswith("got ") and measure in REFUSES, e
+            ask(model, w)
+        assert re.search("|".join(LACKS[n] for n in missing), str(e.value)), e.value
+        names = re.findall(r"\w+", key.split(".")[1]) + ["posterior_mean_variance"]
+        assert any(f"`{n}" in str(e.value) for n in names) or type(
+            model).__name__ in str(e.value), e.value
+    else:
+        try:
+            assert ask(model, w) is not None
+        except ValueError as e:
+            assert str(e).startswith(("got ", "a Gaussian is a density")) and (
+                key in REFUSES), f"{type(e).__name__}: {e}"
+    after = (*model.parameters(), *model.buffers())
+    assert all(map(torch.equal, before, after)) and not model.training
+    if key.split(".")[0] not in ("method", "gpu", "step", "checks") and (
+            "log_weights" not in key) and (name, key) not in [
+            ("words", k) for k in DRAWS]:
+        assert torch.equal(random, torch.get_rng_state()), "it moves the random numbers"
 
 
 def with_two_latents(likelihood="bernoulli"):
@@ -110,35 +325,204 @@ def with_two_latents(likelihood="bernoulli"):
     return build("vae", hidden=[32], latent_dim=2, likelihood=likelihood).eval()
 
 
-def enough_for_quality(model):
-    many = (torch.rand(200, 1, 28, 28, generator=torch.Generator().manual_seed(1))
-            < 0.2).float()
-    return generation.quality(model, many[:100], many[100:])
-
-
-@pytest.mark.parametrize("measure", REFUSES)
-def test_what_refuses_some_models_measures_others(measure, models):
-    ask = MEASURES[measure][0]
-    if measure == "quality":
-        assert enough_for_quality(models["classifier"]) is not None
+@pytest.mark.parametrize("key", REFUSES)
+def test_what_refuses_some_models_measures_others(key, models):
+    ask, w = ASK[key][0], WORLDS["vae"]
+    if key == "generation.quality":
+        x = (torch.rand(200, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+             < 0.2).float()
+        assert generation.quality(models["classifier"], x[:100], x[100:]) is not None
     else:
-        assert ask(with_two_latents(
-            "gaussian" if measure == "interval_coverage" else "bernoulli")) is not None
+        assert ask(with_two_latents("gaussian" if "interval" in key else "bernoulli"),
+                   w) is not None
+
+
+# ---------------------------------------------------------------- conditions
+
+TAKES_C = [key for key, (ask, _) in ASK.items()
+           if {"each", "one"} & {*ask.__code__.co_names}]
+
+
+def test_all_that_take_no_labels_take_c():
+    "By their signatures: nothing that takes c is left out above."
+    named = {f"{name}" for name, f in public()
+             if takes_a_model(f) and "c" in inspect.signature(f).parameters
+             and not inspect.isclass(f)}
+    asked = {key.split(" ")[0].rstrip(",") for key in TAKES_C if key[:7] != "method."}
+    assert named - asked == {"model.require_condition", "model.at_condition"}
+
+
+@pytest.mark.parametrize("key", TAKES_C)
+def test_without_c_a_conditional_model_is_refused_and_with_it_every_other(key, models):
+    ask, needs = ASK[key]
+    blind = World(z=torch.zeros(4, 4), **digits)
+    with pytest.raises(Unsupported, match="condition") as e:
+        ask(models["cvae"], blind)
+    assert re.search(r"c=|model\.at\(7\)", str(e.value))
+    told = World(z=torch.zeros(4, 4), conditional=True, **digits)
+    if key == "method.forward": return                # `encode` and `decode` ask
+    for other in ("vae", "cvae at 7"):
+        with pytest.raises(Unsupported, match="has no condition: leave c out"):
+            ask(models[other], told)
+
+
+@pytest.mark.parametrize("key", TAKES_C)
+def test_the_condition_reaches_what_is_asked(key):
+    """With other labels there are other numbers: encoder, decoder and prior of this
+    model see the condition."""
+    torch.manual_seed(0)
+    latents = 2 if "manifold" in key or "latent_explorer" in key else 4
+    model = build("cvae", hidden=[32], latent_dim=latents,
+                  sees=["encoder", "decoder", "prior"]).eval()
+    ask = ASK[key][0]
+    def answer(shift):
+        w = World(z=torch.zeros(4, latents), conditional=True,
+                  **digits | dict(y=(digits["y"] + shift) % 10))
+        if {"one"} & {*ask.__code__.co_names}:
+            type(w).one = property(lambda self: dict(c=7 if shift == 0 else 3))
+        torch.manual_seed(0)
+        return numbers_of(ask(model, w))
+    kept = World.one
+    try: same, again, other = answer(0), answer(0), answer(1)
+    finally: World.one = kept
+    assert torch.equal(same, again) and not torch.allclose(same, other)
+
+
+def numbers_of(answer):
+    "What was computed, as one row: of a figure or a widget, its pixels."
+    if hasattr(answer, "png"): return pixels(answer.png())
+    if hasattr(answer, "image"): return pixels(answer.image.value)
+    if isinstance(answer, generation.AggregatedPosterior): answer = answer.mu
+    return torch.cat([t.flatten().double() for t in tensors_of(answer)])
+
+
+def pixels(png):
+    import io
+    import numpy as np
+    from PIL import Image
+    image = Image.open(io.BytesIO(png)).convert("L")
+    return torch.from_numpy(np.asarray(image).copy()).double().flatten()
+
+
+@pytest.mark.parametrize("key", [k for k, (ask, _) in ASK.items()
+                                 if k.split(".")[0] in ("evaluation", "vq_vae")
+                                 and "examples" in ask.__code__.co_names
+                                 and "per_example" not in k and "codes" not in k])
+def test_over_examples_the_condition_is_their_labels(key):
+    torch.manual_seed(0)
+    model = build("cvae", hidden=[32], latent_dim=4,
+                  likelihood="gaussian" if "interval" in key else "bernoulli",
+                  sees=["encoder", "decoder", "prior"]).eval()
+    if "active" in key: return                        # a number; see the variances
+    def answer(y):
+        found = ASK[key][0](model, World(**digits | dict(y=y)))
+        return str(found) if not isinstance(found, torch.Tensor) else str(
+            found.tolist())
+    same, other = digits["y"], (digits["y"] + 1) % 10
+    assert answer(same) == answer(same) != answer(other)
+
+
+@pytest.mark.parametrize("how", score_methods)
+def test_scores_over_examples_are_those_with_their_labels_as_c(how):
+    torch.manual_seed(0)
+    model = build("cvae", hidden=[32], latent_dim=4,
+                  sees=["encoder", "decoder", "prior"]).eval()
+    x, y = digits["x"], digits["y"]
+    scores = anomaly_detection.anomaly_scores(model, Examples(x, y), how, 7)
+    each = torch.cat([score_methods[how](model.at(k), x[i:i + 1])
+                      for i, k in enumerate(y.tolist())])
+    assert torch.allclose(scores, each.double(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("key", [k for k in ASK if k.split(".")[0] in (
+    "evaluation", "anomaly_detection") and "per_example" not in k])
+def test_labels_out_of_range_are_refused(key, models):
+    wrong = World(z=torch.zeros(4, 4), conditional=True,
+                  **digits | dict(y=digits["y"] + 5))
+    if key == "evaluation.log_weights": return        # its callers have asked
+    with pytest.raises(DataError, match="labels from"):
+        ask = ASK[key][0]
+        wrong.few = lambda n=4: digits["x"][10:10 + n]
+        wrong.each = lambda n=4: dict(c=wrong.y[6:6 + n])
+        ask(models["cvae"], wrong)
 
 
 def test_completing_says_that_a_model_takes_no_condition(models):
     with pytest.raises(ValueError,
                        match="conditioned on nothing: completing needs one built with"):
-        cvae.complete(models["vae"], x)
+        cvae.complete(models["vae"], WORLDS["vae"].x)
 
+
+# ---------------------------------------------------------------- messages
 
 def test_the_message_names_the_measure_the_capability_and_the_way_out(models):
-    with pytest.raises(Unsupported,
-                       match=r"^`nll` needs a distribution q\(z\|x\), and a VQVAE has "
-                             r"none: it gives whole numbers, `model.codes\(x\)`$"):
-        evaluation.nll(models["vq_vae"], examples)
-    with pytest.raises(Unsupported,
-                       match=r"^`plot_traversal` needs a distribution q\(z\|x\), and a "
-                             r"CVAE has it for one condition: give `model.at\(c\)`, "
-                             r"such as `model.at\(7\)`$"):
-        plots.plot_traversal(models["cvae"], x)
+    w = WORLDS["vq_vae"]
+    with pytest.raises(Unsupported, match=r"^`plot_traversal` needs a diagonal "
+                                          r"Gaussian q\(z\|x\), and this one is a "
+                                          "PointMass$"):
+        plots.plot_traversal(models["vq_vae"], w.x)
+    with pytest.raises(Unsupported, match=r"^`plot_traversal` needs to know what the "
+                                          r"examples are or shall be: a CVAE has a "
+                                          r"condition; give c=, or a model for one "
+                                          r"condition, such as `model.at\(7\)`$"):
+        plots.plot_traversal(models["cvae"], w.x)
+    with pytest.raises(Unsupported, match=r"^`elbo` needs a distribution q\(z\|x\), "
+                                          "and a Classifier has no `encode`$"):
+        evaluation.elbo(models["classifier"], w.examples)
+    with pytest.raises(Unsupported, match="c=3, and a Classifier has no condition"):
+        contract.at_condition(models["classifier"], "plot_manifold", 3)
+
+
+class Generator(LatentVariableModel):
+    "A model without q(z|x)."
+    def __init__(self):
+        super().__init__()
+        self.vae = image_model()
+
+    def decode(self, z, c=None): return self.vae.decode(z)
+    def prior(self, c=None): return self.vae.prior()
+
+
+class Encoder(LatentVariableModel):
+    "A model that only encodes."
+    lacks = dict(decode="an Encoder is half a model")
+
+    def __init__(self):
+        super().__init__()
+        self.vae = image_model()
+
+    def encode(self, x, c=None): return self.vae.encode(x)
+
+
+@pytest.mark.parametrize("key", [k for k, (_, needs) in ASK.items()
+                                 if {"encode", "decode", "prior"} & {*needs.split()}])
+def test_a_model_may_leave_out_what_it_has_not(key):
+    "It can do the rest, and the message names what it has not."
+    ask, needs = ASK[key]
+    if key in ("method.reconstruct", "method.forward"): return
+    for model, has, says in (
+            (Generator(), {"decode", "prior"}, "Generator has no `encode`"),
+            (Encoder(), {"encode"}, "has no `prior`|half a model")):
+        model.eval()
+        if {"encode", "decode", "prior"} & {*needs.split()} <= has:
+            try: assert ask(model, WORLDS["flow"]) is not None
+            except ValueError as e: assert key in REFUSES, e
+        else:
+            with pytest.raises(Unsupported, match=says):
+                ask(model, WORLDS["flow"])
+
+
+# ---------------------------------------------------------------- detectors
+
+@pytest.mark.parametrize("name", registry)
+def test_a_detector_takes_a_registered_model_or_says_why_not(name):
+    x = torch.rand(100, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    config = {k: v for k, v in SMALL[name].items() if k != "data_shape"}
+    if name == "beta_tcvae": config["dataset_size"] = 80
+    detector = AnomalyDetector(model=name, config=config, epochs=1, device="cpu")
+    model = build(name, **SMALL[name])
+    if isinstance(model, VAE) and not model.conditional:
+        assert detector.fit(x).predict(x).shape == (100,)
+    else:
+        with pytest.raises(ValueError, match="needs a VAE without conditions"):
+            detector.fit(x)

@@ -17,7 +17,7 @@ def tiny(**config):
 
 def test_temperature_multiplies_standard_deviations():
     model = tiny(); model.prior_net.mu.fill_(2.0)
-    torch.manual_seed(0); z = model.prior.sample((3,))
+    torch.manual_seed(0); z = model.prior().sample((3,))
     assert torch.allclose(generate(model, 3, temperature=2.0, seed=0),
                           decode_mean(model, 2 + 2.0 * (z - 2)), atol=1e-5)
 

@@ -21,8 +21,10 @@ class Plain(torch.nn.Module):
         super().__init__()
         self.seat, self.latents, self.channels = torch.nn.Dropout(), latents, channels
         self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.prior = torch.distributions.Independent(
-            torch.distributions.Normal(torch.zeros(latents), 1), 1)
+
+    def prior(self):
+        return torch.distributions.Independent(
+            torch.distributions.Normal(torch.zeros(self.latents), 1), 1)
 
     def encode(self, x):
         assert not self.training and not torch.is_grad_enabled()

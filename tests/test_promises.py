@@ -327,7 +327,7 @@ def test_one_of_several_processes_says_it(capsys):
               torch.device("cpu"))
     capsys.readouterr()
     for run.rank in (0, 1, 2):
-        assert run.batch_size_for(60) == 60
+        assert run.batch_size_for(images(60), None) == 60
         assert ("every batch holds all" in capsys.readouterr().out) == (run.rank == 0)
 
 

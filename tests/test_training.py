@@ -262,8 +262,6 @@ def test_a_full_disk_leaves_the_last_epoch(folder, monkeypatch):
 class Mean(Trainable):
     """Loss: the mean of x, and a weight that follows its gradient. Records what the
     schedules say."""
-    data_range = (-math.inf, math.inf)
-
     def __init__(self):
         super().__init__()
         self.w = nn.Parameter(torch.zeros(()))
@@ -420,7 +418,8 @@ def test_a_rate_that_is_too_high(digits):
 
 def test_an_unbounded_logvar(digits):
     class Unbounded(VAE):
-        def encode(self, x): return diagonal_gaussian(*self.encoder(x).chunk(2, -1))
+        def encode(self, x, c=None):
+            return diagonal_gaussian(*self.encoder(x).chunk(2, -1))
     m = new_model()
     # the second half is logvar
     with torch.no_grad(): m.encoder[-1][-1].bias[5:] = 1000.0
@@ -514,7 +513,7 @@ def test_bad_validation_data_is_refused(digits):
 
 
 def test_a_model_may_take_another_range():
-    # data_range is everything
+    # without a likelihood, everything that is finite
     fit(Mean(), numbers(), batch_size=7, epochs=1, progress=False, device="cpu")
     with pytest.raises(DataError, match="takes 0 to 1"):
         quick(Mean(), numbers(), batch_size=7, binarize=True)

@@ -22,7 +22,7 @@ from .devices import device_of, synchronize
 from .distributed import (
     LossesModule, rank_and_world_size, shard_size, wrap_ddp)
 from .noise import noise_is_handed
-from .step import StepConfig, Trainable, as_terms, training_step, update
+from .step import RunnableStep, StepConfig, Trainable, as_terms, training_step, update
 
 # %% ../nbs/84_acceleration.ipynb #d4954638
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def choose_step(
     precision: str,       # `fp32`, `bf16` or `auto`
     compile: bool | str,  # True, False or `auto`
     graphs: bool | str,   # True, False or `auto`
-) -> tuple[StepConfig, Any]:
+) -> tuple[StepConfig, RunnableStep]:
     """What was asked for; for `auto`, what the run used that this one goes on from, or
     the fastest of a short trial. Raises `ValueError`."""
     asked: dict[str, Any] = dict(precision=precision, compile=compile, graphs=graphs)
@@ -319,14 +319,14 @@ class Trial:
         run: 'Run', # whose steps are tried
     ) -> None:
         self.run = run
-        self.steps: dict[StepConfig, Any] = {}
+        self.steps: dict[StepConfig, RunnableStep] = {}
         self.seconds: dict[StepConfig, float] = {}    # of a step
 
     def fastest(
         self,
         best: StepConfig,    # to begin with
         changes: list[dict], # what may be changed in it, one after the other
-    ) -> tuple[StepConfig, Any]:
+    ) -> tuple[StepConfig, RunnableStep]:
         "The config that a trial finds at least a tenth faster, and its step."
         run = self.run
         # too short to repay a trial

@@ -29,13 +29,13 @@ from .data import (Batches, DataError, Examples, examples_in, split,
                              to_device)
 from .folders import read_images
 from .devices import device_of
-from .elbo import VAE, Bernoulli, Gaussian, kl_divergence
+from .elbo import VAE, Bernoulli, kl_divergence
 from .checkpoint import (
     CheckpointError, load_checkpoint, load_model_state, model_state)
 from .checkpoint import pack, save_checkpoint
 from .checks import whole_number
-from .model import (LatentVariableModel, center, check_gaussian, mean_of,
-                              require, require_condition)
+from .model import (LatentVariableModel, Unsupported, center, check_gaussian,
+                              mean_of, require, require_condition)
 from .devices import pick_device, seeded
 from .evaluation import (
     base_distribution, check_pixels, importance_weighted, per_example)
@@ -232,9 +232,13 @@ def complexity_corrected(
     """−log p(x) of the grey levels less `complexity(x)`, `(B,)`, in nats (Serrà et al.
     2020). Raises as `neg_log_px`."""
     x, c = _ask(model, 'complexity_corrected', x, c, 'encode', 'decode', 'prior')
+    if not isinstance(x, Tensor):
+        raise Unsupported('`complexity_corrected` needs images, which a PNG file can '
+                          f'hold, and those of a {type(model).__name__} are none')
     first = None if c is None else c[:1]
-    p = base_distribution(model.decode(model.encode(x[:1], first).sample(), first))
-    discrete = p.support is not None and p.support.is_discrete
+    with seeded(seed): z = model.encode(x[:1], first).sample()
+    p = base_distribution(model.decode(z, first))
+    discrete = not isinstance(p, D.Distribution) or p.support.is_discrete
     levels = 0 if discrete else math.log(256) * x[0].numel()
     return neg_log_px(model, x, samples, seed, c) + levels - complexity(x)
 
@@ -260,7 +264,8 @@ def anomaly_scores(
     """How anomalous each example is, `(N,)`, float64: higher is more anomalous. Raises
     `ValueError` that lists the names, `Unsupported` and `DataError`."""
     _check_score_method(score_method)
-    def f(x, c=None): return score_methods[score_method](model, x, c=c, **settings)
+    def f(x, *c): return score_methods[score_method](
+        model, x, **settings, **(dict(c=c[0]) if c else {}))
     return per_example(f, model, examples, batch_size)
 
 # %% ../nbs/10_anomaly_detection.ipynb #2224b5c7
@@ -381,8 +386,8 @@ def _check_lr(lr): # a learning rate
 
 def _check_score_settings(score_method, settings): # a dict, or None
     "Raise `ValueError` when this score does not take these settings."
-    known = list(inspect.signature(score_methods[score_method]).parameters)[2:]
-    known.remove('c')                      # comes with the examples
+    known = [name for name in inspect.signature(score_methods[score_method]).parameters
+             if name != 'c'][2:]           # c comes with the examples
     for name, value in (settings or {}).items():
         if name not in known:
             raise ValueError(f'got settings={settings}: {score_method} takes '
@@ -578,8 +583,9 @@ def _new_model(name, config, data_shape, seed): # `config` may be None
     try:
         with seeded(seed): model = build(name, **whole)
         require(model, 'AnomalyDetector', 'encode', 'decode', 'prior')
-        if not isinstance(model, VAE):
-            raise TypeError(f'a {type(model).__name__} is not a VAE')
+        if not isinstance(model, VAE) or model.conditional:
+            lack = 'has a condition' if isinstance(model, VAE) else 'is not a VAE'
+            raise TypeError(f'a {type(model).__name__} {lack}')
     except (TypeError, RuntimeError) as e:
         raise ValueError(f'got model={name!r} with {config}: a detector needs a '
                          'VAE without conditions, such as vae, conv_vae or '
@@ -592,10 +598,12 @@ def _default_epochs(n, batch_size): # examples to train on
 
 # %% ../nbs/10_anomaly_detection.ipynb #1365d2bc
 def _data_range(model, score_method): # a VAE
-    """The numbers that it takes: any under a Gaussian likelihood, ±1e15 where rounding
-    would hide the score; else, and to count grey levels, [0, 1]."""
-    gaussian = isinstance(model.likelihood, Gaussian)
-    if not gaussian or score_method == 'complexity_corrected': return 0.0, 1.0
+    """The numbers that it takes: any under a density such as a Gaussian, ±1e15 where
+    rounding would hide the score; to count grey levels, [0, 1]; else those of the
+    likelihood."""
+    if score_method == 'complexity_corrected': return 0.0, 1.0
+    px = model.likelihood
+    if not px.is_density: return px.low, px.high
     return (
         (-1e15, 1e15) if score_method == 'likelihood_regret' else (-math.inf, math.inf))
 
@@ -606,13 +614,15 @@ def _set_data_range(model, score_method): # a VAE
 def _in_range(model, examples, score_method, slip=1e-5): # a VAE; `slip` is a rounding
     "`examples`, if `model` takes their numbers. Raises `DataError`."
     x, (low, high) = examples.x, _data_range(model, score_method)
-    if x.dtype == torch.uint8 or high == math.inf: return examples
+    unbounded = (low, high) == (-math.inf, math.inf)
+    if x.dtype == torch.uint8 or unbounded: return examples
     bad = ((x < low - slip) | (x > high + slip)).flatten(1).any(1).nonzero().flatten()
     if not len(bad): return Examples(x.clamp(low, high), examples.y)
     row = x[bad[0]].flatten()
-    who, cure = 'a Bernoulli likelihood', "likelihood, such as 'gaussian_learned'"
-    if isinstance(model.likelihood, Gaussian):
-        who, cure = 'this Gaussian model', 'score_method'
+    name = type(model.likelihood).__name__
+    who, cure = f'a {name} likelihood', "likelihood, such as 'gaussian_learned'"
+    if model.likelihood.is_density:
+        who, cure = f'this {name} model', 'score_method'
     raise DataError(f'row {bad[0]}, counted from 0, holds '
                     f'{row[(row - 0.5).abs().argmax()]:g}, and {who} with '
                     f'{score_method} takes [{low:g}, {high:g}] alone: rescale the '

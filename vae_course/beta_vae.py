@@ -28,8 +28,11 @@ def kl_penalty(
     capacity: float | Tensor = 0.0, # nats of all latents together that are aimed at
 ) -> Tensor:
     """β |Σ max(KL, free bits) − capacity|, a 0-d tensor: β times the KL when the other
-    two are 0 (Kingma et al. 2016; Burgess et al. 2018)."""
-    return beta * (kl.clamp(min=free_bits).sum() - capacity).abs()
+    two are 0 (Kingma et al. 2016; Burgess et al. 2018), also where an estimate of the
+    KL from draws falls below 0."""
+    over = (kl.clamp(min=free_bits) if free_bits else kl).sum() - capacity
+    aimed = torch.as_tensor(capacity, device=kl.device) > 0
+    return beta * torch.where(aimed, over.abs(), over)
 
 # %% ../nbs/06_beta_vae.ipynb #5327c20a
 def kl_by_latent(
@@ -92,10 +95,10 @@ class BetaVAE(VAE):
                     neg_elbo=reconstruction + kl)
 
 # %% ../nbs/06_beta_vae.ipynb #71b21e34
-def _networks(data_shape, latent_dim, hidden, widths):
+def _networks(data_shape, latent_dim, hidden, widths, likelihood):
     "Encoder and decoder: fully connected, or convolutions where `hidden` is None."
-    if hidden: return mlp_networks(data_shape, latent_dim, hidden)
-    return conv_networks(data_shape, latent_dim, widths)
+    if hidden: return mlp_networks(data_shape, latent_dim, hidden, 0.0, likelihood)
+    return conv_networks(data_shape, latent_dim, widths, likelihood)
 
 def beta_vae(
     data_shape: Sequence[int] = (1, 32, 32), # of one example: channels, height, width
@@ -105,15 +108,15 @@ def beta_vae(
     capacity: float = 0.0,                   # C, nats of KL aimed at: β |KL − C|
     hidden: Sequence[int] | None = (400,),   # layer widths; None: convolutions
     widths: Sequence[int] = (32, 64),        # channels of the convolutions
-    likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
+    likelihood: str | dict = 'bernoulli',    # as `make_likelihood` takes it
     prior: nn.Module | None = None,          # gives p(z); None: N(0, I)
 ) -> BetaVAE:
     """A `BetaVAE` of fully connected layers, or of convolutions (then `widths` are
     their channels). Raises `ValueError` for an unknown likelihood."""
-    encoder, decoder = _networks(data_shape, latent_dim, hidden, widths)
-    model = BetaVAE(encoder, decoder, prior or StandardNormal(latent_dim),
-                    make_likelihood(likelihood), data_shape, latent_dim, beta,
-                    free_bits, capacity)
+    px = make_likelihood(likelihood, data_shape)
+    encoder, decoder = _networks(data_shape, latent_dim, hidden, widths, px)
+    model = BetaVAE(encoder, decoder, prior or StandardNormal(latent_dim), px,
+                    data_shape, latent_dim, beta, free_bits, capacity)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim, beta=beta,
                   free_bits=free_bits, capacity=capacity,
                   hidden=hidden and list(hidden), widths=list(widths),
@@ -346,15 +349,15 @@ def beta_tcvae(
     estimator: str = 'stratified',           # of q(z): stratified, or weighted
     hidden: Sequence[int] | None = (400,),   # layer widths; None: convolutions
     widths: Sequence[int] = (32, 64),        # channels of the convolutions
-    likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
+    likelihood: str | dict = 'bernoulli',    # as `make_likelihood` takes it
     prior: nn.Module | None = None,          # gives p(z); None: N(0, I)
 ) -> BetaTCVAE:
     """A `BetaTCVAE` of fully connected layers, or of convolutions (then `widths` are
     their channels). Raises `ValueError` for an unknown likelihood."""
-    encoder, decoder = _networks(data_shape, latent_dim, hidden, widths)
-    model = BetaTCVAE(encoder, decoder, prior or StandardNormal(latent_dim),
-                      make_likelihood(likelihood), data_shape, latent_dim, beta,
-                      dataset_size, estimator)
+    px = make_likelihood(likelihood, data_shape)
+    encoder, decoder = _networks(data_shape, latent_dim, hidden, widths, px)
+    model = BetaTCVAE(encoder, decoder, prior or StandardNormal(latent_dim), px,
+                      data_shape, latent_dim, beta, dataset_size, estimator)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim, beta=beta,
                   dataset_size=dataset_size, estimator=estimator,
                   hidden=hidden and list(hidden), widths=list(widths),

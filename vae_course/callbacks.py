@@ -278,7 +278,11 @@ class WatchNaN(Callback):
                                                   f'NaN or infinite at step {step + 1} '
                                                   f'of {run.batches_to_take}')
             return what, diagnose_nan(model, batch, losses, run.learning_rate)
-        if run.valid_batches is not None and error.where != 'step':
+        if error.where == 'step':
+            return str(error), ('not found, for the epoch was repeated and all went '
+                                'well: `train` or the model gives something else each '
+                                'time; have them draw from the random numbers of torch')
+        if run.valid_batches is not None:
             batch = list(run.valid_batches)[error.step or 0]
         model.train(error.where == 'step')
         return str(error), diagnose_nan(model, batch, losses, run.learning_rate)

@@ -326,6 +326,9 @@ class CVAE(VAE):
                          posterior)
         self.condition = condition
 
+    def _numbers(self, c, n): # conditions of n examples, as the networks take them
+        return _embed(self.condition, c, n, self.device).to(self.beta.dtype)
+
     def encode(
         self,
         x: Tensor,                 # images, `(B, *data_shape)`, float
@@ -333,7 +336,7 @@ class CVAE(VAE):
     ) -> D.Distribution:           # over `(B, D)`
         "q(z|x, c). Raises `ValueError` and `Unsupported`."
         check_inputs(x, self.data_shape)
-        e = _embed(self.condition, c, len(x), self.device)
+        e = self._numbers(c, len(x))
         return self.posterior(full_precision(self.encoder(x.to(self.device), e)))
 
     def decode(
@@ -343,7 +346,7 @@ class CVAE(VAE):
     ) -> D.Independent:            # over `(..., B, *data_shape)`
         "p(x|z, c). Raises `ValueError` and `Unsupported`."
         check_latents(z, self.latent_dim)
-        e = _embed(self.condition, c, z.shape[-2], self.device)
+        e = self._numbers(c, z.shape[-2])
         e = e.expand(*z.shape[:-1], -1).reshape(-1, e.shape[-1])
         out = self.decoder(z.to(self.device).reshape(-1, z.shape[-1]), e)
         out = full_precision(out).reshape(*z.shape[:-1], *out.shape[1:])
@@ -357,7 +360,7 @@ class CVAE(VAE):
     ) -> D.Distribution:           # over `(B, D)`
         "p(z|c). Raises `ValueError` and `Unsupported`."
         n = 0 if c is None else len(c)
-        return self.prior_net(_embed(self.condition, c, n, self.device)).expand((n,))
+        return self.prior_net(self._numbers(c, n)).expand((n,))
 
     def inputs(
         self,
@@ -437,6 +440,7 @@ class FixedConditionVAE(LatentVariableModel):
         self.model, self.likelihood = model, model.likelihood
         self.data_shape, self.latent_dim = model.data_shape, model.latent_dim
         self.register_buffer('c', model.as_condition(c, 1), persistent=False)
+        self.training = model.training
 
     def _repeated(self, n): return self.c.expand(n, *self.c.shape[1:])
 
@@ -488,11 +492,11 @@ def build_condition(
         "or a list of labels and numbers")
 
 class ReshapeOutput(nn.Module):
-    "A decoder whose rows of numbers are brought into the shape of the data."
+    "A decoder whose rows of numbers are brought into a shape, mostly that of the data."
     def __init__(
         self,
         net: nn.Module,             # takes z and the condition's numbers, gives rows
-        data_shape: Sequence[int],  # of one example
+        data_shape: Sequence[int],  # of what the likelihood takes for one example
     ) -> None:
         super().__init__()
         self.net, self.data_shape = net, tuple(data_shape)
@@ -523,7 +527,7 @@ def mlp_cvae(
     condition: dict | list | None = None,          # for `build_condition`; 10 labels
     latent_dim: int = 20,                          # D
     hidden: Sequence[int] = (400,),                # widths; the decoder mirrors them
-    likelihood: str = 'bernoulli',                 # a key of `likelihoods`
+    likelihood: str | dict = 'bernoulli',          # as `make_likelihood` takes it
     dropout: float = 0.0,                          # of the encoder's inputs
     sees: Sequence[str] = ('encoder', 'decoder'),  # c; with 'prior' p(z|c) is learned
 ) -> CVAE:
@@ -532,17 +536,21 @@ def mlp_cvae(
         raise ValueError(f"got sees={sees!r}: "
                          "give some of 'encoder', 'decoder', 'prior'")
     spec = {'labels': 10} if condition is None else condition
-    known, d = build_condition(spec, data_shape), math.prod(data_shape)
+    known, px = build_condition(spec, data_shape), make_likelihood(likelihood, data_shape)
+    before, shape = px.encoder_input(data_shape)
+    made = px.output_shape(data_shape)
     def part(name, before, *sizes):
         if name in sees: return _conditional_mlp(known, before, sizes)
         return Unconditional(nn.Sequential(before, mlp(*sizes)))
-    inputs = nn.Sequential(nn.Flatten(), nn.Dropout(dropout))
+    flat = nn.Sequential(before, nn.Flatten()) if before else nn.Flatten()
+    inputs, d = nn.Sequential(flat, nn.Dropout(dropout)), math.prod(shape)
     encoder = part('encoder', inputs, d, *hidden, 2 * latent_dim)
-    decoder = part('decoder', nn.Identity(), latent_dim, *reversed(hidden), d)
+    decoder = part('decoder', nn.Identity(), latent_dim, *reversed(hidden),
+                   math.prod(made))
     prior = (LearnedPrior(mlp(known.width, *hidden, 2 * latent_dim)) if 'prior' in sees
              else Unconditional(StandardNormal(latent_dim)))
-    model = CVAE(encoder, ReshapeOutput(decoder, data_shape), prior,
-                 make_likelihood(likelihood), known, data_shape, latent_dim)
+    model = CVAE(encoder, ReshapeOutput(decoder, made), prior, px, known, data_shape,
+                 latent_dim)
     config = dict(data_shape=list(data_shape), condition=spec, latent_dim=latent_dim,
                   hidden=list(hidden), likelihood=likelihood, dropout=dropout,
                   sees=list(sees))

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['rank_and_world_size', 'join_processes', 'leave_processes', 'shard_size', 'shard_weight', 'LossesModule', 'wrap_ddp',
-           'average_gradients', 'broadcast_tensors', 'all_reduce_means', 'broadcast_object']
+           'average_gradients', 'broadcast_tensors', 'all_reduce_means', 'all_reduce_sum', 'gather_objects',
+           'broadcast_object']
 
 # %% ../nbs/82_distributed.ipynb #6812276e
 import gc, os, warnings, weakref
@@ -185,6 +186,26 @@ def all_reduce_means(
     sums = torch.cat([rows * weights, weights], 1)
     torch.distributed.all_reduce(sums)
     return sums[:, :-1] / sums[:, -1:], sums[:, -1].tolist()
+
+def all_reduce_sum(
+    number: int,          # of this process
+    device: torch.device, # that the processes talk through
+) -> int:
+    "The sum of the numbers of all processes."
+    if rank_and_world_size()[1] == 1: return number
+    total = torch.tensor(number, device=device)
+    torch.distributed.all_reduce(total)
+    return int(total.item())
+
+def gather_objects(
+    value: Any, # JSON values
+) -> list:
+    "What each process has as `value`, in every process."
+    world_size = rank_and_world_size()[1]
+    if world_size == 1: return [value]
+    values: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 def broadcast_object(
     value: Any, # JSON values

@@ -80,7 +80,7 @@ def generate(
             if temperature != 1:
                 mean = mean_of(prior, 'generate at a temperature')
                 z = mean + temperature * (z - mean)
-    return decode_mean(model, z, c)
+        return decode_mean(model, z, c)
 
 # %% ../nbs/09_generation.ipynb #1c05d346
 class AggregatedPosterior:

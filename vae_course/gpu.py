@@ -20,8 +20,10 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from .acceleration import AcceleratedStep, flush_denormals
 from .devices import synchronize
-from .data import Batch
-from .elbo import VAE, kl_divergence, mlp_vae
+from .data import Batch, tensors_of, to_device
+from .elbo import kl_divergence, mlp_vae
+from .model import (LatentVariableModel, Unsupported, check_gaussian, require,
+                              require_condition)
 from .reparameterization import draw
 from .step import StepConfig, Trainable, make_optimizers
 from .old_names import redirect_old_names
@@ -126,12 +128,16 @@ def random_batch(
     device: str | torch.device = 'cpu', # where to put them
     seed: int = 0,                      # of the pixels
 ) -> Batch:
-    """A batch `(x, y)` of random pixels, as much work as a real one; −1 says that there
-    is no label."""
-    assert model.data_shape is not None, 'the model does not say its data_shape'
-    g = torch.Generator().manual_seed(seed)
+    """A batch `(x, y)` of random pixels, as much work as a real one, every label 0.
+    Raises `Unsupported` for a model that does not say its `data_shape`."""
+    if model.data_shape is None:
+        raise Unsupported('`random_batch` needs the shape of one example, and a '
+                          f'{type(model).__name__} has no `data_shape`')
+    g, condition = torch.Generator().manual_seed(seed), getattr(model, 'condition', None)
+    whole = condition is None or condition.unseen is not None    # c is x, or nothing
     x = torch.rand(batch_size, *model.data_shape, generator=g)
-    return x.to(device), torch.full((batch_size,), -1, device=device)
+    y = torch.zeros(batch_size, *(() if whole else condition.shape), dtype=torch.int64)
+    return x.to(device), y.to(device)
 
 # %% ../nbs/17_gpu.ipynb #b69d5ea6
 def step_seconds(
@@ -289,10 +295,11 @@ def step_cost(
     """Of a training step: layers forward and backward, every number moved once a
     product, and Adam's 4 reads and 3 writes of a parameter, in float32."""
     model, moved = copy.deepcopy(model).cpu().train(), []
-    def look(layer: nn.Module, inputs: tuple, output: Tensor) -> None:
-        numbers = (inputs[0].numel() + sum(p.numel() for p in layer.parameters())
-                   + output.numel())
-        moved.append(numbers * (3 if inputs[0].requires_grad else 2))
+    def look(layer: nn.Module, inputs: tuple, output: Any) -> None:
+        given = tensors_of(inputs)
+        numbers = sum(t.numel() for t in (*given, *layer.parameters(),
+                                          *tensors_of(output)))
+        moved.append(numbers * (3 if any(t.requires_grad for t in given) else 2))
     for layer in model.modules():
         leaf = not list(layer.children())
         if leaf and list(layer.parameters()): layer.register_forward_hook(look)
@@ -364,11 +371,11 @@ measurements['step_configs'] = config_sweep
 
 # %% ../nbs/17_gpu.ipynb #6ba4a326
 class NoiseInBatch(Trainable):
-    """A `VAE` whose batches are `(x, ε)`: the noise comes with the images, on whatever
+    """A model whose batches are `(x, ε)`: the noise comes with the images, on whatever
     device and however the step is run."""
     def __init__(
         self,
-        model: VAE, # with a diagonal Gaussian q(z|x)
+        model: LatentVariableModel, # with a diagonal Gaussian q(z|x)
     ) -> None:
         super().__init__()
         self.model = model
@@ -379,15 +386,15 @@ class NoiseInBatch(Trainable):
     ) -> dict[str, Tensor]:
         "The terms of the model's loss."
         (x, eps), model = batch, self.model
-        q = model.encode(x)
+        q = check_gaussian(model.encode(x), 'losses_along')
         z = draw(q, eps)
         reconstruction = -model.decode(z).log_prob(x).mean()
         kl = kl_divergence(q, model.prior(), z).mean()
-        return dict(loss=reconstruction + model.beta * kl, kl=kl)
+        return dict(loss=reconstruction + getattr(model, 'beta', 1.0) * kl, kl=kl)
 
 # %% ../nbs/17_gpu.ipynb #da850177
 def losses_along(
-    model: VAE,                         # not changed: a copy is trained
+    model: LatentVariableModel,         # not changed: a copy is trained
     batches: list[Batch],               # of the steps
     noise: Tensor | list[Tensor],       # ε `(B, D)` for each step
     device: str | torch.device = 'cpu', # that is measured
@@ -395,9 +402,11 @@ def losses_along(
     lr: float = 1e-3,                   # learning rate
 ) -> Tensor:
     """The loss of every step of a short training, in nats per example, `(steps,)`
-    float64."""
+    float64. Raises `Unsupported` unless q(z|x) is a diagonal Gaussian."""
+    require(model, 'losses_along', 'encode', 'decode', 'prior')
+    require_condition(model, 'losses_along', None)
     step = ready_step(NoiseInBatch(model), device, config, len(batches[0][0]), lr)
-    losses = [step((x.to(device), eps.to(device)))['loss'].clone()
+    losses = [step(to_device((x, eps), device))['loss'].clone()
               for (x, _), eps in zip(batches, noise)]
     return torch.stack(losses).cpu().double()
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributions as D
 from torch import Tensor, nn
-from .data import Batch, as_pair, examples_in, to_device
+from .data import Batch, Examples, as_pair, examples_in, to_device
 from .devices import device_of
 from .step import Trainable, evaluating
 
@@ -33,8 +33,10 @@ def require(
     kind = type(model)
     lacks = model.lacks if isinstance(model, Trainable) else {}
     for name in names:
-        why = lacks.get(name)
-        if not why and not hasattr(model, name):
+        why, own = lacks.get(name), getattr(kind, name, None)
+        left_open = name in ('encode', 'decode', 'prior') and (
+            own is getattr(LatentVariableModel, name))
+        if not why and (left_open or not hasattr(model, name)):
             why = f'a {kind.__name__} has no `{name}`'
         if why: raise Unsupported(f'`{asked}` needs {capabilities[name]}, and {why}')
 
@@ -44,13 +46,12 @@ def require_condition(
     c: Any,           # the condition that it was given
 ) -> None:
     "Raise `Unsupported` where `model` needs a condition and has none, or the reverse."
-    if not isinstance(model, LatentVariableModel): return
-    kind = type(model).__name__
-    if model.conditional and c is None:
+    kind, conditional = type(model).__name__, getattr(model, 'conditional', False)
+    if conditional and c is None:
         raise Unsupported(f'`{asked}` needs to know what the examples are or shall be: '
                           f'a {kind} has a condition; give c=, or a model for one '
                           'condition, such as `model.at(7)`')
-    if c is not None and not model.conditional:
+    if c is not None and not conditional:
         raise Unsupported(f'`{asked}` got c={c!r:.60}, and a {kind} has no condition: '
                           'leave c out')
 
@@ -178,6 +179,17 @@ class LatentVariableModel(Trainable):
     ) -> tuple[Any, Any]:
         "`(x, c)` of a batch, on the model's device. Raises `DataError`."
         return as_pair(to_device(batch, self.device))[0], None
+
+    def check_examples(
+        self,
+        examples: Examples,  # to train on, to watch, or to measure
+        name: str = 'train', # how the reader calls them
+    ) -> None:
+        """Raise `DataError` for values that the `likelihood` does not take, where the
+        model has one that says so; else for what is not finite."""
+        check = getattr(getattr(self, 'likelihood', None), 'check', None)
+        if check and isinstance(examples.x, Tensor): check(examples.x, name)
+        else: super().check_examples(examples, name)
 
     def as_condition(
         self,

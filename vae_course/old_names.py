@@ -210,7 +210,7 @@ NAMES: dict[str, str] = {
     'engine.available_devices': 'devices.available_devices',
     'engine.borrowed_random_numbers': 'devices.borrowed_random_numbers',
     'engine.check_examples': 'checks.check_model_takes',
-    'engine.check_range': 'checks.check_range',
+    'engine.check_range': 'data.check_range',
     'engine.check_settings': 'checks.check_settings',
     'engine.check_shape': 'checks.check_shape',
     'engine.check_switches': 'step.check_step_options',

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 from torch import Tensor, nn
+from .data import to_device
 from .model import (at_condition, check_gaussian, latent_width, mean_of,
                               require)
 from .step import evaluating
@@ -320,8 +321,8 @@ def plot_manifold(
     z = D.Normal(0, 1).icdf((torch.arange(n) + .5) / n)
     across, up = torch.meshgrid(z, z.flip(0), indexing='xy')  # the second grows upwards
     points = torch.stack([across, up], -1).view(-1, 2)
-    with evaluating(model) as device:
-        p = model.decode(points.to(device))
+    with evaluating(model):
+        p = model.decode(points.to(next(model.parameters())))
         x = as_float_images(mean_of(p, 'plot_manifold'))
     h, w = x.shape[2:]
     alt = alt or (f'{n} × {n} images decoded from the plane of z[0] and z[1], '
@@ -363,8 +364,8 @@ def plot_traversal(
     require(model, 'plot_traversal', 'encode', 'decode')
     model = at_condition(model, 'plot_traversal', c)
     with evaluating(model) as device:
-        q = model.encode(torch.as_tensor(x).to(device))
-        check_gaussian(q, 'plot_traversal')
+        x = x if isinstance(x, (tuple, dict)) else torch.as_tensor(x)
+        q = check_gaussian(model.encode(to_device(x, device)), 'plot_traversal')
         d = q.mean.shape[-1]
         if dims is None:
             dims = kl_per_latent(q).argsort(descending=True)[:8].tolist()

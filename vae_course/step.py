@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Trainable', 'training_step', 'as_terms', 'update', 'make_optimizers', 'rates_as_tensors', 'AccumulatedStep',
-           'StepConfig', 'check_step_options', 'NonFiniteLoss', 'mean_terms', 'first_non_finite', 'train_epoch',
-           'evaluating', 'map_batches', 'map_rows', 'evaluate']
+           'StepConfig', 'check_step_options', 'RunnableStep', 'NonFiniteLoss', 'mean_terms', 'first_non_finite',
+           'train_epoch', 'evaluating', 'map_batches', 'map_rows', 'evaluate']
 
 # %% ../nbs/83_step.ipynb #f92cd2bb
 from collections.abc import Callable, Iterable, Iterator
@@ -13,14 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from .data import (Batch, Batches, Examples, concatenated, examples_in,
-                             split_rows, to_device)
+from .data import (Batch, DataError, Examples, check_finite, concatenated,
+                             examples_in, split_rows, to_device)
 from .devices import device_of, seeded
-from .distributed import all_reduce_means, rank_and_world_size, shard_weight
+from .distributed import (all_reduce_means, all_reduce_sum,
+                                    rank_and_world_size, shard_weight)
+from .streams import as_batches
 
 # %% ../nbs/83_step.ipynb #9f7b5a8d
 class Trainable(nn.Module):
@@ -28,7 +30,6 @@ class Trainable(nn.Module):
     rest."""
     config: dict[str, Any] | None = None          # `build(**config)` builds one like it
     data_shape: tuple[int, ...] | None = None     # of one example, where it must be so
-    data_range: tuple[float, float] = (0.0, 1.0)  # of the inputs that it takes
     dataset_size: int | None = None               # of the training set, where it counts
     lacks: dict[str, str] = {}                    # method: why it is not meant as usual
 
@@ -67,7 +68,9 @@ class Trainable(nn.Module):
         name: str = 'train', # how the reader calls them
     ) -> None:
         """Raise `DataError` for examples that the model cannot take: once, before
-        training."""
+        training; of batches, each when it comes. The default takes all that is finite.
+        """
+        check_finite(examples.x, name)
 
     def overrides(
         self,
@@ -251,6 +254,17 @@ def check_step_options(
             more = ''.join(f', or {w!r}' for w in words)
             raise ValueError(f'{name}={value!r}: give True or False{more}')
 
+class RunnableStep(Protocol):
+    "A way to run a training step: what `training_step` does, for one model."
+    def __call__(
+        self,
+        batch: Batch,         # on the model's device
+        weight: float = 1.0,  # of this batch, beside those of other processes
+    ) -> dict[str, Tensor]: ...
+
+    def forget(self) -> None:
+        "Record anew at the next chance, where something was recorded."
+
 # %% ../nbs/83_step.ipynb #e9843685
 class NonFiniteLoss(FloatingPointError):
     "A term of the loss became NaN or infinite; the message says which, and where."
@@ -312,14 +326,17 @@ def train_epoch(
     many = optimizers if isinstance(optimizers, (list, tuple)) else [optimizers]
     step = step or partial(training_step, model, optimizers=many, clip=clip)
     alone = rank_and_world_size()[1] == 1
-    whole = batches if isinstance(batches, Batches) and not alone else None
+    size = getattr(batches, 'size', None)        # of a batch, over all processes
     names: list[str] = []
     rows: list[Tensor] = []
     sizes: list[int] = []
     for i, batch in enumerate(islice(batches, most)):
         if before_step: before_step(i)
         n = examples_in(batch)
-        weight = 1.0 if whole is None else shard_weight(n, whole.size(i))
+        if alone: weight = 1.0
+        else:
+            whole = size(i) if size else all_reduce_sum(n, device_of(model))
+            weight = shard_weight(n, whole)
         terms = step(batch, weight=weight)
         names = names or list(terms)
         rows.append(torch.stack([terms[name] for name in names]))
@@ -353,7 +370,9 @@ def map_batches(
 ) -> list:
     "f(batch) for each batch, the model in evaluation mode."
     with evaluating(model, seed) as device:
-        return [f(to_device(batch, device)) for batch in batches]
+        found = [f(to_device(batch, device)) for batch in batches]
+    if not found: raise DataError('got no batches to look through: there must be one')
+    return found
 
 def map_rows(
     f: Callable[..., Any],  # of rows of the inputs, on the model's device
@@ -367,12 +386,13 @@ def map_rows(
 
 def evaluate(
     model: Trainable,          # with `losses(batch)`
-    batches: Iterable[Batch],  # such as `Batches`
+    batches: Examples | Iterable[Batch], # such as `Batches`; or a data set
     seed: int | None = None,   # of the noise; the same seed, the same noise
 ) -> dict[str, float]:
-    "Each term's mean over all examples, in evaluation mode. Raises `NonFiniteLoss`."
+    """Each term's mean over all examples, in evaluation mode. Raises `NonFiniteLoss`
+    and `DataError`."""
     def row(batch: Batch) -> tuple[list[str], Tensor, int]:
         terms = as_terms(model.losses(batch))
         return list(terms), torch.stack(list(terms.values())), examples_in(batch)
-    names, rows, sizes = zip(*map_batches(row, model, batches, seed))
+    names, rows, sizes = zip(*map_batches(row, model, as_batches(batches), seed))
     return mean_terms(names[0], torch.stack(rows), list(sizes), 'validation batch')

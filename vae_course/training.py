@@ -122,10 +122,10 @@ def warmup_cosine(
 # %% ../nbs/04_training.ipynb #58048758
 def fit(
     model: Trainable,           # `losses(batch)` gives the terms to minimise and to log
-    train: Examples | Any,      # to learn from; with `stream`, a torch data set
-    valid: Examples | None = None, # to watch; always reported as −ELBO at β = 1
+    train: Examples | Any,      # to learn from; or batches, such as a `DataLoader`
+    valid: Any = None,          # to watch; always reported as −ELBO at β = 1
     epochs: int = 10,           # passes over `train`
-    batch_size: int = 128,      # examples in a batch
+    batch_size: int | None = None, # examples in a batch; None: 128, or as given
     # the peak of `warmup_cosine`, or a schedule; None: 3e-3, or the rates of the
     # model's own optimizers; a list has one of these for each of them
     lr: float | Schedule | None | Sequence[float | Schedule | None] = None,
@@ -146,9 +146,11 @@ def fit(
     precision: str = 'fp32',
     compile: bool | str = False, # True, or `auto`: what a short trial finds faster
     graphs: bool | str = False, # as `compile`, on a CUDA device
-    # `train` is a torch data set of (image, label), read while training
+    # a data set that gives (x, label) or dicts, read while training
     stream: bool = False,
     workers: int = 0,           # processes that read the stream
+    # makes a batch of a list of its rows, such as one that pads them
+    collate: Callable[[list], Any] | None = None,
     callbacks: Iterable[Callback] = (), # told of every step and epoch
     # share of each weight that a step takes away, times the rate, as AdamW does; for
     # the optimizer of `fit`
@@ -163,8 +165,9 @@ def fit(
 ) -> History:
     """Train `model`, leave it in evaluation mode, and return its `History`.
 
-    `train`, and `valid` to watch, are `Examples`; `epochs` are passes over `train`, in
-    batches of `batch_size`. `lr` is the highest learning rate, or a schedule;
+    `train`, and `valid` to watch, are `Examples`, or a `DataLoader` or other batches
+    with a length, taken as they are; `epochs` are passes over `train`, in batches of
+    `batch_size`. `lr` is the highest learning rate, or a schedule;
     `schedules` moves buffers of the model, such as β; `clip` bounds the gradient, and
     `weight_decay` pulls the weights to 0. `accumulate` batches make one step, of which
     there are at most `max_steps`. `valid` is looked at `valid_every` epochs and in the
@@ -172,7 +175,8 @@ def fit(
     back. `watch_nan` keeps a copy of the run to explain NaN with.
     `checkpoint` names a file to write after each epoch and to go on from; `callbacks`
     are told of each step and epoch; `progress` shows a bar. `binarize` draws pixels as
-    0 or 1; `stream` reads a torch data set while training, in `workers` processes.
+    0 or 1; `stream` reads a data set while training, in `workers` processes, and
+    `collate` makes a batch of its rows.
     `device` says where; `precision`, `compile` and `graphs` make a step faster. `seed`
     is of everything drawn, and the random number generators are left as they were.
 
@@ -182,7 +186,7 @@ def fit(
     config = RunConfig(
         epochs, batch_size, _schedules(model, lr), binarize, schedules or {}, clip,
         patience, seed, weight_decay, accumulate, max_steps, valid_every, watch_nan,
-        precision, compile, graphs, stream, workers)
+        precision, compile, graphs, stream, workers, collate)
     with training_run(model, train, valid, History(), config, device, checkpoint,
                       progress, callbacks) as run:
         while not run.finished:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch.distributions import Normal, kl_divergence
 from traitlets import Unicode
-from .data import Examples
+from .data import DataError, Examples
 from .model import (at_condition, center, check_gaussian, latent_width,
                               mean_of, require)
 from .plots import (as_float_images, faint, ink, kl_per_latent, palette,
@@ -229,8 +229,8 @@ def reparameterization_explorer(
 # %% ../nbs/92_widgets.ipynb #a9f743cd
 def _decode(model, z):
     "The image `(H, W)` or `(H, W, 3)` in [0, 1] that the decoder makes of one z."
-    with evaluating(model) as device:
-        p = model.decode(z[None].to(device))
+    with evaluating(model):
+        p = model.decode(z[None].to(next(model.parameters())))
         image = as_float_images(mean_of(p, 'an explorer'))[0]
     return image.movedim(0, -1).squeeze(-1).numpy()
 
@@ -264,6 +264,17 @@ class _LatentFigure:
         return (f'{text}: the nearest of {len(self.codes):,} encoded examples{kind} '
                 f'lies {distance:.2f} away')
 
+# %% ../nbs/92_widgets.ipynb #5b622601
+def _check_examples(examples):
+    "Raise `DataError` unless these are `Examples`."
+    if isinstance(examples, Examples): return
+    raise DataError(f'got a {type(examples).__name__}: an explorer shows `Examples` of '
+                    'images')
+
+def _inputs(model, examples):
+    "The images as floats of the type of the model's weights, on its device."
+    return examples.floats().to(next(model.parameters()))
+
 # %% ../nbs/92_widgets.ipynb #ca157ed0
 def latent_explorer(
     model: Any, # has `prior`, `encode` and `decode`, and two latents
@@ -279,6 +290,7 @@ def latent_explorer(
     `Unsupported`."""
     asked = ['prior', 'decode'] + (['encode'] if examples is not None else [])
     require(model, 'latent_explorer', *asked)
+    if examples is not None: _check_examples(examples)
     model = at_condition(model, 'latent_explorer', c)
     if (size := latent_width(model, 'latent_explorer')) != 2:
         raise ValueError(
@@ -288,8 +300,8 @@ def latent_explorer(
     if examples is not None:
         examples = examples[:points]
         labels = examples.y.cpu()
-        with evaluating(model) as device:
-            codes = center(model.encode(examples.floats().to(device))).cpu()
+        with evaluating(model):
+            codes = center(model.encode(_inputs(model, examples))).cpu()
     drawn = _LatentFigure(model, codes, labels, classes, limit)
     return Explorer('A point of the latent space and its decoded image',
                     drawn.figure, drawn.move,
@@ -330,11 +342,12 @@ def traversal_explorer(
     A slider for each latent, the largest mean KL first. Raises `ValueError` and
     `Unsupported`."""
     require(model, 'traversal_explorer', 'encode', 'decode')
+    _check_examples(examples)
     model = at_condition(model, 'traversal_explorer', c)
     if latents < 1:
         raise ValueError(f'got latents={latents}: give at least one slider')
-    with evaluating(model) as device:
-        q = model.encode(examples[:points].floats().to(device))
+    with evaluating(model):
+        q = model.encode(_inputs(model, examples[:points]))
         check_gaussian(q, 'traversal_explorer')
         kl, start = kl_per_latent(q).cpu(), q.mean[0].cpu().clamp(-limit, limit)
     dims = kl.argsort(descending=True)[:latents].tolist()

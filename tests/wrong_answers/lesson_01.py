@@ -63,17 +63,17 @@ def kl_estimate(q, p, samples):
 """, "sign is wrong"),
     ("check_log_evidence", """
 def log_evidence(model, x, samples):
-    z = model.prior.sample((samples,))
+    z = model.prior().sample((samples,))
     return model.likelihood(z).log_prob(x[:, None]).mean(1)
 """, "mean belongs inside"),
     ("check_log_evidence", """
 def log_evidence(model, x, samples):
-    z = model.prior.sample((samples,))
+    z = model.prior().sample((samples,))
     return torch.logsumexp(model.likelihood(z).log_prob(x[:, None]), 1)
 """, "subtract log K"),
     ("check_log_evidence", """
 def log_evidence(model, x, samples):
-    z = model.prior.sample((samples,))
+    z = model.prior().sample((samples,))
     return model.likelihood(z).log_prob(x[:, None]).exp().mean(1).log()
 """, "use torch.logsumexp"),
 ]
