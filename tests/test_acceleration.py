@@ -50,9 +50,9 @@ models = dict(mlp=lambda: mlp_vae((1, 8, 8), latent_dim=4, hidden=(32,)),
 
 
 def steps_of(config, name, device="cpu", epochs=2, clip=None, noise=None):
-    """Every step's terms on 100 images in batches of 16 (the last holds 4), in one order
-    for all ways; and the model. Step i draws from seed i, or what is in `noise`: a list
-    of one `Noise` for each step, to be filled when it is empty."""
+    """Every step's terms on 100 images in batches of 16 (the last holds 4), in one
+    order for all ways; and the model. Step i draws from seed i, or what is in `noise`:
+    a list of one `Noise` for each step, to be filled when it is empty."""
     torch.manual_seed(0)
     model, device = models[name]().to(device), torch.device(device)
     optimizers = make_optimizers(model, device)

@@ -16,6 +16,7 @@ from vae_course.acceleration import AcceleratedStep
 from vae_course.callbacks import Callback
 from vae_course.checkpoint import CheckpointError, load_checkpoint
 from vae_course.data import Batches, Examples
+from vae_course.distributed import LossesModule, leave_processes, wrap_ddp
 from vae_course.elbo import mlp_vae
 from vae_course.plots import plot_history
 from vae_course.step import (AccumulatedStep, NonFiniteLoss, StepConfig, Trainable,
@@ -37,7 +38,7 @@ def new():
 
 
 class Line(Trainable):
-    "Rows are fitted by a line without noise: its gradients are those of the rows alone."
+    "It draws nothing: its gradients are those of the rows alone."
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
@@ -92,8 +93,8 @@ def test_weight_decay_is_that_of_adamw():
 def test_weight_decay_beside_own_optimizers_is_refused():
     class Own(Line):
         def optimizers(self): return torch.optim.SGD(self.parameters(), lr=.1)
-    with pytest.raises(ValueError, match="weight_decay=0.1 is for the optimizer of `fit`"
-                                         ", and this model brings its own"):
+    words = "weight_decay=0.1 is for the optimizer of `fit`, and this model brings its"
+    with pytest.raises(ValueError, match=words):
         trained(Own(), weight_decay=.1)
 
 
@@ -103,8 +104,8 @@ def test_weight_decay_beside_own_optimizers_is_refused():
                                     StepConfig(compile=True)], ids=str)
 @pytest.mark.parametrize("n, every", [(96, 2), (100, 3), (70, 4)])
 def test_accumulated_batches_equal_one_that_is_larger(config, n, every):
-    """A last group of fewer batches, and a last batch of fewer examples, too: each batch
-    in its order, two epochs."""
+    """Two epochs in one order, a last group of fewer batches and a last batch of fewer
+    examples among them."""
     def steps(size, every):
         model = Line()
         optimizers = make_optimizers(model, torch.device("cpu"))
@@ -244,8 +245,8 @@ def test_patience_counts_validations_and_the_best_weights_come_back():
     assert history["epoch"][-1] == 6 and history.validations_since_best() == 2
     best = history.best()
     assert best["epoch"] == 2 and history.epochs_since_best() == 4
-    assert evaluate(model, Batches(images(20), 20), seed=0)["neg_elbo"] == pytest.approx(
-        best["valid_neg_elbo"])
+    now = evaluate(model, Batches(images(20), 20), seed=0)
+    assert now["neg_elbo"] == pytest.approx(best["valid_neg_elbo"])
 
 
 def test_a_history_copes_with_epochs_that_were_not_validated():
@@ -336,15 +337,25 @@ def test_a_loss_may_be_a_tensor_and_a_term_a_number(how):
     assert history["half"] == [.5] * 4
 
 
-def test_several_processes_take_them_too(monkeypatch):
-    "What they wrap is a module that gives what the model gave."
-    from vae_course.distributed import LossesModule
-    for kind in (Lone, Numbers):
-        model = kind()
-        optimizers = make_optimizers(model, torch.device("cpu"))
-        terms = training_step(model, next(iter(Batches(images(), 16))), optimizers,
-                              losses=LossesModule(model))
-        assert terms["loss"].isfinite()
+@pytest.mark.processes
+@pytest.mark.parametrize("kind", [Lone, Numbers])
+def test_several_processes_take_them_too(tmp_path, kind):
+    "Through the module that averages gradients; of one process it is the plain step."
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        device, found = torch.device("cpu"), []
+        for wrapped in (False, True):
+            model = kind()
+            losses = wrap_ddp(LossesModule(model), device) if wrapped else None
+            optimizers = make_optimizers(model, device)
+            optimizers[0].param_groups[0]["lr"].fill_(1e-2)
+            for batch in Batches(images(), 16):
+                terms = training_step(model, batch, optimizers, losses=losses)
+            found.append((weights(model), terms))
+    finally:
+        leave_processes()
+    assert near(found[0][0], found[1][0]) and found[0][1] == found[1][1]
 
 
 # --- facts and settings

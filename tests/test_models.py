@@ -115,8 +115,7 @@ def test_evaluation_leaves_no_trace(name, digits):
 
 def words(name):
     return [w for k, v in SMALL[name].items()
-            if k not in ("data_shape", "shape", "n_codes" if name == "code_prior" else "",
-                         "classes", "dataset_size")
+            if k not in ("data_shape", "shape", "classes", "dataset_size")
             for w in ("--set", f"{k}={v}".replace("'", '"'))]
 
 

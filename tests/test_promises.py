@@ -13,7 +13,8 @@ from vae_course.elbo import mlp_vae
 from vae_course.acceleration import (
     Trial, _openmp, choose_step, flush_denormals, threads_flush)
 from vae_course.checkpoint import load_checkpoint, save_checkpoint
-from vae_course.run import Run, RunConfig
+from vae_course.run import Run
+from vae_course.run_config import RunConfig
 from vae_course.step import NonFiniteLoss, StepConfig, Trainable
 from vae_course.training import (
     build, constant, fit, History, linear, load_model, registry, save_model)

@@ -17,7 +17,6 @@ from vae_course.callbacks import Callback
 from vae_course.data import Batches, DataError, Examples
 from vae_course.datasets import load
 from vae_course.elbo import VAE, mlp_vae
-from vae_course.noise import Noise, replayed_noise
 from vae_course.checkpoint import (
     CheckpointError, from_bytes, load_checkpoint, save_checkpoint)
 from vae_course.step import (

@@ -1,5 +1,5 @@
-"""What tests/test_acceleration.py runs in two processes, and in one: three epochs with
-the noise handed in, and every epoch's terms."""
+"""What tests/test_acceleration.py and tests/test_batches.py run in two processes, and
+in one: three epochs with the noise handed in, and every epoch's terms."""
 import json, sys
 
 import torch

@@ -108,9 +108,9 @@ def check_own_step(
     "Raise `ValueError` for what a model with a step of its own does not do."
     if not model.overrides('training_step'): return
     if accumulate > 1:
-        raise ValueError(f'accumulate={accumulate} adds up gradients of the usual step, '
-                         'and this model has a training_step of its own: leave it out, '
-                         'or add them up there')
+        raise ValueError(f'accumulate={accumulate} adds up gradients of the usual '
+                         'step, and this model has a training_step of its own: leave '
+                         'it out, or add them up there')
     if watched and not model.overrides('losses'):
         raise ValueError('`valid` is watched by a method `losses`, and this model has '
                          'only a training_step: write one, or leave `valid` out')

@@ -156,7 +156,8 @@ def average_gradients(
     there = found[0].new_tensor([p.grad is not None for p in chosen])
     sums = torch.cat([there, *(gradient.flatten() for gradient in found)])
     torch.distributed.all_reduce(sums)
-    there, *parts = (sums / world_size).split([len(chosen), *(p.numel() for p in chosen)])
+    sizes = [len(chosen), *(p.numel() for p in chosen)]
+    there, *parts = (sums / world_size).split(sizes)
     for p, has, part in zip(chosen, there.tolist(), parts):
         if has: p.grad = part.view_as(p).to(p.dtype)
 

@@ -47,7 +47,7 @@ class TensorBoardLogger(Callback):
     def __init__(
         self,
         folder: str | Path, # of one run
-        every: int = 0,     # steps from one to the next whose terms are written; 0: none
+        every: int = 0,     # steps from one whose terms are written to the next
     ) -> None:
         if find_spec('tensorboard') is None:
             raise ImportError('TensorBoardLogger needs tensorboard: pip install '

@@ -108,14 +108,14 @@ def mean_or_draw(
 # %% ../nbs/88_model.ipynb #1cc9f764
 def with_configs(
     config: dict[str, Any],    # of a model, less its parts
-    **parts: nn.Module | None, # by argument; None: the default, of which nothing is said
+    **parts: nn.Module | None, # by argument; of a default, None, nothing is said
 ) -> dict[str, Any] | None:
     """`config` with that of each part; None where a part has none, and no file could
     say how to build it. Raises `ValueError` for a part of another width."""
     configs = {k: getattr(p, 'config', None) for k, p in parts.items() if p is not None}
     width = config.get('latent_dim')
     for name, own in configs.items():
-        if own and width is not None and own.get('latent_dim', width) != width:
+        if own and width and own.get('latent_dim', width) != width:
             raise ValueError(f'got a {name} of latent_dim={own["latent_dim"]} for a '
                              f'model of latent_dim={width}: give both the same')
     return None if None in configs.values() else config | configs

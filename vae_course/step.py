@@ -141,8 +141,9 @@ def make_optimizers(
     with weight decay is AdamW (Loshchilov and Hutter 2019). Raises `ValueError` where
     it gives something else."""
     if weight_decay and model.overrides('optimizers'):
-        raise ValueError(f'weight_decay={weight_decay:g} is for the optimizer of `fit`, '
-                         'and this model brings its own: set it in `optimizers()`')
+        raise ValueError(f'weight_decay={weight_decay:g} is for the optimizer of '
+                         '`fit`, and this model brings its own: set it in '
+                         '`optimizers()`')
     own: Any = model.optimizers()
     many = list(own) if isinstance(own, Iterable) else [own]
     optimizers = [o for o in many if isinstance(o, Optimizer)]

@@ -19,7 +19,8 @@ from .checks import check_trainable, real_number
 from .data import Examples
 from .devices import pick_device
 from .callbacks import Callback
-from .run import RunConfig, training_run
+from .run import training_run
+from .run_config import RunConfig
 from .step import StepConfig, Trainable, train_epoch
 from .old_names import redirect_old_names
 
@@ -170,8 +171,8 @@ def fit(
     `schedules` moves buffers of the model, such as β; `clip` bounds the gradient, and
     `weight_decay` pulls the weights to 0. `accumulate` batches make one step, of which
     there are at most `max_steps`. `valid` is looked at `valid_every` epochs and in the
-    last; `patience` ends the run when it gets no better, and puts the best weights back.
-    `watch_nan` keeps a copy of the run to explain NaN with.
+    last; `patience` ends the run when it gets no better, and puts the best weights
+    back. `watch_nan` keeps a copy of the run to explain NaN with.
     `checkpoint` names a file to write after each epoch and to go on from; `callbacks`
     are told of each step and epoch; `progress` shows a bar. `binarize` draws pixels as
     0 or 1; `stream` reads a data set while training, in `workers` processes, and
@@ -254,11 +255,11 @@ def _built(value): # of a config
 
 def _not_entered(value): # of a config
     "Names in a config that are neither in `registry` nor in `parts`."
-    if isinstance(value, (list, tuple)): return [n for v in value for n in _not_entered(v)]
+    if isinstance(value, (list, tuple)): return sum(map(_not_entered, value), [])
     if not isinstance(value, dict): return []
     name = value.get('name')
     own = [name] if isinstance(name, str) and name not in {*registry, *parts} else []
-    return own + [n for v in value.values() for n in _not_entered(v)]
+    return own + _not_entered(list(value.values()))
 
 # %% ../nbs/04_training.ipynb #d6377a76
 def save_model(
