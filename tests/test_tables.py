@@ -32,7 +32,8 @@ def people(n=120, share=0.2, seed=0):
     age = rng.normal(40, 12, n)
     whole = pd.DataFrame(dict(
         age=age, children=rng.poisson(2, n),
-        town=rng.choice(["Graz", "Linz", "Wels"], n), member=age + rng.normal(0, 5, n) > 40, height=rng.normal(1.7, 0.1, n)))
+        town=rng.choice(["Graz", "Linz", "Wels"], n),
+        member=age + rng.normal(0, 5, n) > 40, height=rng.normal(1.7, 0.1, n)))
     whole["grade"] = pd.Categorical(rng.integers(1, 4, n), [1, 2, 3, 4])
     return whole, whole.mask(rng.random(whole.shape) < share)
 
