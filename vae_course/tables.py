@@ -124,8 +124,8 @@ class TableDistribution(D.Distribution):
     ) -> None:
         self.parts = [p for _, p in parts]
         self.columns = [c for c, _ in parts]
-        order = torch.tensor(sum(self.columns, []))
-        self.back = order.argsort().tolist()
+        order = sum(self.columns, [])
+        self.back = sorted(range(len(order)), key=order.__getitem__)
         shape = (*self.parts[0].batch_shape[:-1], len(order))
         super().__init__(torch.Size(shape),
                          validate_args=False)
