@@ -210,14 +210,14 @@ def test_a_file_says_what_goes_in_what_comes_out_and_how_it_was_built(name, tmp_
             assert {p.name: [p.shape, p.type] for p in ports} == {
                 k: [v["shape"], kinds[v["dtype"]]] for k, v in said.items()}
             assert all(v["shape"][0] == "batch" for v in said.values())
-        for name, port in json.loads(about["inputs"]).items():
-            any_number = "vq" in path.parent.name   # a Gaussian takes all of them
-            words = dict(x="finite numbers" if any_number else "numbers from 0 to 1",
+        for key, port in json.loads(about["inputs"]).items():
+            gaussian = name == "vq_vae"                 # which takes any number
+            words = dict(x="finite numbers" if gaussian else "numbers from 0 to 1",
                          z="finite numbers",
                          codes="whole numbers from 0",
                          c="column 0: whole numbers from 0 to 2; column 1: numbers "
                            "from 0 to 20")
-            assert words[name] in port["values"]
+            assert words[key] in port["values"]
 
 
 def test_a_file_says_nothing_of_the_disk_where_it_was_made(tmp_path):

@@ -23,6 +23,7 @@ from vae_course.checkpoint import (
 from vae_course.step import (
     evaluate, make_optimizers, NonFiniteLoss, train_epoch, Trainable)
 from vae_course.latent import diagonal_gaussian
+from vae_course.noise import recorded_noise, replayed_noise
 from vae_course.training import (
     build, constant, fit, History, linear, load_model, save_model)
 
@@ -554,19 +555,17 @@ def test_an_epoch_does_not_wait_for_the_device(digits):
 
 
 def test_the_noise_can_be_handed_in(digits):
-    def trained(own_noise):
+    def trained(own_noise, noise):
         model = new_model()
-        noise = [Noise([torch.randn(64, 5, generator=torch.Generator().manual_seed(i))])
-                 for i in range(4)]
         optimizers = make_optimizers(model, torch.device("cpu"))
         optimizers[0].param_groups[0]["lr"].fill_(1e-3)
         torch.manual_seed(own_noise)
-        def step(batch, weight):
-            with replayed_noise(noise.pop()):
-                return training_step(model, batch, optimizers)
-        terms = train_epoch(model, Batches(digits[:256], 64), optimizers, step=step)
-        return weights(model), terms
-    assert same(trained(1), trained(2))
+        with noise as kept:
+            terms = train_epoch(model, Batches(digits[:256], 64), optimizers)
+        return (weights(model), terms), kept
+    first, kept = trained(1, recorded_noise())
+    assert same(first, trained(2, replayed_noise(kept))[0])
+    assert not same(first, trained(2, recorded_noise())[0])
 
 
 def test_progress(digits, capfd, monkeypatch):

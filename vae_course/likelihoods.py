@@ -14,7 +14,7 @@ from typing import Any
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 import torch.distributions as D
-from .data import DataError, as_floats
+from .data import DataError, as_floats, check_finite
 
 # %% ../nbs/77_likelihoods.ipynb #3cf57a8b
 class Likelihood(nn.Module):
@@ -72,7 +72,8 @@ class Likelihood(nn.Module):
             return                                        # whatever they are
         values = _checked_floats(x, name)
         least, most = (v.item() for v in values.aminmax())
-        if least < self.low or most > self.high:
+        slip = 1e-5                                          # of a rounding
+        if least < self.low - slip or most > self.high + slip:
             raise DataError(f'{name} reaches from {least:g} to {most:g}, and this '
                             f'model takes {self.support}: {self._cure(x, most)}')
         if self.steps is None: return
@@ -103,11 +104,7 @@ def _checked_floats(x: Tensor, name: str) -> Tensor:
     if not x.is_floating_point():
         raise DataError(f'{name} holds {x.dtype}: give float32, such as x.float(), or '
                         'uint8 (0…255), which counts as v/255')
-    if not all(math.isfinite(v.item()) for v in x.aminmax()):
-        bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten()
-        raise DataError(f'{name} holds NaN or infinity in {len(bad)} of its {len(x)} '
-                        f'examples, first in number {bad[0].item()}: repair them or '
-                        'leave them out')
+    check_finite(x, name)
     return x
 
 # %% ../nbs/77_likelihoods.ipynb #5dec4b3f

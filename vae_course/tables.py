@@ -96,7 +96,8 @@ def describe_column(
     if kind == 'boolean': return dict(name=name, kind=kind)
     if kind == 'number':
         x = _floats(name, there)
-        mean, std = float(x.mean()), float(x.std())
+        with np.errstate(over='ignore', invalid='ignore'):
+            mean, std = float(x.mean()), float(x.std())
         if not 0 < std < math.inf:
             raise DataError(f'column {name!r} reaches from {x.min():g} to {x.max():g}, '
                             'too little or too far to be told apart: rescale it')
@@ -126,9 +127,8 @@ class TableDistribution(D.Distribution):
         self.columns = [c for c, _ in parts]
         order = sum(self.columns, [])
         self.back = sorted(range(len(order)), key=order.__getitem__)
-        shape = (*self.parts[0].batch_shape[:-1], len(order))
-        super().__init__(torch.Size(shape),
-                         validate_args=False)
+        shape = torch.Size((*self.parts[0].batch_shape[:-1], len(order)))
+        super().__init__(shape, validate_args=False)
 
     def _joined(self, each: list[Tensor]) -> Tensor:
         "What the parts gave, in the order of the columns."
