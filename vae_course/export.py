@@ -22,11 +22,16 @@ from .classifier import Classifier
 from .cvae import Columns, Condition, Labels, Number
 from .model import LatentVariableModel, Unsupported, center
 from .step import Trainable
+from .tables import TableDistribution
 from .vq_vae import PointMass
 
 # %% ../nbs/89_export.ipynb #4040a2cf
 def _parameters(q: Any) -> dict[str, Tensor]:
     "The tensors that `q` was made of, by the names of its constructor."
+    if isinstance(q, D.Normal): return dict(loc=q.loc, sigma=q.scale)
+    if isinstance(q, TableDistribution):
+        return {'_'.join(map(str, [k, *columns])): v for columns, part in zip(
+            q.columns, q.parts) for k, v in _parameters(part).items()}
     held = getattr(q, '__dict__', {})
     known = set(getattr(q, 'arg_constraints', ())) or held.keys()
     return {name: value for name, value in held.items() if name in known
@@ -52,7 +57,6 @@ def distribution_parameters(
     point = _point_of(q)
     if not point or not (own or isinstance(q, D.Distribution)):
         return dict(center=_one_tensor(center(q)))
-    if isinstance(q, D.Normal): own = dict(loc=own['loc'], sigma=own['scale'])
     mean = next(iter(point.values()))
     return point | {k: v for k, v in own.items() if v is not mean}
 
@@ -222,8 +226,9 @@ def _values_of(model: Any, name: str) -> str:
     if name == 'z': return 'finite numbers, from the encoder or the prior'
     if name == 'codes': return 'whole numbers from 0, below the number of codes'
     if name == 'c': return _conditions(getattr(model, 'condition', None))
-    likelihood = getattr(model, 'likelihood', None)
-    return getattr(likelihood, 'support', 'finite numbers')
+    if isinstance(model, Classifier): return 'numbers from 0 to 1'
+    return getattr(getattr(model, 'likelihood', None), 'support',
+                   'as in the data that the model was trained on')
 
 def _conditions(condition: Any) -> str:
     "Which values a condition takes, in words."
