@@ -14,6 +14,7 @@ from vae_course.anomaly_detection import AnomalyDetector, score_methods
 from vae_course.data import Batches, DataError, DataSet, Examples, tensors_of
 from vae_course.elbo import VAE
 from vae_course.model import LatentVariableModel, Unsupported
+from vae_course.noise import Noise, recorded_noise, replayed_noise
 from vae_course.training import build, registry
 
 cpu = torch.device("cpu")
@@ -366,26 +367,41 @@ def test_without_c_a_conditional_model_is_refused_and_with_it_every_other(key, m
             ask(models[other], told)
 
 
-@pytest.mark.parametrize("key", TAKES_C)
-def test_the_condition_reaches_what_is_asked(key):
-    """With other labels there are other numbers: encoder, decoder and prior of this
-    model see the condition."""
+def told(*sees, latents=4, **settings):
+    "A conditional model whose `sees` hear the condition loudly, and the rest not."
     torch.manual_seed(0)
+    model = build("cvae", hidden=[32], latent_dim=latents, sees=list(sees), **settings)
+    if "prior" in sees:
+        with torch.no_grad():
+            for p in model.prior_net.parameters(): p.mul_(4)
+    return model.eval()
+
+
+# where the answer depends on less than the function needs, or the table says it by
+# another name
+USES = {"plots.plot_manifold": "decode", "widgets.latent_explorer": "encode decode",
+        "cli.draw_samples": "decode prior", "method.sample": "decode prior"}
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder", "prior"])
+@pytest.mark.parametrize("key", TAKES_C)
+def test_the_condition_reaches_each_part_that_is_asked(key, part):
+    """With other conditions there are other numbers where a part that is used hears
+    them, and the same where it does not."""
     latents = 2 if "manifold" in key or "latent_explorer" in key else 4
-    model = build("cvae", hidden=[32], latent_dim=latents,
-                  sees=["encoder", "decoder", "prior"]).eval()
-    ask = ASK[key][0]
+    model, ask = told(part, latents=latents), ASK[key][0]
     def answer(shift):
-        w = World(z=torch.zeros(4, latents), conditional=True,
-                  **digits | dict(y=(digits["y"] + shift) % 10))
-        if {"one"} & {*ask.__code__.co_names}:
-            type(w).one = property(lambda self: dict(c=7 if shift == 0 else 3))
+        y = digits["y"] if "one" in ask.__code__.co_names else (digits["y"] + shift) % 10
+        w = World(z=torch.zeros(4, latents), conditional=True, **digits | dict(y=y))
+        World.one = property(lambda self: dict(c=7 - 4 * shift))
         torch.manual_seed(0)
         return numbers_of(ask(model, w))
     kept = World.one
     try: same, again, other = answer(0), answer(0), answer(1)
     finally: World.one = kept
-    assert torch.equal(same, again) and not torch.allclose(same, other)
+    uses = USES.get(key, ASK[key][1]).split()
+    used = dict(encoder="encode", decoder="decode", prior="prior")[part] in uses
+    assert torch.equal(same, again) and torch.allclose(same, other) != used
 
 
 def numbers_of(answer):
@@ -409,10 +425,8 @@ def pixels(png):
                                  and "examples" in ask.__code__.co_names
                                  and "per_example" not in k and "codes" not in k])
 def test_over_examples_the_condition_is_their_labels(key):
-    torch.manual_seed(0)
-    model = build("cvae", hidden=[32], latent_dim=4,
-                  likelihood="gaussian" if "interval" in key else "bernoulli",
-                  sees=["encoder", "decoder", "prior"]).eval()
+    model = told("encoder", "decoder", "prior",
+                 likelihood="gaussian" if "interval" in key else "bernoulli")
     if "active" in key: return                        # a number; see the variances
     def answer(y):
         found = ASK[key][0](model, World(**digits | dict(y=y)))
@@ -424,14 +438,33 @@ def test_over_examples_the_condition_is_their_labels(key):
 
 @pytest.mark.parametrize("how", score_methods)
 def test_scores_over_examples_are_those_with_their_labels_as_c(how):
-    torch.manual_seed(0)
-    model = build("cvae", hidden=[32], latent_dim=4,
-                  sees=["encoder", "decoder", "prior"]).eval()
-    x, y = digits["x"], digits["y"]
+    model, x, y = told("encoder", "decoder", "prior"), digits["x"], digits["y"]
     scores = anomaly_detection.anomaly_scores(model, Examples(x, y), how, 7)
     each = torch.cat([score_methods[how](model.at(k), x[i:i + 1])
                       for i, k in enumerate(y.tolist())])
     assert torch.allclose(scores, each.double(), rtol=1e-3, atol=1e-3)
+    if "prior" in NEEDS.get(how, "prior"):            # which says something here
+        apart = torch.cat([score_methods[how](model.at(9 - k), x[i:i + 1])
+                           for i, k in enumerate(y.tolist())])
+        assert (scores - apart).abs().max() > 1
+
+
+def test_each_bound_is_that_of_the_example_with_its_own_condition():
+    "By the same noise, one example at a time: rate, distortion and weights."
+    model, x, y = told("encoder", "decoder", "prior"), digits["x"], digits["y"]
+    with recorded_noise() as noise: weights = evaluation.log_weights(model, x, 5, c=y)
+    with recorded_noise() as drawn:
+        parts = evaluation.rate_distortion(model, Examples(x, y), batch_size=20)
+    for i, k in enumerate(y.tolist()):
+        own, only = Noise([d[:, i:i + 1] for d in noise.draws]), model.at(k)
+        with replayed_noise(own):
+            alone = evaluation.log_weights(only, x[i:i + 1], 5)
+        assert torch.allclose(weights[:, i], alone[:, 0], rtol=1e-4, atol=1e-3)
+        with replayed_noise(Noise([d[:, i:i + 1] for d in drawn.draws])):
+            one = evaluation.rate_distortion(only, Examples(x[i:i + 1], y[i:i + 1]))
+        for name in ("rate", "distortion"):
+            assert getattr(one, name).mean == pytest.approx(
+                getattr(parts, name).values[i].item(), rel=1e-4, abs=1e-3)
 
 
 @pytest.mark.parametrize("key", [k for k in ASK if k.split(".")[0] in (
