@@ -16,6 +16,7 @@ help:
 	@echo "make quality    trains the long runs that the lessons quote: disentanglement, quadrants, codes, samples, anomalies (hours; goes on where it stopped)"
 	@echo "make bench      installs the peers, times this course beside them, writes bench/results/ (ARGS=--quick: shows that it runs)"
 	@echo "make portable   every lesson and test under other instruction sets and threads (hours; goes on where it stopped; ARGS='avx2 03 test_vq' for some)"
+	@echo "make gpu        everything that needs a GPU, in 9 minutes: tests, notebooks, bench, 300,000 steps on dSprites (ARGS='--minutes 20 --parts bench long' for some)"
 	@echo "make clean      remove what was built (the environment stays; rm -r .venv removes it)"
 
 .venv/installed: settings.ini setup.py $(CONSTRAINTS)
@@ -62,8 +63,11 @@ quality: .venv/bench
 portable: .venv/bench
 	$(RUN) tools/portable.py $(ARGS)
 
+gpu: .venv/bench
+	$(RUN) tools/gpu_session.py $(ARGS)
+
 clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .ruff_cache .cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help lab quick test portable processes docs outputs bench quality clean
+.PHONY: help lab quick test portable processes docs outputs bench quality gpu clean

@@ -9,8 +9,8 @@ here = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
 config.read(here / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
-(lab, dev,
- bench) = (cfg[f"{name}_requirements"].split() for name in ("lab", "dev", "bench"))
+(lab, dev, table, onnx, bench) = (cfg[f"{name}_requirements"].split()
+                                  for name in ("lab", "dev", "table", "onnx", "bench"))
 
 
 class BuildWithLessons(build_py):
@@ -43,7 +43,8 @@ setup(
     packages=find_packages(include=["vae_course", "vae_course.*"]),
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={"lab": lab, "dev": lab + dev, "bench": bench},
+    extras_require={"table": table, "onnx": onnx, "lab": lab + table,
+                    "dev": lab + table + onnx + dev, "bench": bench},
     entry_points={"console_scripts": cfg["console_scripts"].split(),
                   "nbdev": ["vae_course=vae_course._modidx:d"]},
     classifiers=["Development Status :: 4 - Beta",

@@ -7,6 +7,8 @@ than a VAE? Five seeds of each, all shown, and their paired differences.
     OMP_NUM_THREADS=1 python bench/disentanglement.py --minutes 30
     # 300,000 steps each, as in the literature
     python bench/disentanglement.py --device cuda --full
+    # these seeds only: several processes share the work, the last writes the file
+    python bench/disentanglement.py --device cuda --full --seeds 0 1
     # a fraction of the work: shows that it runs
     python bench/disentanglement.py --quick
 
@@ -29,6 +31,9 @@ models = {"VAE": dict(name="beta_vae", beta=1.0),
           "capacity": dict(name="beta_vae", beta=20.0)}
 stems = {"VAE": "vae", "β-VAE": "beta_vae", "β-TCVAE": "beta_tcvae",
          "capacity": "capacity"}
+
+# what is asked for first, so that it is there when time runs out
+groups = ("VAE", "β-VAE", "β-TCVAE"), ("capacity",)
 
 # Widths and rates were chosen by −ELBO of the VAE alone: on the held-out tenth of all
 # upright sprites (four tries), and for dSprites on held-out training images (two tries
@@ -141,7 +146,8 @@ def one_run(which, seed, chosen, device, folder, data):
                   device=str(device), checkpoint=folder / f"{stem}.safetensors",
                   schedules=dict(capacity=linear(0.0, chosen["capacity"], until=0.9))
                             if which == "capacity" else None,
-                  progress=False, precision="fp32", compile=device.type == "cuda")
+                  progress=False, precision="fp32", compile=device.type == "cuda",
+                  graphs=device.type == "cuda")
     found = dict(
         model=which, seed=seed, settings=settings, commit=common.commit(),
         step_config=str(history.step_config), seconds=time.perf_counter() - start,
@@ -217,6 +223,9 @@ def main(words=None):
                         help="300,000 steps on dSprites: for a GPU")
     parser.add_argument("--world", choices=list(worlds), action="append",
                         help="one of the two only")
+    parser.add_argument("--seeds", type=int, choices=seeds, nargs="+",
+                        help="the runs of these only; the file is written once those "
+                             "of all seeds are there")
     parser.add_argument("--minutes", type=float, default=math.inf,
                         help="start no run after so many minutes")
     parser.add_argument("--runs", help="folder of the single runs")
@@ -234,13 +243,12 @@ def main(words=None):
                      dsprites="disentanglement")[name]
         file = (f"{bench}-{common.slug(device)}"
                 + "-full" * (args.full and name == "dsprites"))
-        data, runs = world(chosen, args.quick), []
+        data, runs, over = world(chosen, args.quick), [], []
         (folder / file).mkdir(parents=True, exist_ok=True)
         facts = common.facts(device, "", seeds=which_seeds) | dict(
             bench=bench, quick=args.quick, models=models)
-        # what is asked for first, so that it is there when time runs out
-        for which in (("VAE", "β-VAE", "β-TCVAE"), ("capacity",)):
-            for seed in which_seeds:
+        for which in groups:
+            for seed in args.seeds or which_seeds:
                 for model in which:
                     if time.perf_counter() - begun > 60 * args.minutes:
                         print(f"{len(runs)} of {len(which_seeds) * len(models)} runs "
@@ -252,6 +260,13 @@ def main(words=None):
                     print(f"{model:8} seed {seed}{run['cpu_seconds']:8.0f} s of CPU   "
                           f"-ELBO {run['neg_elbo']:7.2f}   KL {run['kl']:6.2f}",
                           flush=True)
+            over += [(model, seed) for seed in which_seeds for model in which]
+            if args.seeds:
+                if not all((folder / file / f"{stems[model]}-{seed}.json").exists()
+                           for model, seed in over):
+                    continue
+                runs = [one_run(*run, chosen, device, folder / file, data)
+                        for run in over]
             common.write(out, file, facts | section(chosen, data, runs)
                                     | dict(load_average_after=common.load_average()))
 

@@ -12,13 +12,12 @@ from vae_course.elbo import conv_vae, mlp_vae
 from vae_course.acceleration import AcceleratedStep
 from vae_course.checkpoint import CheckpointError, locked
 from vae_course.devices import OutOfMemory
+from vae_course.noise import recorded_noise, replayed_noise
 from vae_course.step import StepConfig, Trainable, make_optimizers, train_epoch
 from vae_course.training import fit
 from pretended import several_processes
 
 here = Path(__file__).parent
-cuda = pytest.mark.skipif(not torch.cuda.is_available(),
-                          reason="no GPU: needs a CUDA device")
 
 
 def images(n=100, side=8, seed=0):
@@ -37,9 +36,9 @@ class Normed(Trainable):
         self.norm, self.unused = nn.BatchNorm1d(64), nn.Linear(2, 2)
         self.register_buffer("count", torch.zeros(()))
 
-    def losses(self, batch, eps=None):
+    def losses(self, batch):
         x = torch.sigmoid(self.norm(batch[0].flatten(1))).unflatten(1, (1, 8, 8))
-        return self.inner.losses((x, None), eps)
+        return self.inner.losses((x, None))
 
     def after_step(self):
         self.count += 1
@@ -50,22 +49,29 @@ models = dict(mlp=lambda: mlp_vae((1, 8, 8), latent_dim=4, hidden=(32,)),
               normed=Normed)
 
 
-def steps_of(config, name, device="cpu", epochs=2, clip=None):
-    """Every step's terms on 100 images in batches of 16 (the last holds 4), the same
-    order and noise for all ways; and the model."""
+def steps_of(config, name, device="cpu", epochs=2, clip=None, noise=None):
+    """Every step's terms on 100 images in batches of 16 (the last holds 4), in one
+    order for all ways; and the model. Step i draws from seed i, or what is in `noise`:
+    a list of one `Noise` for each step, to be filled when it is empty."""
     torch.manual_seed(0)
     model, device = models[name]().to(device), torch.device(device)
     optimizers = make_optimizers(model, device)
     optimizers[0].param_groups[0]["lr"].fill_(3e-3)
     batches = Batches(images().to(device), 16, shuffle=True,
                       generator=torch.Generator().manual_seed(1))
-    stepper, rows, numbers = (AcceleratedStep(model, optimizers, 16, clip, config), [],
-                              torch.Generator().manual_seed(2))
+    stepper, rows = AcceleratedStep(model, optimizers, 16, clip, config), []
+    handed = iter(noise or [])
+    def step(batch):
+        if noise is None: return stepper(batch)
+        if kept := next(handed, None):
+            with replayed_noise(kept): return stepper(batch)
+        with recorded_noise() as new: terms = stepper(batch)
+        noise.append(new)
+        return terms
     model.train()
-    for _ in range(epochs):
-        for x, y in batches:
-            eps = torch.randn(len(x), 4, generator=numbers).to(device)
-            rows.append(torch.stack(list(stepper((x, y), eps).values())).cpu())
+    for batch in (batch for _ in range(epochs) for batch in batches):
+        torch.manual_seed(len(rows))
+        rows.append(torch.stack(list(step(batch).values())).cpu())
     return torch.stack(rows), model
 
 
@@ -79,6 +85,15 @@ def test_compiled_steps_agree_with_eager_ones(name):
         assert torch.allclose(a, b, atol=2e-3)
     if name == "normed":
         assert plain.count == program.count == 14
+
+
+@pytest.mark.parametrize("name", models)
+def test_noise_that_is_handed_over_gives_the_same_steps(name):
+    first, _ = steps_of(StepConfig(), name, noise=(noise := []), epochs=1)
+    again, _ = steps_of(StepConfig(), name, noise=noise, epochs=1)
+    assert len(noise) == 7 and torch.equal(first, again)
+    with pytest.raises(RuntimeError, match="draws its own noise"):
+        steps_of(StepConfig(compile=True), name, noise=noise)
 
 
 @pytest.mark.parametrize("name", models)
@@ -190,11 +205,11 @@ def test_without_a_compiler_the_error_says_so(monkeypatch):
 
 # ---------------------------------------------------------------- several processes
 
-def processes(tmp_path, number, config):
+def processes(tmp_path, number, config, kind="memory"):
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(here.parent))
     out = tmp_path / f"{number}.json"
     every = [subprocess.Popen([sys.executable, str(here / "two_processes.py"), str(out),
-                               json.dumps(config), str(i), str(number)],
+                               json.dumps(config), str(i), str(number), kind],
                               env=env, encoding="utf-8", stderr=subprocess.PIPE)
              for i in range(number)]
     try:
@@ -207,12 +222,14 @@ def processes(tmp_path, number, config):
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("config", [dict(), dict(precision="bf16"), dict(compile=True)],
-                         ids=str)
-def test_two_processes_give_the_losses_of_one(tmp_path, config):
+@pytest.mark.parametrize("config, kind", [
+    (dict(), "memory"), (dict(precision="bf16"), "memory"),
+    (dict(compile=True), "memory"), (dict(), "loader"), (dict(), "mixed")], ids=str)
+def test_two_processes_give_the_losses_of_one(tmp_path, config, kind):
     """Batches of 16 and a last one of 7, parted as 4 and 3; the terms of three epochs
-    and the weights after them."""
-    one, two = (processes(tmp_path, n, config) for n in (1, 2))
+    and the weights after them. In memory, of a loader that deals itself, and labelled
+    beside unlabelled."""
+    one, two = (processes(tmp_path, n, config, kind) for n in (1, 2))
     assert (one["processes"], two["processes"]) == (1, 2)
     tolerance = 2e-3 if config.get("precision") == "bf16" else 1e-4
     assert len(one["history"]) == 3 and one["weights"]
@@ -258,7 +275,7 @@ def test_out_of_memory_names_the_batch_size():
             super().__init__()
             self.w = nn.Parameter(torch.zeros(()))
 
-        def losses(self, batch, eps=None):
+        def losses(self, batch):
             if self.training:
                 torch.empty(10**16)
             return dict(loss=self.w**2)
@@ -310,19 +327,25 @@ def test_denormals_are_flushed_in_every_thread():
 
 # ---------------------------------------------------------------- on a GPU
 
-@cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("config",
                          [StepConfig(), StepConfig("bf16"), StepConfig(compile=True),
                           StepConfig("bf16", compile=True)], ids=str)
 @pytest.mark.parametrize("name", models)
 def test_a_gpu_agrees_with_the_cpu(name, config):
-    cpu, _ = steps_of(StepConfig(), name)
-    gpu, _ = steps_of(config, name, "cuda")
-    assert ((cpu - gpu).abs().max()
-            < (0.01 if config.precision == "bf16" else 2e-3) * cpu.abs().max())
+    """With the draws of the CPU; a program draws its own, as the eager steps of its
+    device do."""
+    if config.compile:
+        first, _ = steps_of(StepConfig(), name, "cuda")
+        gpu, _ = steps_of(config, name, "cuda")
+    else:
+        first, _ = steps_of(StepConfig(), name, noise=(noise := []))
+        gpu, _ = steps_of(config, name, "cuda", noise=noise)
+    assert ((first - gpu).abs().max()
+            < (0.01 if config.precision == "bf16" else 2e-3) * first.abs().max())
 
 
-@cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("config",
                          [StepConfig(graphs=True), StepConfig("bf16", graphs=True),
                           StepConfig(compile=True, graphs=True)], ids=str)
@@ -335,7 +358,7 @@ def test_captured_steps_agree_with_launched_ones(config):
             self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.SiLU(),
                                      nn.Linear(32, 64))
 
-        def losses(self, batch, eps=None):
+        def losses(self, batch):
             x = batch[0]
             return dict(loss=((self.net(x).float() - x.flatten(1))**2).sum(1).mean())
 
@@ -354,7 +377,7 @@ def test_captured_steps_agree_with_launched_ones(config):
                           rtol=1e-2 if config.precision == "bf16" else 1e-4)
 
 
-@cuda
+@pytest.mark.gpu
 def test_captured_steps_draw_new_noise_and_follow_the_schedule():
     torch.manual_seed(0)
     model, device = models["mlp"]().cuda(), torch.device("cuda")
@@ -374,7 +397,7 @@ def test_captured_steps_draw_new_noise_and_follow_the_schedule():
     assert any(not torch.equal(a, b) for a, b in zip(kept, model.parameters()))
 
 
-@cuda
+@pytest.mark.gpu
 def test_a_run_with_graphs_trains_and_resumes(tmp_path):
     torch.manual_seed(0)
     plain = fit(models["mlp"](), images(640), epochs=4, batch_size=16, lr=3e-3,

@@ -333,3 +333,22 @@ def test_the_bench_runs_goes_on_and_refuses_other_settings(
     monkeypatch.setitem(disentanglement.worlds["ellipses"], "lr", 1e-3)
     with pytest.raises(SystemExit, match="other settings"):
         disentanglement.main(words)
+
+
+def test_processes_of_the_bench_share_the_seeds_and_the_last_writes(
+        tmp_path, monkeypatch):
+    images = Examples((torch.rand(96, 1, 32, 32) > 0.8).byte() * 255,
+                      torch.randint(46_080, (96,)))
+    monkeypatch.setattr(disentanglement, "world", lambda chosen, quick: (
+        (images[:64], images[64:]), ["scale", "x", "y"],
+        lambda y: sprites.sprite_factors(y)[:, [1, 3, 4]]))
+    words = ["--quick", "--world", "ellipses", "--out", str(tmp_path / "out"), "--runs",
+             str(tmp_path / "runs"), "--seeds"]
+    disentanglement.main([*words, "1"])
+    assert (not (tmp_path / "out").exists()
+            and len([*(tmp_path / "runs").rglob("*-1.json")]) == 4)
+    disentanglement.main([*words, "0"])
+    path, = (tmp_path / "out").iterdir()
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    assert [(r["model"], r["seeds"]) for r in rows] == [
+        (model, [0, 1]) for model in disentanglement.models]

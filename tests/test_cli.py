@@ -235,7 +235,7 @@ def test_samples(capsys):
     ('--set hidden=["wide"]', 'key "hidden": Expected'),
     ("--set dropout=nan", 'key "dropout": Expected'),
     ("--set dropout=1.5", "cannot be built"),
-    ("--likelihood poisson", "there are bernoulli, gaussian"),
+    ("--likelihood binomial", "there are bernoulli, gaussian"),
     ("--likelihood gaussian --set likelihood=bernoulli", "contradict"),
     ("--model classifier --likelihood gaussian", "the model classifier has none"),
     ("--size 3", "for folder:PATH"), ("--channels 1", "for folder:PATH")])
@@ -279,7 +279,8 @@ def test_the_help_shows_every_setting_of_the_chosen_model(name, words, capsys):
             settings), (parameter, settings)
 
 
-@pytest.mark.parametrize("words", ["--help", "notebooks --help", "sample --help", *(
+@pytest.mark.parametrize("words", ["--help", *(f"{command} --help" for command in (
+    "notebooks", "sample", "encode", "reconstruct", "export")), *(
     f"train --model {name} --help" for name in registry)])
 def test_no_help_has_a_dash_that_is_no_hyphen(words, capsys):
     shown = help_of(words, capsys)
@@ -377,7 +378,7 @@ def test_out_of_memory_is_one_line(monkeypatch):
     ("train --latent_dim 3", 2, "unrecognized arguments: --latent_dim 3"),
     ("sample -n 0", 2, 'key "n": Not of type int_from_1: 0'),
     ("sample --columns 0", 2, 'key "columns"'), ("sample --seed -1", 2, 'key "seed"'),
-    ("train --likelihood poisson", 1, "there are bernoulli, gaussian"),
+    ("train --likelihood binomial", 1, "there are bernoulli, gaussian"),
     ("sample --out grid.image", 1, "end it in .png"),
     ("sample --out grid", 1, "end it in .png")])
 def test_a_setting_that_cannot_be_is_said_before_anything_is_loaded(

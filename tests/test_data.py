@@ -592,7 +592,7 @@ def test_a_data_loader_and_a_stream_take_examples():
 
 @pytest.mark.parametrize(
     "x, y", [(np.zeros((3, 2)), torch.zeros(3)), (torch.zeros(3, 2), [0, 1, 2]),
-             (torch.zeros(3, 2), None), (torch.tensor(1.0), torch.zeros(1)),
+             ([torch.zeros(3)], torch.zeros(1)), (torch.tensor(1.0), torch.zeros(1)),
              (torch.zeros(1, 2), torch.tensor(0))])
 def test_examples_hold_tensors(x, y):
     with pytest.raises(DataError, match="holds tensors|a single number"): Examples(x, y)
@@ -832,9 +832,7 @@ def test_a_stream_needs_a_data_set_with_a_length_and_an_index(dataset):
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("image, message", [
-    (torch.full((1, 2, 2), math.nan), "4 NaN"),
-    (torch.full((1, 2, 2), 7.0), "from 7 to 7"),
-    (np.full((2, 2), 9), "which value stands for 1"), (np.zeros((8, 8, 3)), "channels"),
+    (np.zeros((8, 8, 3)), "channels"),
     ("cat.png", "cannot read"), (torch.eye(2).to_sparse(), "sparse"),
     (torch.zeros(1, 0, 0), "hold no numbers"),
     (torch.zeros(1, 2, 2, dtype=torch.complex64), "complex"),
@@ -849,7 +847,7 @@ def test_a_stream_refuses_what_memory_refuses(image, message, workers):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("image", [
-    torch.full((1, 2, 2), 1 + 1e-6), np.ones((2, 2)), np.ones((2, 2), bool),
+    torch.full((1, 2, 2), 1 + 1e-6), np.ones((1, 2, 2)), np.ones((2, 2), bool),
     torch.ones(1, 2, 2).double(), np.full((1, 2, 2), 65_535, np.uint16),
     np.full((2, 2), 255, np.uint8), Image.new("1", (2, 2), 1),
     Image.new("L", (2, 2), 255), Image.fromarray(np.full((2, 2), 65_535, np.uint16))])

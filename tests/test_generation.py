@@ -263,13 +263,13 @@ def test_quality_asks_the_classifier_in_evaluation_mode():
                      *precision_recall(features(judge, real), features(judge, made)))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: needs a CUDA device")
+@pytest.mark.gpu
 def test_on_a_gpu():
     model, x = tiny().cuda(), torch.rand(50, 1, 8, 8).cuda()
     z = encode_point(model, x)
     for source in (None, fit_mixture(z, components=2), aggregated_posterior(model, x)):
         assert generate(model, 5, source).device.type == "cuda"
     assert (interpolate(model, x[:3], x[3:6]).device.type == "cuda"
-            and thickness(x).device == slant(x).device == x.device)
+            and thickness(x).device.type == slant(x).device.type == "cpu")
     assert (frechet_distance(z, z) < 1e-5 * z.var(0).sum()
             and precision_recall(z, z) == (1, 1))

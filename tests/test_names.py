@@ -11,7 +11,7 @@ folder = root / "vae_course"
 widest = 88             # columns
 longest = 250           # lines of code in a room of the workshop
 workshop = 70           # notebooks from this number on
-around = {"widgets", "live", "cli", "model_settings"}   # may import more than the core
+around = {"widgets", "live", "cli", "model_settings", "use"}   # import what they like
 tables = {"old_names"}  # rooms that are a table, as long as what it lists
 allowed = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "sklearn",
            "safetensors", "vae_course", *sys.stdlib_module_names}

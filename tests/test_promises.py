@@ -13,7 +13,8 @@ from vae_course.elbo import mlp_vae
 from vae_course.acceleration import (
     Trial, _openmp, choose_step, flush_denormals, threads_flush)
 from vae_course.checkpoint import load_checkpoint, save_checkpoint
-from vae_course.run import Run, RunConfig
+from vae_course.run import Run
+from vae_course.run_config import RunConfig
 from vae_course.step import NonFiniteLoss, StepConfig, Trainable
 from vae_course.training import (
     build, constant, fit, History, linear, load_model, registry, save_model)
@@ -326,7 +327,7 @@ def test_one_of_several_processes_says_it(capsys):
               torch.device("cpu"))
     capsys.readouterr()
     for run.rank in (0, 1, 2):
-        assert run.batch_size_for(60) == 60
+        assert run.batch_size_for(images(60), None) == 60
         assert ("every batch holds all" in capsys.readouterr().out) == (run.rank == 0)
 
 

@@ -99,7 +99,8 @@ def test_the_detector_runs_on_mixed_pictures_or_says_how_many_it_needs(tmp_path,
 def test_commands_are_those_of_the_command_line():
     from vae_course.cli import parser
     commands = re.findall(r"^vae_course (.+?)(?:  +#.*)?$", readme, re.M)
-    assert {c.split()[0] for c in commands} == {"notebooks", "train", "sample"}
+    assert {c.split()[0] for c in commands} == {
+        "notebooks", "train", "sample", "encode", "reconstruct", "export"}
     for command in commands:
         name, *_ = words = shlex.split(command)
         assert parser().parse_args(words).command == name

@@ -1,50 +1,118 @@
-"""What tests/test_acceleration.py runs in two processes, and in one: three epochs with
-the noise handed in, and every epoch's terms."""
+"""What tests/test_acceleration.py and tests/test_batches.py run in two processes, and
+in one: three epochs with the noise handed in, and every epoch's terms."""
 import json, sys
 
 import torch
+from torch import nn
 
 from vae_course.data import Batches, Examples
-from vae_course.elbo import mlp_vae
+from vae_course.elbo import VAE, mlp_vae
 from vae_course.acceleration import AcceleratedStep
 from vae_course.distributed import leave_processes, rank_and_world_size
+from vae_course.noise import Noise, replayed_noise
 from vae_course.step import make_optimizers, StepConfig, train_epoch
+from vae_course.loaders import GivenBatches, MixedBatches
 
 N, BATCH, D = 71, 16, 3     # the last batch holds 7: parts of 4 and 3
 
 
-def train(config):
+class NoiseInTheData(VAE):
+    "x is (image, noise): what is compiled draws none of its own."
+    def losses(self, batch):
+        (x, noise), _ = batch
+        q = self.encode(x)
+        reconstruction = -self.decode(q.mean + q.stddev * noise).log_prob(x).mean()
+        kl = (q.log_prob(q.mean) - self.prior().log_prob(q.mean)).mean()
+        return dict(loss=reconstruction + kl, reconstruction=reconstruction, kl=kl)
+
+
+class SemiSupervised(VAE):
+    "A VAE of all, and a classifier on the latents of the labelled."
+    def losses(self, batch):
+        (x, y), (u, _) = batch
+        few, many = super().losses(x)["loss"], super().losses(u)["loss"]
+        error = nn.functional.cross_entropy(self.head(self.encode(x).mean), y)
+        return dict(loss=few + many + error, few=few, many=many, error=error)
+
+
+def made(cls):
+    plain = mlp_vae((1, 6, 6), latent_dim=D, hidden=(24,))
+    model = cls(plain.encoder, plain.decoder, plain.prior_net, plain.likelihood)
+    model.head = nn.Linear(D, 2)
+    return model
+
+
+class Dealt(torch.utils.data.Sampler):
+    "Every second row for each of two processes, in a new order for every epoch."
+    def __init__(self, number, processes):
+        self.number, self.processes, self.epoch = number, processes, 0
+
+    def set_epoch(self, epoch): self.epoch = epoch
+
+    def __len__(self): return len(range(self.number, N, self.processes))
+
+    def __iter__(self):
+        order = torch.randperm(N, generator=torch.Generator().manual_seed(self.epoch))
+        # batch by batch, as one process has them
+        for batch in order.split(BATCH):
+            yield from batch.tensor_split(self.processes)[self.number].tolist()
+
+
+def train(config, kind):
     number, processes = rank_and_world_size()
     # weights and noise of its own for each process: the first one's weights must win
     torch.manual_seed(number)
     numbers = torch.Generator().manual_seed(5)
-    examples = Examples(torch.rand(N, 1, 6, 6, generator=numbers),
-                        torch.zeros(N).long())
-    model = mlp_vae((1, 6, 6), latent_dim=D, hidden=(24,))
+    x, y = torch.rand(N, 1, 6, 6, generator=numbers), torch.arange(N) % 2
+    noise_of_each = torch.randn(N, D, generator=numbers)
+    order, shard = torch.Generator().manual_seed(7), (number, processes)
+    sizes = [16] * 4 + [7]
+    draws = [[n] for n in sizes]
+    if kind == "mixed":
+        model = made(SemiSupervised)
+        batches = MixedBatches(Examples(x[:9], y[:9]), Examples(x[9:]), (4, 12),
+                               binarize=True, generator=order, shard=shard)
+        sizes, draws = [16] * 6, [[4, 12]] * 6
+    elif config.compile or kind == "loader":
+        model = made(NoiseInTheData)
+        examples = Examples((x.round(), noise_of_each), y)
+        batches, draws = Batches(examples, BATCH, shuffle=True, generator=order,
+                                 shard=shard), [[]] * 5
+    else:
+        model = mlp_vae((1, 6, 6), latent_dim=D, hidden=(24,))
+        batches = Batches(Examples(x), BATCH, shuffle=True, binarize=True,
+                          generator=order, shard=shard)
+    if kind == "loader":
+        sampler = Dealt(number, processes)
+        per_process = [len(part) for part in torch.arange(16).tensor_split(processes)]
+        loader = torch.utils.data.DataLoader(examples, per_process[number],
+                                             sampler=sampler)
+        batches = GivenBatches(loader, shared=True)
     optimizers = make_optimizers(model, torch.device("cpu"))
     optimizers[0].param_groups[0]["lr"].fill_(1e-2)
-    batches = Batches(examples, BATCH, shuffle=True, binarize=True,
-                      generator=torch.Generator().manual_seed(7),
-                      shard=(number, processes))
     step = AcceleratedStep(model, optimizers, BATCH, clip=5.0, config=config)
+    def with_noise(batch, weight):
+        noise = Noise([torch.randn(n, D, generator=numbers) for n in next(left)])
+        if config.compile: return step(batch, weight=weight)
+        with replayed_noise(noise.part(number, processes)):
+            return step(batch, weight=weight)
     history = []
     for epoch in range(3):
-        noise = [torch.randn(batches.size(i), D, generator=numbers)
-                 .tensor_split(processes)[number] for i in range(len(batches))]
-        history.append(train_epoch(model, batches, optimizers, noise=lambda i: noise[i],
-                                   step=step))
+        left = iter(draws)
+        if kind == "loader": batches.set_epoch(epoch)
+        history.append(train_epoch(model, batches, optimizers, step=with_noise))
     return dict(processes=processes, history=history,
                 weights=[p.detach().flatten().tolist() for p in model.parameters()])
 
 
 if __name__ == "__main__":
-    out, config, number, processes = sys.argv[1:]
+    out, config, number, processes, kind = sys.argv[1:]
     # torchrun would choose a port; a file cannot be taken by somebody else
     if processes != "1":
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{out}.meeting", rank=int(number),
             world_size=int(processes))
-    result = train(StepConfig(**json.loads(config)))
+    result = train(StepConfig(**json.loads(config)), kind)
     if number == "0":
         with open(out, "w", encoding="utf-8") as f:
             json.dump(result, f)

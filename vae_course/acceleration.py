@@ -22,7 +22,7 @@ from .devices import device_of, synchronize
 from .distributed import (
     LossesModule, rank_and_world_size, shard_size, wrap_ddp)
 from .noise import noise_is_handed
-from .step import StepConfig, Trainable, as_terms, training_step, update
+from .step import RunnableStep, StepConfig, Trainable, as_terms, training_step, update
 
 # %% ../nbs/84_acceleration.ipynb #d4954638
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class AutocastLosses(LossesModule):
 # %% ../nbs/84_acceleration.ipynb #2eb1a947
 def compiled(
     function: Callable, # of tensors
+    every_guard: bool = False, # ask about the insides of torch's layers too
 ) -> Callable:
     "`function` under `torch.compile`, for one shape of batch."
     # it warns of a missing CUDA, which nobody asked for
@@ -102,7 +103,7 @@ def compiled(
     if 'isolate_recompiles' in signature(torch.compile).parameters:
         more['isolate_recompiles'] = True
         skip = torch.compiler.skip_guard_on_inbuilt_nn_modules_unsafe
-        options['guard_filter_fn'] = skip
+        if not every_guard: options['guard_filter_fn'] = skip
     return torch.compile(function, dynamic=False, options=options, **more)
 
 @contextmanager
@@ -177,10 +178,12 @@ class AcceleratedStep:
         clip: float | None = None,     # largest norm of the gradient
         config: StepConfig = StepConfig(), # how the step is run
         device: torch.device | None = None, # that the model is on; found when not given
+        move: Callable = update,       # what is called with the gradients there
     ) -> None:
         rank, world_size = rank_and_world_size()
         self.model, self.optimizers, self.clip, self.config = (
             model, optimizers, clip, config)
+        self.move = move
         self.device = device or device_of(model)
         self.full = batch_size and shard_size(batch_size, rank, world_size)
         self.check_graphs(world_size)
@@ -235,7 +238,7 @@ class AcceleratedStep:
             if not self.alone: return self.plain(self.program, batch, weight)
             terms, gradients = self.program(batch)
         for p, gradient in zip(self.weights, gradients): p.grad = gradient
-        update(self.model, self.optimizers, self.clip)
+        self.move(self.model, self.optimizers, self.clip)
         return terms
 
     def plain(
@@ -246,7 +249,7 @@ class AcceleratedStep:
     ) -> dict[str, Tensor]:
         "`training_step` with these losses."
         return training_step(self.model, batch, self.optimizers, self.clip, weight,
-                             losses)
+                             losses, self.move)
 
     def forget(self) -> None:
         """Record anew at the next chance: what was recorded are no longer the tensors
@@ -278,7 +281,8 @@ def _make_capturable(optimizer: Optimizer) -> None:
 # %% ../nbs/84_acceleration.ipynb #7512f064
 def _may_record(run: 'Run') -> bool:
     "Whether the steps of `run` can be CUDA graphs: a replay runs no Python."
-    python = run.model.overrides('after_step')
+    python = any(map(run.model.overrides, ('after_step', 'training_step')))
+    python = python or run.config.accumulate > 1
     return run.device.type == 'cuda' and run.world_size == 1 and not python
 
 def choose_step(
@@ -286,7 +290,7 @@ def choose_step(
     precision: str,       # `fp32`, `bf16` or `auto`
     compile: bool | str,  # True, False or `auto`
     graphs: bool | str,   # True, False or `auto`
-) -> tuple[StepConfig, AcceleratedStep]:
+) -> tuple[StepConfig, RunnableStep]:
     """What was asked for; for `auto`, what the run used that this one goes on from, or
     the fastest of a short trial. Raises `ValueError`."""
     asked: dict[str, Any] = dict(precision=precision, compile=compile, graphs=graphs)
@@ -315,14 +319,14 @@ class Trial:
         run: 'Run', # whose steps are tried
     ) -> None:
         self.run = run
-        self.steps: dict[StepConfig, AcceleratedStep] = {}
+        self.steps: dict[StepConfig, RunnableStep] = {}
         self.seconds: dict[StepConfig, float] = {}    # of a step
 
     def fastest(
         self,
         best: StepConfig,    # to begin with
         changes: list[dict], # what may be changed in it, one after the other
-    ) -> tuple[StepConfig, AcceleratedStep]:
+    ) -> tuple[StepConfig, RunnableStep]:
         "The config that a trial finds at least a tenth faster, and its step."
         run = self.run
         # too short to repay a trial

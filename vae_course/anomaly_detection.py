@@ -29,7 +29,7 @@ from .data import (Batches, DataError, Examples, examples_in, split,
                              to_device)
 from .folders import read_images
 from .devices import device_of
-from .elbo import VAE, Bernoulli, Gaussian, kl_divergence
+from .elbo import VAE, Bernoulli, kl_divergence
 from .checkpoint import (
     CheckpointError, load_checkpoint, load_model_state, model_state)
 from .checkpoint import pack, save_checkpoint
@@ -238,8 +238,8 @@ def complexity_corrected(
     first = None if c is None else c[:1]
     with seeded(seed): z = model.encode(x[:1], first).sample()
     p = base_distribution(model.decode(z, first))
-    support = getattr(p, 'support', None)
-    discrete = support is not None and support.is_discrete
+    support = p.support if isinstance(p, D.Distribution) else None
+    discrete = support is None or support.is_discrete
     levels = 0 if discrete else math.log(256) * x[0].numel()
     return neg_log_px(model, x, samples, seed, c) + levels - complexity(x)
 
@@ -599,10 +599,12 @@ def _default_epochs(n, batch_size): # examples to train on
 
 # %% ../nbs/10_anomaly_detection.ipynb #1365d2bc
 def _data_range(model, score_method): # a VAE
-    """The numbers that it takes: any under a Gaussian likelihood, ±1e15 where rounding
-    would hide the score; else, and to count grey levels, [0, 1]."""
-    gaussian = isinstance(model.likelihood, Gaussian)
-    if not gaussian or score_method == 'complexity_corrected': return 0.0, 1.0
+    """The numbers that it takes: any under a density such as a Gaussian, ±1e15 where
+    rounding would hide the score; to count grey levels, [0, 1]; else those of the
+    likelihood."""
+    if score_method == 'complexity_corrected': return 0.0, 1.0
+    px = model.likelihood
+    if not px.is_density: return px.low, px.high
     return (
         (-1e15, 1e15) if score_method == 'likelihood_regret' else (-math.inf, math.inf))
 
@@ -613,13 +615,15 @@ def _set_data_range(model, score_method): # a VAE
 def _in_range(model, examples, score_method, slip=1e-5): # a VAE; `slip` is a rounding
     "`examples`, if `model` takes their numbers. Raises `DataError`."
     x, (low, high) = examples.x, _data_range(model, score_method)
-    if x.dtype == torch.uint8 or high == math.inf: return examples
+    unbounded = (low, high) == (-math.inf, math.inf)
+    if x.dtype == torch.uint8 or unbounded: return examples
     bad = ((x < low - slip) | (x > high + slip)).flatten(1).any(1).nonzero().flatten()
     if not len(bad): return Examples(x.clamp(low, high), examples.y)
     row = x[bad[0]].flatten()
-    who, cure = 'a Bernoulli likelihood', "likelihood, such as 'gaussian_learned'"
-    if isinstance(model.likelihood, Gaussian):
-        who, cure = 'this Gaussian model', 'score_method'
+    name = type(model.likelihood).__name__
+    who, cure = f'a {name} likelihood', "likelihood, such as 'gaussian_learned'"
+    if model.likelihood.is_density:
+        who, cure = f'this {name} model', 'score_method'
     raise DataError(f'row {bad[0]}, counted from 0, holds '
                     f'{row[(row - 0.5).abs().argmax()]:g}, and {who} with '
                     f'{score_method} takes [{low:g}, {high:g}] alone: rescale the '

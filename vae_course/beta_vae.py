@@ -17,7 +17,7 @@ from .data import Batch
 from .elbo import (
     VAE, conv_networks, kl_divergence, make_likelihood, mlp_networks)
 from .latent import StandardNormal, diagonal_gaussian
-from .model import Unsupported
+from .model import Unsupported, with_configs
 from .old_names import redirect_old_names
 
 # %% ../nbs/06_beta_vae.ipynb #809dd41a
@@ -95,10 +95,10 @@ class BetaVAE(VAE):
                     neg_elbo=reconstruction + kl)
 
 # %% ../nbs/06_beta_vae.ipynb #71b21e34
-def _networks(data_shape, latent_dim, hidden, widths):
+def _networks(data_shape, latent_dim, hidden, widths, likelihood):
     "Encoder and decoder: fully connected, or convolutions where `hidden` is None."
-    if hidden: return mlp_networks(data_shape, latent_dim, hidden)
-    return conv_networks(data_shape, latent_dim, widths)
+    if hidden: return mlp_networks(data_shape, latent_dim, hidden, 0.0, likelihood)
+    return conv_networks(data_shape, latent_dim, widths, likelihood)
 
 def beta_vae(
     data_shape: Sequence[int] = (1, 32, 32), # of one example: channels, height, width
@@ -108,19 +108,20 @@ def beta_vae(
     capacity: float = 0.0,                   # C, nats of KL aimed at: β |KL − C|
     hidden: Sequence[int] | None = (400,),   # layer widths; None: convolutions
     widths: Sequence[int] = (32, 64),        # channels of the convolutions
-    likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
+    likelihood: str | dict = 'bernoulli',    # as `make_likelihood` takes it
+    prior: nn.Module | None = None,          # gives p(z); None: N(0, I)
 ) -> BetaVAE:
     """A `BetaVAE` of fully connected layers, or of convolutions (then `widths` are
     their channels). Raises `ValueError` for an unknown likelihood."""
-    encoder, decoder = _networks(data_shape, latent_dim, hidden, widths)
-    model = BetaVAE(encoder, decoder, StandardNormal(latent_dim),
-                    make_likelihood(likelihood), data_shape, latent_dim, beta,
-                    free_bits, capacity)
+    px = make_likelihood(likelihood, data_shape)
+    encoder, decoder = _networks(data_shape, latent_dim, hidden, widths, px)
+    model = BetaVAE(encoder, decoder, prior or StandardNormal(latent_dim), px,
+                    data_shape, latent_dim, beta, free_bits, capacity)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim, beta=beta,
                   free_bits=free_bits, capacity=capacity,
                   hidden=hidden and list(hidden), widths=list(widths),
                   likelihood=likelihood)
-    model.config = dict(name='beta_vae', **config)
+    model.config = with_configs(dict(name='beta_vae', **config), prior=prior)
     return model
 
 # %% ../nbs/06_beta_vae.ipynb #1509d39c
@@ -348,19 +349,20 @@ def beta_tcvae(
     estimator: str = 'stratified',           # of q(z): stratified, or weighted
     hidden: Sequence[int] | None = (400,),   # layer widths; None: convolutions
     widths: Sequence[int] = (32, 64),        # channels of the convolutions
-    likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
+    likelihood: str | dict = 'bernoulli',    # as `make_likelihood` takes it
+    prior: nn.Module | None = None,          # gives p(z); None: N(0, I)
 ) -> BetaTCVAE:
     """A `BetaTCVAE` of fully connected layers, or of convolutions (then `widths` are
     their channels). Raises `ValueError` for an unknown likelihood."""
-    encoder, decoder = _networks(data_shape, latent_dim, hidden, widths)
-    model = BetaTCVAE(encoder, decoder, StandardNormal(latent_dim),
-                      make_likelihood(likelihood), data_shape, latent_dim, beta,
-                      dataset_size, estimator)
+    px = make_likelihood(likelihood, data_shape)
+    encoder, decoder = _networks(data_shape, latent_dim, hidden, widths, px)
+    model = BetaTCVAE(encoder, decoder, prior or StandardNormal(latent_dim), px,
+                      data_shape, latent_dim, beta, dataset_size, estimator)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim, beta=beta,
                   dataset_size=dataset_size, estimator=estimator,
                   hidden=hidden and list(hidden), widths=list(widths),
                   likelihood=likelihood)
-    model.config = dict(name='beta_tcvae', **config)
+    model.config = with_configs(dict(name='beta_tcvae', **config), prior=prior)
     return model
 
 # %% ../nbs/06_beta_vae.ipynb #9d37b075

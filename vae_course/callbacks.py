@@ -8,6 +8,7 @@ __all__ = ['Callback', 'ProgressBar', 'EarlyStopping', 'Checkpoint', 'WatchNaN']
 # %% ../nbs/86_callbacks.ipynb #00dbae0d
 import copy, os
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
@@ -117,7 +118,7 @@ class EarlyStopping(Callback):
     (Prechelt 1998)."""
     def __init__(
         self,
-        patience: int, # epochs without a better one
+        patience: int, # validations without a better one
     ) -> None:
         self.patience = patience
 
@@ -126,14 +127,16 @@ class EarlyStopping(Callback):
         run: 'Run', # `run.history` has the row of this epoch
     ) -> None:
         "Keep the weights when they are the best so far."
-        if run.history.epochs_since_best() == 0: run.keep_weights()
+        history = run.history
+        validated = history.monitor in history.rows[-1]
+        if validated and history.validations_since_best() == 0: run.keep_weights()
 
     def done(
         self,
         run: 'Run', # between two epochs
     ) -> bool:
         "Whether `patience` is at its end."
-        return len(run.history) > 0 and run.history.epochs_since_best() >= self.patience
+        return run.history.validations_since_best() >= self.patience
 
     def on_end(
         self,
@@ -143,6 +146,9 @@ class EarlyStopping(Callback):
         if run.best is not None: run.model.load_state_dict(run.best)
 
 # %% ../nbs/86_callbacks.ipynb #0b99a417
+# of runs whose files do not say so, as those of version 0.1.0
+_FACTS_OF_OLD = dict(weight_decay=0.0, accumulate=1, max_steps=None, valid_every=1)
+
 class Checkpoint(Callback):
     "Writes a file after every epoch, and goes on from it. Raises `CheckpointError`."
     def __init__(
@@ -182,7 +188,8 @@ class Checkpoint(Callback):
         if state.get('kind') != 'run':
             raise CheckpointError(
                 f'{self.path} holds no training run: give `fit` another file')
-        found = differences(state['facts'], self.facts_known_to(state['facts']))
+        kept = _FACTS_OF_OLD | state['facts']
+        found = differences(kept, self.facts_known_to(kept))
         more = f'; and {len(found) - 4} more' if len(found) > 4 else ''
         if found:
             raise CheckpointError(f'{self.path} is of another run: '
@@ -194,7 +201,7 @@ class Checkpoint(Callback):
         self,
         kept: dict[str, Any], # the facts in a file
     ) -> dict[str, Any]:
-        "The facts of this run, less what a file of version 0.1.0 does not tell."
+        "The facts of this run, less what a file of version 0.1.0 cannot tell."
         told = {k: v for k, v in self.facts.items()
                 if k in kept or k != 'optimizer_settings'}
         for part in ('train', 'valid'):
@@ -207,13 +214,20 @@ class Checkpoint(Callback):
 # %% ../nbs/86_callbacks.ipynb #147feab9
 class WatchNaN(Callback):
     "When a term is not finite, finds the step again and names the likely cause."
+    def __init__(
+        self,
+        keep: bool = True, # a copy of weights and moments in every epoch
+    ) -> None:
+        self.keep = keep
+
     def on_start(
         self,
         run: 'Run', # about to begin, or to go on
     ) -> None:
         "Remember where the epoch begins."
         # several processes would have to repeat the epoch together: they do not
-        self.start = copy.deepcopy(run.state()) if run.world_size == 1 else None
+        keep = self.keep and run.world_size == 1
+        self.start = copy.deepcopy(run.state()) if keep else None
 
     def on_epoch(
         self,
@@ -231,8 +245,9 @@ class WatchNaN(Callback):
         if not isinstance(error, NonFiniteLoss): return
         epoch = len(run.history) + 1
         if self.start is None:
+            how = 'in one process' if self.keep else 'with watch_nan=True'
             raise NonFiniteLoss(
-                f'{error} in epoch {epoch}. For its likely cause, train in one process',
+                f'{error} in epoch {epoch}. For its likely cause, train {how}',
                 error.step, error.where) from None
         run.restore(self.start)
         what, cause = self.replay(run, error)
@@ -250,7 +265,7 @@ class WatchNaN(Callback):
         "Repeat the epoch with a look at every step: `(what happened, likely cause)`."
         model, losses = run.model, list[float]()
         model.train()
-        for step, batch in enumerate(run.batches):
+        for step, batch in enumerate(islice(run.batches, run.batches_to_take)):
             run.before_step(step)
             kept = copy.deepcopy(model.state_dict())
             terms = run.take_step(batch)
@@ -261,9 +276,13 @@ class WatchNaN(Callback):
             model.load_state_dict(kept)
             what = str(error) if not finite else (f'the gradient of `{name}` became '
                                                   f'NaN or infinite at step {step + 1} '
-                                                  f'of {len(run.batches)}')
+                                                  f'of {run.batches_to_take}')
             return what, diagnose_nan(model, batch, losses, run.learning_rate)
-        if run.valid_batches is not None and error.where != 'step':
+        if error.where == 'step':
+            return str(error), ('not found, for the epoch was repeated and all went '
+                                'well: `train` or the model gives something else each '
+                                'time; have them draw from the random numbers of torch')
+        if run.valid_batches is not None:
             batch = list(run.valid_batches)[error.step or 0]
         model.train(error.where == 'step')
         return str(error), diagnose_nan(model, batch, losses, run.learning_rate)

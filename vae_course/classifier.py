@@ -9,8 +9,7 @@ __all__ = ['Classifier', 'classify', 'agreement', 'features', 'mean_distance', '
 from collections.abc import Sequence
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
-from .data import Batch, DataError, Examples, as_pair
-from .elbo import full_precision
+from .data import Batch, DataError, Examples, as_pair, check_range
 from .model import require
 from .step import Trainable, map_rows
 from .old_names import redirect_old_names
@@ -59,14 +58,16 @@ class Classifier(Trainable):
             raise ValueError(f'got {x.dtype} of shape {tuple(x.shape)}: this '
                              'classifier needs float32 in [0, 1], (B, '
                              f'{", ".join(map(str, self.data_shape))})')
-        return full_precision(self.body(x.to(self.device) - 0.5))
+        h = self.body(x.to(self.device) - 0.5)
+        return h.to(torch.promote_types(h.dtype, torch.float32))
 
     def forward(
         self,
         x: Tensor, # `(B, *data_shape)`
     ) -> Tensor:
         "Logits of the classes, `(B, classes)`."
-        return full_precision(self.head(self.features(x)))
+        logits = self.head(self.features(x))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def losses(
         self,
@@ -87,8 +88,9 @@ class Classifier(Trainable):
         examples: Examples,  # images and their labels
         name: str = 'train', # what to call them in the message
     ) -> None:
-        """Raise `DataError` for a label that is none of the classes; asked once per
-        data set, before training."""
+        """Raise `DataError` for values outside [0, 1], and for a label that is none of
+        the classes; asked once per data set, before training."""
+        check_range(examples.x, name, 0.0, 1.0)
         low, high = (v.item() for v in examples.y.aminmax())
         if low < 0 or high >= self.classes:
             raise DataError(f'{name} has labels from {low} to {high}, and this '

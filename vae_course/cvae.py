@@ -505,11 +505,11 @@ def build_condition(
         "or a list of labels and numbers")
 
 class ReshapeOutput(nn.Module):
-    "A decoder whose rows of numbers are brought into the shape of the data."
+    "A decoder whose rows of numbers are brought into a shape, mostly that of the data."
     def __init__(
         self,
         net: nn.Module,             # takes z and the condition's numbers, gives rows
-        data_shape: Sequence[int],  # of one example
+        data_shape: Sequence[int],  # of what the likelihood takes for one example
     ) -> None:
         super().__init__()
         self.net, self.data_shape = net, tuple(data_shape)
@@ -540,7 +540,7 @@ def mlp_cvae(
     condition: dict | list | None = None,          # for `build_condition`; 10 labels
     latent_dim: int = 20,                          # D
     hidden: Sequence[int] = (400,),                # widths; the decoder mirrors them
-    likelihood: str = 'bernoulli',                 # a key of `likelihoods`
+    likelihood: str | dict = 'bernoulli',          # as `make_likelihood` takes it
     dropout: float = 0.0,                          # of the encoder's inputs
     sees: Sequence[str] = ('encoder', 'decoder'),  # c; with 'prior' p(z|c) is learned
 ) -> CVAE:
@@ -549,17 +549,21 @@ def mlp_cvae(
         raise ValueError(f"got sees={sees!r}: "
                          "give some of 'encoder', 'decoder', 'prior'")
     spec = {'labels': 10} if condition is None else condition
-    known, d = build_condition(spec, data_shape), math.prod(data_shape)
+    known, px = build_condition(spec, data_shape), make_likelihood(likelihood, data_shape)
+    before, shape = px.encoder_input(data_shape)
+    made = px.output_shape(data_shape)
     def part(name, before, *sizes):
         if name in sees: return _conditional_mlp(known, before, sizes)
         return Unconditional(nn.Sequential(before, mlp(*sizes)))
-    inputs = nn.Sequential(nn.Flatten(), nn.Dropout(dropout))
+    flat = nn.Sequential(before, nn.Flatten()) if before else nn.Flatten()
+    inputs, d = nn.Sequential(flat, nn.Dropout(dropout)), math.prod(shape)
     encoder = part('encoder', inputs, d, *hidden, 2 * latent_dim)
-    decoder = part('decoder', nn.Identity(), latent_dim, *reversed(hidden), d)
+    decoder = part('decoder', nn.Identity(), latent_dim, *reversed(hidden),
+                   math.prod(made))
     prior = (LearnedPrior(mlp(known.width, *hidden, 2 * latent_dim)) if 'prior' in sees
              else Unconditional(StandardNormal(latent_dim)))
-    model = CVAE(encoder, ReshapeOutput(decoder, data_shape), prior,
-                 make_likelihood(likelihood), known, data_shape, latent_dim)
+    model = CVAE(encoder, ReshapeOutput(decoder, made), prior, px, known, data_shape,
+                 latent_dim)
     config = dict(data_shape=list(data_shape), condition=spec, latent_dim=latent_dim,
                   hidden=list(hidden), likelihood=likelihood, dropout=dropout,
                   sees=list(sees))

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['rank_and_world_size', 'join_processes', 'leave_processes', 'shard_size', 'shard_weight', 'LossesModule', 'wrap_ddp',
-           'all_reduce_means', 'broadcast_object']
+           'average_gradients', 'broadcast_tensors', 'all_reduce_means', 'all_reduce_sum', 'gather_objects',
+           'broadcast_object']
 
 # %% ../nbs/82_distributed.ipynb #6812276e
 import gc, os, warnings, weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -143,6 +144,37 @@ def wrap_ddp(
     _wrapped.add(module)
     return module
 
+# %% ../nbs/82_distributed.ipynb #7aa269cd
+def average_gradients(
+    parameters: Iterable[nn.Parameter], # of an optimizer, in the order of all processes
+    weight: float = 1.0,                # of this process, as `shard_weight` gives it
+) -> None:
+    "Give each gradient its mean over the processes; one that none of them has is None."
+    chosen, world_size = list(parameters), rank_and_world_size()[1]
+    if world_size == 1 or not chosen: return
+    found = [torch.zeros_like(p) if p.grad is None else p.grad * weight for p in chosen]
+    there = found[0].new_tensor([p.grad is not None for p in chosen])
+    sums = torch.cat([there, *(gradient.flatten() for gradient in found)])
+    torch.distributed.all_reduce(sums)
+    sizes = [len(chosen), *(p.numel() for p in chosen)]
+    there, *parts = (sums / world_size).split(sizes)
+    for p, has, part in zip(chosen, there.tolist(), parts):
+        if has: p.grad = part.view_as(p).to(p.dtype)
+
+def broadcast_tensors(
+    tensors: Iterable[Tensor], # to be changed where they are
+) -> None:
+    "Give `tensors` the values that they have in the first process."
+    if rank_and_world_size()[1] == 1: return
+    kinds: dict[torch.dtype, list[Tensor]] = {}
+    for t in tensors: kinds.setdefault(t.dtype, []).append(t.detach())
+    for kind, group in kinds.items():
+        whole = torch.cat([t.flatten() for t in group])
+        torch.distributed.broadcast(
+            whole.view(torch.uint8) if kind == torch.bool else whole, 0)
+        for t, part in zip(group, whole.split([t.numel() for t in group])):
+            t.copy_(part.view_as(t))
+
 # %% ../nbs/82_distributed.ipynb #a3fe9aed
 def all_reduce_means(
     rows: Tensor,     # a row of terms for each batch, `(batches, terms)`
@@ -154,6 +186,26 @@ def all_reduce_means(
     sums = torch.cat([rows * weights, weights], 1)
     torch.distributed.all_reduce(sums)
     return sums[:, :-1] / sums[:, -1:], sums[:, -1].tolist()
+
+def all_reduce_sum(
+    number: int,          # of this process
+    device: torch.device, # that the processes talk through
+) -> int:
+    "The sum of the numbers of all processes."
+    if rank_and_world_size()[1] == 1: return number
+    total = torch.tensor(number, device=device)
+    torch.distributed.all_reduce(total)
+    return int(total.item())
+
+def gather_objects(
+    value: Any, # JSON values
+) -> list:
+    "What each process has as `value`, in every process."
+    world_size = rank_and_world_size()[1]
+    if world_size == 1: return [value]
+    values: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 def broadcast_object(
     value: Any, # JSON values

@@ -4,27 +4,35 @@
 
 # %% auto #0
 __all__ = ['likelihoods', 'Bernoulli', 'Gaussian', 'dequantize', 'kl_divergence', 'full_precision', 'check_inputs',
-           'check_latents', 'DiagonalGaussian', 'VAE', 'mlp', 'make_likelihood', 'mlp_networks', 'mlp_vae', 'Crop',
-           'conv_networks', 'conv_vae']
+           'check_latents', 'DiagonalGaussian', 'VAE', 'mlp', 'likelihood_settings', 'make_likelihood', 'mlp_networks',
+           'mlp_vae', 'Crop', 'image_ends', 'conv_networks', 'conv_vae']
 
 # %% ../nbs/03_elbo.ipynb #bf57d800
-import math
+import json, math
 from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import signature
 from typing import Any
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 import torch.distributions as D
 from .data import Batch
 from .devices import on_device
+from .likelihoods import (
+    Categorical, DiscretizedLogistic, DiscretizedLogisticMixture, GaussianPerDimension,
+    HeteroscedasticGaussian, Laplace, Likelihood, NegativeBinomial, Poisson)
+from .tables import TableLikelihood
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
 from .reparameterization import bound_logvar
-from .model import LatentVariableModel
+from .model import LatentVariableModel, with_configs
 from .old_names import redirect_old_names
 
 # %% ../nbs/03_elbo.ipynb #1e08e218
-class Bernoulli(nn.Module):
+class Bernoulli(Likelihood):
     """p(x|z) for pixels of 0 and 1, one logit each. On grey pixels its −log_prob is the
     cross-entropy, which is no −log p(x)."""
+    support, low, high = 'numbers from 0 to 1', 0, 1
+
     def forward(
         self,
         out: Tensor, # logits `(..., *data_shape)`
@@ -32,10 +40,11 @@ class Bernoulli(nn.Module):
         return D.Bernoulli(logits=out, validate_args=False)
 
 # %% ../nbs/03_elbo.ipynb #89aacdc5
-class Gaussian(nn.Module):
+class Gaussian(Likelihood):
     """p(x|z) = N(decoder(z), σ²) for every pixel: σ fixed, or shared by all pixels and
     learned, then never below `floor` (Rybkin et al. 2021). Raises `ValueError`."""
     raw: Tensor
+    is_density = True
 
     def __init__(
         self,
@@ -105,6 +114,9 @@ def check_inputs(
     data_shape: tuple[int, ...] | None, # of one example; None allows every one
 ) -> None:
     "Raise `ValueError` for inputs of another shape, or for whole numbers."
+    if not isinstance(x, Tensor):
+        raise ValueError(f'got x as a {type(x).__name__}: this model takes one tensor; '
+                         'for more, derive from `LatentVariableModel`')
     if not x.is_floating_point():
         raise ValueError(f'got images as {x.dtype}: give float32 in [0, 1], as '
                          '`as_floats(x)` does')
@@ -224,18 +236,51 @@ def mlp(
     return nn.Sequential(*layers[:-1])
 
 # %% ../nbs/03_elbo.ipynb #8ed7fe39
-likelihoods: dict[str, Callable[[], nn.Module]] = dict(
+likelihoods: dict[str, Callable[..., Likelihood]] = dict(
     bernoulli=Bernoulli, gaussian=Gaussian,
-    gaussian_learned=lambda: Gaussian(sigma=0.3, learned=True))
+    gaussian_learned=partial(Gaussian, sigma=0.3, learned=True),
+    gaussian_per_dimension=partial(GaussianPerDimension, sigma=0.3),
+    gaussian_heteroscedastic=HeteroscedasticGaussian,
+    laplace=Laplace, laplace_learned=partial(Laplace, b=0.3, learned=True),
+    categorical=Categorical, discretized_logistic=DiscretizedLogistic,
+    discretized_logistic_mixture=DiscretizedLogisticMixture,
+    poisson=Poisson, negative_binomial=NegativeBinomial, table=TableLikelihood)
 
-def make_likelihood(
-    name: str, # a key of `likelihoods`
-) -> nn.Module:
-    "A new likelihood called `name`. Raises `ValueError` that lists the names."
-    if name not in likelihoods:
+def likelihood_settings(
+    spec: str | dict, # as `make_likelihood` takes it
+) -> dict:
+    """The settings in `spec`, with its `name`; those that follow from the data are left
+    out. Raises `ValueError`."""
+    found: Any = spec
+    if isinstance(spec, str) and spec.startswith('{'):
+        try: found = json.loads(spec)
+        except json.JSONDecodeError as e:
+            raise ValueError(f'got likelihood={spec!r}, which is no JSON: {e}') from e
+    found = dict(found) if isinstance(found, dict) else dict(name=found)
+    name = found.get('name')
+    if not isinstance(name, str) or name not in likelihoods:
         raise ValueError(
             f'no likelihood called {name!r}: there are {", ".join(likelihoods)}')
-    return likelihoods[name]()
+    known = {k: p for k, p in signature(likelihoods[name]).parameters.items()
+             if k != 'data_shape'}
+    odd = [k for k in found if k != 'name' and k not in known]
+    missing = [k for k, p in known.items() if p.default is p.empty and k not in found]
+    if odd or missing:
+        wrong = f'has no setting {odd[0]!r}' if odd else f'needs {missing[0]!r}'
+        raise ValueError(f'the likelihood {name} {wrong}: give {{"name": "{name}", …}} '
+                         f'with {", ".join(known) or "nothing more"}')
+    return found
+
+def make_likelihood(
+    spec: str | dict, # a key of `likelihoods`, or `{'name': key, ...}` with settings
+    data_shape: Sequence[int] = (1, 28, 28), # of one example
+) -> Likelihood:
+    """A new likelihood; `spec` may also be such a dict as JSON, which a command line
+    can hold. Raises `ValueError` that lists the names, or the settings."""
+    settings = likelihood_settings(spec)
+    make = likelihoods[settings.pop('name')]
+    if 'data_shape' in signature(make).parameters: settings['data_shape'] = data_shape
+    return make(**settings)
 
 # %% ../nbs/03_elbo.ipynb #1bc815cd
 def mlp_networks(
@@ -243,31 +288,37 @@ def mlp_networks(
     latent_dim: int,           # D
     hidden: Sequence[int],     # widths of the encoder's layers, mirrored in the decoder
     dropout: float = 0.0,      # share of the encoder's inputs set to 0 in training
+    likelihood: Likelihood | None = None, # which the decoder's numbers are for
 ) -> tuple[nn.Module, nn.Module]:
-    "Encoder and decoder of a `VAE`, of fully connected layers."
-    d = math.prod(data_shape)
-    encoder = nn.Sequential(nn.Flatten(), nn.Dropout(dropout),
-                            mlp(d, *hidden, 2*latent_dim))
-    decoder = nn.Sequential(mlp(latent_dim, *reversed(hidden), d),
-                            nn.Unflatten(-1, tuple(map(int, data_shape))))
+    """Encoder and decoder of a `VAE`, of fully connected layers; without a likelihood
+    for one that takes a number for each value of x."""
+    before, shape = (likelihood or Likelihood()).encoder_input(data_shape)
+    flat = nn.Sequential(before, nn.Flatten()) if before else nn.Flatten()
+    made = (likelihood or Likelihood()).output_shape(data_shape)
+    encoder = nn.Sequential(flat, nn.Dropout(dropout),
+                            mlp(math.prod(shape), *hidden, 2*latent_dim))
+    decoder = nn.Sequential(mlp(latent_dim, *reversed(hidden), math.prod(made)),
+                            nn.Unflatten(-1, made))
     return encoder, decoder
 
 def mlp_vae(
     data_shape: Sequence[int] = (1, 28, 28), # of one example: channels, height, width
     latent_dim: int = 20,                    # number of latents
     hidden: Sequence[int] = (400,),          # widths of the encoder's layers
-    likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
+    likelihood: str | dict = 'bernoulli',    # as `make_likelihood` takes it
     dropout: float = 0.0,                    # share of the inputs set to 0 in training
+    prior: nn.Module | None = None,          # gives p(z); None: N(0, I)
 ) -> VAE:
     """A VAE of fully connected layers, the decoder's in the opposite order of the
     encoder's; `gaussian` has σ = 1, `gaussian_learned` one σ that is learned. Raises
     `ValueError` for an unknown likelihood."""
-    encoder, decoder = mlp_networks(data_shape, latent_dim, hidden, dropout)
-    model = VAE(encoder, decoder, StandardNormal(latent_dim),
-                make_likelihood(likelihood), data_shape, latent_dim)
+    px = make_likelihood(likelihood, data_shape)
+    encoder, decoder = mlp_networks(data_shape, latent_dim, hidden, dropout, px)
+    model = VAE(encoder, decoder, prior or StandardNormal(latent_dim), px, data_shape,
+                latent_dim)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim,
                   hidden=list(hidden), likelihood=likelihood, dropout=dropout)
-    model.config = dict(name='vae', **config)
+    model.config = with_configs(dict(name='vae', **config), prior=prior)
     return model
 
 # %% ../nbs/03_elbo.ipynb #d0b45f99
@@ -287,11 +338,28 @@ class Crop(nn.Module):
     ) -> Tensor:
         return x[..., :self.height, :self.width]
 
+# %% ../nbs/03_elbo.ipynb #bfe2b1cd
+def image_ends(
+    data_shape: Sequence[int],     # channels, height and width of an image
+    likelihood: Likelihood | None, # which the decoder's numbers are for; None: plain
+) -> tuple[list[nn.Module], list[nn.Module], int, int]:
+    """What stands before the first and after the last layer of convolutions, and the
+    channels of what the one reads and the other gives."""
+    px = likelihood or Likelihood()
+    before, shape = px.encoder_input(data_shape)
+    made = px.output_shape(data_shape)
+    if len(shape) != 3 or made[-2:] != shape[1:]:
+        raise ValueError(f'a {type(px).__name__} likelihood is not one of images: take '
+                         'a model of fully connected layers')
+    after: list[nn.Module] = [nn.Unflatten(1, made[:-2])] if len(made) > 3 else []
+    return [before] if before else [], after, shape[0], math.prod(made[:-2])
+
 # %% ../nbs/03_elbo.ipynb #0e26c358
 def conv_networks(
     data_shape: Sequence[int], # channels, height and width of an image, of any size
     latent_dim: int,           # D
     widths: Sequence[int],     # channels of the layers; each halves height and width
+    likelihood: Likelihood | None = None, # which the decoder's numbers are for
 ) -> tuple[nn.Module, nn.Module]:
     """Encoder and decoder of a `VAE`, of convolutions; the decoder mirrors the encoder
     and crops what is too much.
@@ -299,18 +367,21 @@ def conv_networks(
     if len(data_shape) != 3:
         raise ValueError(f'got data_shape={tuple(data_shape)}: convolutions need '
                          '(channels, height, width)')
-    channels, height, width = data_shape
+    _, height, width = data_shape
+    before, after, c, made = image_ends(data_shape, likelihood)
     down: list[nn.Module] = []
     up: list[nn.Module] = []
-    c, h, w = channels, height, width
+    h, w = height, width
     for n in widths:
         down += [nn.Conv2d(c, n, 3, stride=2, padding=1), nn.SiLU()]
-        up = [nn.ConvTranspose2d(n, c, 4, stride=2, padding=1), nn.SiLU()] + up
+        up = [nn.ConvTranspose2d(n, c if up else made, 4, stride=2, padding=1),
+              nn.SiLU()] + up
         c, h, w = n, -(-h // 2), -(-w // 2)
-    encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(c*h*w, 2*latent_dim))
+    encoder = nn.Sequential(*before, *down, nn.Flatten(),
+                            nn.Linear(c*h*w, 2*latent_dim))
     decoder = nn.Sequential(nn.Linear(latent_dim, c*h*w), nn.SiLU(),
                             nn.Unflatten(-1, (int(c), h, w)), *up[:-1],
-                            Crop(height, width))
+                            Crop(height, width), *after)
     return encoder, decoder
 
 # %% ../nbs/03_elbo.ipynb #925c924b
@@ -318,17 +389,19 @@ def conv_vae(
     data_shape: Sequence[int] = (1, 28, 28), # of one example: channels, height, width
     latent_dim: int = 20,                    # number of latents
     widths: Sequence[int] = (16, 32),        # channels; each layer halves the image
-    likelihood: str = 'bernoulli',           # bernoulli, gaussian or gaussian_learned
+    likelihood: str | dict = 'bernoulli',    # as `make_likelihood` takes it
+    prior: nn.Module | None = None,          # gives p(z); None: N(0, I)
 ) -> VAE:
     """A VAE of convolutions for images of any size; each layer halves height and width,
     rounded up. Raises `ValueError` for an unknown likelihood or for another shape than
     (channels, height, width)."""
-    encoder, decoder = conv_networks(data_shape, latent_dim, widths)
-    model = VAE(encoder, decoder, StandardNormal(latent_dim),
-                make_likelihood(likelihood), data_shape, latent_dim)
+    px = make_likelihood(likelihood, data_shape)
+    encoder, decoder = conv_networks(data_shape, latent_dim, widths, px)
+    model = VAE(encoder, decoder, prior or StandardNormal(latent_dim), px, data_shape,
+                latent_dim)
     config = dict(data_shape=list(data_shape), latent_dim=latent_dim,
                   widths=list(widths), likelihood=likelihood)
-    model.config = dict(name='conv_vae', **config)
+    model.config = with_configs(dict(name='conv_vae', **config), prior=prior)
     return model
 
 # %% ../nbs/03_elbo.ipynb #6056b955

@@ -10,16 +10,17 @@ __all__ = ['importance_weighted', 'ppca_vae', 'per_example', 'base_distribution'
 # %% ../nbs/05_evaluation.ipynb #a1e72d56
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 import torch
 import torch.distributions as D
 from torch import Tensor, nn
 from .model import (LatentVariableModel, mean_of, require,
                               require_condition)
-from .data import (Batch, Batches, DataError, Examples, as_pair,
-                             map_tensors)
+from .data import Batch, DataError, Examples, as_pair, map_tensors
 from .elbo import Gaussian, VAE, kl_divergence
 from .latent import PPCA, StandardNormal
+from .loaders import as_batches
 from .step import Trainable, map_batches
 from .old_names import redirect_old_names
 
@@ -67,7 +68,7 @@ def ppca_vae(
 def per_example(
     f: Callable[..., Tensor],        # of x, and of c where the model has a condition
     model: nn.Module,                # what `f` asks
-    examples: Examples | Iterable,   # each counts once; or any iterable of batches
+    examples: Examples | Iterable,   # each counts once; or batches, or a data set
     batch_size: int = 100,           # examples at a time
     seed: int = 0,                   # of the draws
 ) -> Tensor:
@@ -81,10 +82,10 @@ def per_example(
                 else (as_pair(batch)[0], None))
         x = map_tensors(cast, x)
         return (f(x, c) if conditional else f(x)).cpu().double()
-    if isinstance(examples, Examples):
-        if isinstance(model, Trainable): model.check_examples(examples, 'the data set')
-        examples = Batches(examples, batch_size)
-    return torch.cat(map_batches(values, model, examples, seed))
+    check = (partial(model.check_examples, name='the data set')
+             if isinstance(model, Trainable) else None)
+    batches = as_batches(examples, batch_size, check)
+    return torch.cat(map_batches(values, model, batches, seed))
 
 # %% ../nbs/05_evaluation.ipynb #a70e4c12
 def _sample_chunks(
@@ -408,12 +409,15 @@ def interval_coverage(
         p = model.decode(model.encode(x, c).sample(), c)
         check_pixels(p, x, allow_grey=True)
         pixel = base_distribution(p)
+        kind = type(pixel).__name__
         if not isinstance(pixel, D.Distribution) or pixel.support.is_discrete:
-            raise ValueError(f'got a {type(pixel).__name__} likelihood: intervals are '
-                             'of continuous pixels; see `reliability`')
-        (low,
-         high) = ([pixel.icdf(x.new_tensor((1 + side*level) / 2)) for level in levels]
-                  for side in (-1, 1))
+            raise ValueError(f'got a {kind} likelihood: intervals are of continuous '
+                             'values; see `reliability` for pixels of 0 and 1')
+        try: (low, high) = ([pixel.icdf(x.new_tensor((1 + side*level) / 2))
+                             for level in levels] for side in (-1, 1))
+        except NotImplementedError as e:
+            raise ValueError(f'got a {kind} likelihood: it has no quantiles, `icdf`, '
+                             'from which to make intervals') from e
         return torch.stack([((a <= x) & (x <= b)).float().flatten(1).mean(1)
                             for a, b in zip(low, high)], 1)
     shares = per_example(inside, model, examples, batch_size, seed)

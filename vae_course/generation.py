@@ -10,7 +10,7 @@ __all__ = ['encode_point', 'decode_mean', 'generate', 'AggregatedPosterior', 'ag
 
 # %% ../nbs/09_generation.ipynb #18192f0c
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 import torch, torch.nn.functional as F
 import torch.distributions as D
@@ -292,12 +292,18 @@ class Autoencoder(VAE):
         return dict(loss=reconstruction, reconstruction=reconstruction)
 
 def mlp_autoencoder(
-    **config: Any, # as in `mlp_vae`
+    data_shape: Sequence[int] = (1, 28, 28), # of one example: channels, height, width
+    latent_dim: int = 20,                    # number of latents
+    hidden: Sequence[int] = (400,),          # widths of the encoder's layers
+    likelihood: str = 'bernoulli',           # as of `mlp_vae`
+    dropout: float = 0.0,                    # share of the inputs set to 0 in training
 ) -> Autoencoder:
-    "An autoencoder of fully connected layers."
-    vae = mlp_vae(**config)
+    "An autoencoder of fully connected layers, as `mlp_vae` without the V."
+    vae = mlp_vae(data_shape, latent_dim, hidden, likelihood, dropout)
     parts = vae.encoder, vae.decoder, vae.prior_net, vae.likelihood
-    return Autoencoder(*parts, vae.data_shape, vae.latent_dim)
+    model = Autoencoder(*parts, vae.data_shape, vae.latent_dim)
+    model.config = dict(vae.config or {}, name='autoencoder')
+    return model
 
 # %% ../nbs/09_generation.ipynb #a1e6162c
 def nearest_neighbours(

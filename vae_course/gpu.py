@@ -135,10 +135,9 @@ def random_batch(
                           f'{type(model).__name__} has no `data_shape`')
     g = torch.Generator().manual_seed(seed)
     condition: Any = getattr(model, 'condition', None)
-    of_y = condition is not None and condition.unseen is None    # c is y, and not x
-    columns: Any = condition.shape if of_y else ()
+    whole = condition is None or condition.unseen is not None    # c is x, or nothing
     x = torch.rand(batch_size, *model.data_shape, generator=g)
-    y = torch.zeros(batch_size, *columns, dtype=torch.int64)
+    y = torch.zeros(batch_size, *(() if whole else condition.shape), dtype=torch.int64)
     return x.to(device), y.to(device)
 
 # %% ../nbs/17_gpu.ipynb #b69d5ea6

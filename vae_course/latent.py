@@ -31,6 +31,7 @@ class StandardNormal(nn.Module):
         latent_dim: int, # D
     ) -> None:
         super().__init__()
+        self.config = dict(name='standard_normal', latent_dim=latent_dim)
         self.register_buffer('mu', torch.zeros(latent_dim), persistent=False)
 
     def forward(self) -> Independent: return diagonal_gaussian(self.mu, self.mu)

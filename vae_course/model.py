@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['capabilities', 'Unsupported', 'require', 'require_condition', 'center', 'mean_of', 'check_gaussian', 'mean_or_draw',
-           'LatentVariableModel', 'at_condition', 'latent_width']
+           'with_configs', 'MixturePrior', 'LatentVariableModel', 'at_condition', 'latent_width']
 
 # %% ../nbs/88_model.ipynb #7ec06fee
+import math
 from typing import Any
 import torch
 import torch.distributions as D
 from torch import Tensor, nn
-from .data import Batch, as_pair, examples_in, to_device
+from .data import Batch, Examples, as_pair, examples_in, to_device
 from .devices import device_of
 from .step import Trainable, evaluating
 
@@ -55,14 +56,22 @@ def require_condition(
                           'leave c out')
 
 # %% ../nbs/88_model.ipynb #2251bd49
+def _mean(q: Any) -> Any:
+    "The mean of a distribution; None without. torch calls that of categories NaN."
+    inner = q
+    while isinstance(inner, D.Independent): inner = inner.base_dist
+    if isinstance(inner, (D.Categorical, D.Cauchy)): return None
+    try: return q.mean
+    except (AttributeError, NotImplementedError): return None
+
 def center(
     q: Any, # a distribution
 ) -> Any:
     """The mean of `q`, or else its mode; for a flow, what it makes of the center of its
     base. Raises `Unsupported` for a distribution with none of them."""
-    for name in ('mean', 'mode'):
-        try: return getattr(q, name)
-        except (AttributeError, NotImplementedError): continue
+    if (mean := _mean(q)) is not None: return mean
+    try: return q.mode
+    except (AttributeError, NotImplementedError): pass
     if isinstance(q, D.Independent): return center(q.base_dist)
     if isinstance(q, D.TransformedDistribution):
         z = center(q.base_dist)
@@ -76,9 +85,7 @@ def mean_of(
     asked: str, # name of the function that asks
 ) -> Tensor:
     "The mean of `q`. Raises `Unsupported` for one without."
-    try: mean = q.mean
-    except (AttributeError, NotImplementedError): mean = None
-    if isinstance(mean, Tensor): return mean
+    if isinstance(mean := _mean(q), Tensor): return mean
     raise Unsupported(f'`{asked}` needs the mean of one tensor, and a '
                       f'{type(q).__name__} has none')
 
@@ -95,8 +102,48 @@ def mean_or_draw(
     p: Any, # p(x|z): a distribution, or anything with `sample`
 ) -> Any:
     "The mean of `p`; a draw where it has none, as words have none."
-    try: return p.mean
-    except (AttributeError, NotImplementedError): return p.sample()
+    mean = _mean(p)
+    return p.sample() if mean is None else mean
+
+# %% ../nbs/88_model.ipynb #1cc9f764
+def with_configs(
+    config: dict[str, Any],    # of a model, less its parts
+    **parts: nn.Module | None, # by argument; of a default, None, nothing is said
+) -> dict[str, Any] | None:
+    """`config` with that of each part; None where a part has none, and no file could
+    say how to build it. Raises `ValueError` for a part of another width."""
+    configs = {k: getattr(p, 'config', None) for k, p in parts.items() if p is not None}
+    width = config.get('latent_dim')
+    for name, own in configs.items():
+        if own and width and own.get('latent_dim', width) != width:
+            raise ValueError(f'got a {name} of latent_dim={own["latent_dim"]} for a '
+                             f'model of latent_dim={width}: give both the same')
+    return None if None in configs.values() else config | configs
+
+class MixturePrior(nn.Module):
+    """A learned prior over `(D,)`: a mixture of diagonal Gaussians. Raises
+    `ValueError`."""
+    def __init__(
+        self,
+        latent_dim: int,      # D
+        components: int = 10, # Gaussians
+    ) -> None:
+        super().__init__()
+        if components < 1:
+            raise ValueError(f'got components={components}: a mixture needs at least 1')
+        self.config = dict(name='mixture_prior', latent_dim=latent_dim,
+                           components=components)
+        # to begin with, not far from N(0, I), and each in its own place
+        self.mu = nn.Parameter(0.5 * torch.randn(components, latent_dim))
+        self.logvar = nn.Parameter(torch.full_like(self.mu, math.log(0.75)))
+        self.logits = nn.Parameter(torch.zeros(components))
+
+    def forward(self) -> D.Distribution:
+        sigma = torch.exp(0.5 * self.logvar)
+        each = D.Independent(D.Normal(self.mu, sigma, validate_args=False), 1,
+                             validate_args=False)
+        weights = D.Categorical(logits=self.logits, validate_args=False)
+        return D.MixtureSameFamily(weights, each, validate_args=False)
 
 # %% ../nbs/88_model.ipynb #00f20854
 class LatentVariableModel(Trainable):
@@ -138,6 +185,17 @@ class LatentVariableModel(Trainable):
     ) -> tuple[Any, Any]:
         "`(x, c)` of a batch, on the model's device. Raises `DataError`."
         return as_pair(to_device(batch, self.device))[0], None
+
+    def check_examples(
+        self,
+        examples: Examples,  # to train on, to watch, or to measure
+        name: str = 'train', # how the reader calls them
+    ) -> None:
+        """Raise `DataError` for values that the `likelihood` does not take, where the
+        model has one that says so; else for what is not finite."""
+        check = getattr(getattr(self, 'likelihood', None), 'check', None)
+        if check and isinstance(examples.x, Tensor): check(examples.x, name)
+        else: super().check_examples(examples, name)
 
     def as_condition(
         self,

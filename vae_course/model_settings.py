@@ -9,18 +9,18 @@ __all__ = ['add_options', 'settings_parser', 'read_settings', 'complete_settings
 import json, math, re
 from argparse import SUPPRESS
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from inspect import Parameter, getsource, signature
-from typing import Any
+from typing import Any, get_args
 import torch
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
-from torch import Tensor
+from torch import Tensor, nn
 from .data import DataError, DataSet
+from .elbo import likelihood_settings
 from .images import read_image
 from .model import LatentVariableModel
 from .protocol import likelihood_for, split_parts
 from .step import Trainable
-from .training import build, registry
+from .training import build, builder_of, registry
 
 # %% ../nbs/94_model_settings.ipynb #236e64e0
 def _parameter_comments(
@@ -44,6 +44,9 @@ def _parameter_comments(
 def _type_of(parameter): # of a signature
     "Its type hint; for one without, the type of its default."
     hint, default = parameter.annotation, parameter.default
+    inner = get_args(hint) or (hint,)
+    if any(isinstance(kind, type) and issubclass(kind, nn.Module) for kind in inner):
+        return dict[str, Any] | None        # the config of a part, such as a prior
     if hint is not Parameter.empty: return hint
     if isinstance(default, tuple) and default: return tuple[type(default[0]), ...]
     return Any if default is None or default is Parameter.empty else type(default)
@@ -75,8 +78,7 @@ def _builder(
     "The function that builds a model. Raises `ValueError`."
     if name not in registry:
         raise ValueError(f'no model called {name!r}: there are {", ".join(registry)}')
-    module, function = registry[name].split(':')
-    return getattr(import_module(module), function)
+    return builder_of(name)
 
 def settings_parser(
     name: str, # a key of `registry`
@@ -115,21 +117,25 @@ def complete_settings(
     name: str,                     # a key of `registry`
     given: dict[str, Any],         # settings
     data: DataSet,                 # to train and test on
-    likelihood: str | None = None, # as asked for
+    likelihood: str | None = None, # as asked for: a name, or JSON as its settings
 ) -> dict[str, Any]:
     "The settings of a model, with what follows from the data. Raises `ValueError`."
     known = signature(_builder(name)).parameters
     if likelihood and 'likelihood' not in known:
         raise ValueError(f'--likelihood {likelihood}: the model {name} has none; it '
                          f'takes {", ".join(known)}')
-    if likelihood and given.get('likelihood', likelihood) != likelihood:
+    own = likelihood_settings(likelihood) if likelihood else {}
+    asked = own if len(own) > 1 else likelihood
+    if likelihood and given.get('likelihood', asked) != asked:
         raise ValueError(f'--likelihood {likelihood} and --set '
                          f'likelihood={given["likelihood"]} contradict each other')
     n = len(data.classes)
     follows: dict[str, Any] = dict(data_shape=list(data.data_shape))
+    # a prior over codes sees the pixels as codes, drawn as 0 or 1
+    follows |= dict(n_codes=2, shape=list(data.data_shape)) if 'shape' in known else {}
     if 'dataset_size' in known: follows['dataset_size'] = len(split_parts(data)[0])
     if n: follows |= dict(classes=n, condition={'labels': n})
-    if 'likelihood' in known: follows['likelihood'] = likelihood or likelihood_for(data)
+    if 'likelihood' in known: follows['likelihood'] = asked or likelihood_for(data)
     return {k: v for k, v in follows.items() if k in known} | given
 
 def build_model(

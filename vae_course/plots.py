@@ -388,7 +388,8 @@ _TERM_NAMES = dict(neg_elbo='−ELBO', reconstruction='reconstruction', kl='KL')
 def _history_terms(rows, terms):
     "The names of the terms to draw: those asked for, or −ELBO and its two parts."
     if not rows: raise ValueError('got a history without epochs: train first')
-    found = [k for k in rows[-1] if k not in ('epoch', 'seconds', 'lr')]
+    found = dict.fromkeys(k for row in rows for k in row)    # not every epoch has all
+    found = [k for k in found if k not in ('epoch', 'seconds', 'lr')]
     usual = [k for k in _TERM_NAMES if k in found]
     terms = list(terms or usual or [k for k in found if not k.startswith('valid_')])
     for k in terms:
@@ -410,7 +411,8 @@ def plot_history(
     rows = history if isinstance(history, list) else history.rows
     terms = _history_terms(rows, terms)
     labels = {k: _TERM_NAMES.get(k, k) for k in terms}
-    ends = ', '.join(f'{labels[k]} ends at {rows[-1][k]:.1f}' for k in terms)
+    last = {k: v for row in rows for k, v in row.items()}
+    ends = ', '.join(f'{labels[k]} ends at {last[k]:.1f}' for k in terms)
     words = f'Training curves over {len(rows)} epochs: {ends} nats per example.'
     shown, ax = _axes(ax, (6, 3.6), alt or words)
     for i, k in enumerate(terms):

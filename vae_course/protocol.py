@@ -15,6 +15,7 @@ import torch.distributions as D
 from .data import (
     Batches, DataSet, Examples, binarized, split, tensors_of)
 from .elbo import dequantize
+from .likelihoods import DiscretizedLogisticDistribution
 from .model import LatentVariableModel
 from .step import Trainable, evaluate, evaluating
 from .evaluation import base_distribution, bits_per_dim
@@ -110,6 +111,9 @@ def prepare(
         train, valid, test = (_dequantized(e, seed)
                               for seed, e in ((1, train), (2, valid), (0, test)))
         return PreparedData(train, valid, test, False, pixels, '−ELBO')
+    if isinstance(pixel, DiscretizedLogisticDistribution) and not binarize:
+        pixels = f'pixels v/255, of 256 values; logistic likelihood: {bound}, in '
+        return PreparedData(train, valid, test, False, pixels + 'expectation', '−ELBO')
     kind = '; Bernoulli likelihood: ' if isinstance(pixel, D.Bernoulli) else ''
     bound = f'{kind}{bound}, in expectation' if kind else ''
     if kind and bits:
@@ -152,6 +156,9 @@ def evaluate_test_set(
         terms={k: v for k, v in terms.items() if k not in ('loss', 'neg_elbo')},
         protocol=f'{len(test):,} test images, {drawn}, in batches of {TEST_BATCH}; '
                  f'{prepared.pixels}')
+    if 'of 256 values' in prepared.pixels:
+        return result | dict(bits_per_dim=bits_per_dim(
+            terms[key], math.prod(test.data_shape)))
     if not _is_density(pixel) or 'density' not in prepared.pixels: return result
     levels = 65_536 if '/65536' in prepared.pixels else 256
     bits = bits_per_dim(terms[key], math.prod(test.data_shape), levels=levels)

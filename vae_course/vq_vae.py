@@ -15,9 +15,12 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 import torch.distributions as D
 from tqdm.auto import tqdm
-from .data import Batch, Batches, Examples, as_pair
+from .data import (Batch, Batches, DataError, Examples, as_pair,
+                             check_range)
 from .devices import device_of
-from .elbo import Crop, check_inputs, full_precision, make_likelihood
+from .elbo import (
+    Crop, check_inputs, full_precision, image_ends, make_likelihood)
+from .likelihoods import Likelihood
 from .acceleration import flushed_denormals
 from .evaluation import per_example
 from .model import (LatentVariableModel, center, mean_of, mean_or_draw,
@@ -417,8 +420,10 @@ class CodePrior(Trainable):
         heads: int = 4,                 # of attention, in each layer
     ) -> None:
         super().__init__()
+        self.config = dict(name='code_prior', n_codes=n_codes, shape=list(shape),
+                           width=width, depth=depth, heads=heads)
         self.n_codes, self.shape = n_codes, tuple(shape)
-        self.data_shape, self.data_range = tuple(shape), (0, n_codes - 1)
+        self.data_shape = tuple(shape)
         self.embed = nn.Embedding(n_codes + 1, width)  # the last one begins the list
         self.place = nn.Parameter(0.02 * torch.randn(math.prod(shape), width))
         blocks = [TransformerBlock(width, heads) for _ in range(depth)]
@@ -450,6 +455,18 @@ class CodePrior(Trainable):
         "`loss`: −log p(codes) in nats per example."
         return dict(loss=-self.log_prob(as_pair(batch)[0].long()).mean())
 
+    def check_examples(
+        self,
+        examples: Examples,   # codes
+        name: str = 'train',  # how the reader calls them
+    ) -> None:
+        "Raise `DataError` for codes outside 0…K − 1."
+        codes = examples.x
+        if codes.dtype == torch.uint8:
+            raise DataError(f'{name} holds uint8, which counts as v/255: give codes as '
+                            'whole numbers of type int64')
+        check_range(codes.float(), name, 0, self.n_codes - 1)
+
     @torch.no_grad()
     def sample(
         self,
@@ -471,18 +488,21 @@ def _encoder_and_decoder(
     data_shape: Sequence[int],  # channels, height and width
     widths: Sequence[int],      # channels of the layers, each of which halves the image
     dim: int,                   # D
+    likelihood: Likelihood,     # which the decoder's numbers are for
 ) -> tuple[nn.Module, nn.Module, tuple[int, int]]:  # both, and h and w
-    channels, height, width = data_shape
+    _, height, width = data_shape
+    before, after, c, made = image_ends(data_shape, likelihood)
     down: list[nn.Module] = []
     up: list[nn.Module] = []
-    c, h, w = channels, height, width
+    h, w = height, width
     for n in widths:
         down += [nn.Conv2d(c, n, 3, stride=2, padding=1), nn.SiLU()]
-        up = [nn.ConvTranspose2d(n, c, 4, stride=2, padding=1), nn.SiLU()] + up
+        up = [nn.ConvTranspose2d(n, c if up else made, 4, stride=2, padding=1),
+              nn.SiLU()] + up
         c, h, w = n, -(-h // 2), -(-w // 2)
-    encoder = nn.Sequential(*down, nn.Conv2d(c, dim, 1))
+    encoder = nn.Sequential(*before, *down, nn.Conv2d(c, dim, 1))
     decoder = nn.Sequential(nn.Conv2d(dim, c, 3, padding=1), nn.SiLU(), *up[:-1],
-                            Crop(height, width))
+                            Crop(height, width), *after)
     return encoder, decoder, (h, w)
 
 # %% ../nbs/08_vq_vae.ipynb #c0ee25d0
@@ -493,7 +513,7 @@ def vq_vae(
     n_codes: int = 256,                       # K, entries of the codebook
     dim: int = 8,                             # D, numbers in an entry
     widths: Sequence[int] = (16, 32),         # channels; each layer halves the image
-    likelihood: str = 'gaussian_learned',     # a key of `likelihoods`
+    likelihood: str | dict = 'gaussian_learned',  # as `make_likelihood` takes it
     prior: str = 'transformer',               # a key of `code_priors`
     decay: float = 0.9,                       # of the running means of the codebook
     dead_code_threshold: float = 0.2,         # in uniform shares; used less, it is dead
@@ -510,10 +530,11 @@ def vq_vae(
     if prior not in code_priors:
         raise ValueError(f'no prior called {prior!r}: '
                          f'there are {", ".join(code_priors)}')
-    encoder, decoder, shape = _encoder_and_decoder(data_shape, widths, dim)
+    px = make_likelihood(likelihood, data_shape)
+    encoder, decoder, shape = _encoder_and_decoder(data_shape, widths, dim, px)
     quantizer = VectorQuantizer(n_codes, dim, decay, dead_code_threshold, ema)
-    model = VQVAE(encoder, quantizer, decoder, code_priors[prior](n_codes, shape),
-                  make_likelihood(likelihood), data_shape)
+    model = VQVAE(encoder, quantizer, decoder, code_priors[prior](n_codes, shape), px,
+                  data_shape)
     model.config = dict(name='vq_vae', **config)
     return model
 
