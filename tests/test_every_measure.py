@@ -532,6 +532,17 @@ def test_labels_out_of_range_are_refused(key, models):
         ask(models["cvae"], wrong)
 
 
+def test_images_without_labels_are_encoded_with_the_condition_that_is_given(models):
+    x, c = digits["x"], digits["y"]
+    unknown = use.NamedImages(x, torch.full((20,), -1), [], None, "ours")
+    found = use.encode_images(models["cvae"], unknown, c)
+    assert torch.allclose(next(iter(found.values())),
+                          models["cvae"].encode(x, c).mean, atol=1e-5)
+    assert use.reconstruct_images(models["cvae"], unknown, c).shape == x.shape
+    with pytest.raises(DataError, match="labels from 5 to 14"):
+        use.encode_images(models["cvae"], unknown, c + 5)
+
+
 def test_completing_says_that_a_model_takes_no_condition(models):
     with pytest.raises(ValueError,
                        match="conditioned on nothing: completing needs one built with"):

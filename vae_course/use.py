@@ -27,7 +27,7 @@ from .devices import pick_device, seeded
 from .export import check_onnx_installed, distribution_parameters
 from .export import export_onnx, onnx_paths
 from .folders import read_images
-from .model import require
+from .model import require, require_condition
 from .model_settings import read_conditions
 from .run_folder import load_trained, read_run
 from .step import Trainable, map_rows
@@ -112,14 +112,16 @@ def encode_images(
 ) -> dict[str, Tensor]:
     "The parameters of q(z|x, c) by name, `(N, ...)` each. Raises `Unsupported`."
     require(model, 'encode', 'encode')
-    _check(model, images)
+    require_condition(model, 'encode', c)
+    _check(model, images, c)
     def part(x, c):
         found = distribution_parameters(model.encode(as_floats(x), c))
         return {name: t.cpu() for name, t in found.items()}
     return map_rows(part, model, images.x, c, batch_size=batch_size)
 
-def _check(model, images): # before anything is computed
-    model.check_examples(Examples(as_floats(images.x), images.y), images.name)
+def _check(model, images, c): # before anything is computed
+    y = images.y if c is None else c
+    model.check_examples(Examples(as_floats(images.x), y), images.name)
 
 def _column_names(name, t): # `(N, ...)`
     return ['_'.join([name, *map(str, place)]) for place in np.ndindex(*t.shape[1:])]
@@ -208,7 +210,8 @@ def reconstruct_images(
     """The reconstruction of each image, uint8 `(N, C, H, W)`; what a condition shows of
     an image stays as it is. Raises `Unsupported`."""
     require(model, 'reconstruct', 'encode', 'decode')
-    _check(model, images)
+    require_condition(model, 'reconstruct', c)
+    _check(model, images, c)
     unseen = getattr(getattr(model, 'condition', None), 'unseen', None)
     def part(x, c):
         made = model.reconstruct(as_floats(x), c)
