@@ -268,7 +268,7 @@ def test_a_classifier_is_exported_and_has_no_latents(capsys):
                                   "height x width), and this model was trained on 1 x "
                                   "28 x 28"),
     ("reconstruct colour --data digits", "this model was trained on 3 x 28 x 28"),
-    ("encode row --data digits", "was trained on examples of shape (784,)"),
+    ("encode row --data digits", "a VAE of examples of shape (784,) has none"),
     ("encode run --data digits --part valid", "digits has no part valid"),
     ("encode run --data folder:mine --part test", "folder:mine/test"),
     ("encode run --data digits --resize crop", "--resize is for folder:PATH"),
