@@ -23,7 +23,7 @@ from .checkpoint import write_atomic
 from .cvae import Labels
 from .data import DataError, Examples, as_floats
 from .datasets import load, loaders
-from .devices import pick_device, seeded
+from .devices import device_of, pick_device, seeded
 from .export import check_onnx_installed, distribution_parameters
 from .export import export_onnx, onnx_paths
 from .folders import read_images
@@ -101,9 +101,9 @@ def conditions_of(
         raise DataError(f'{images.name} has {n} class{"es" * (n != 1)} and this model '
                         f'was trained on {known}: say what the images show with '
                         '--condition, or give a folder for each class')
-    c = model.inputs((as_floats(images.x), images.y))[1].cpu()
-    if condition is not None: condition.to('cpu').check(c, images.name)
-    return c
+    c = model.inputs((as_floats(images.x), images.y))[1]
+    if condition is not None: condition.check(c, images.name)
+    return c.cpu()
 
 # %% ../nbs/96a_use.ipynb #f54ed309
 def encode_images(
@@ -252,8 +252,10 @@ def _images_and_conditions(dir, model, data, part, resize, condition):
     "As the options say; `resize` as in the training, when not given."
     if resize is None and data.startswith('folder:'):
         resize = read_run(dir).get('settings', {}).get('resize')
-    images = load_images(model, data, part, resize)
-    return images, conditions_of(model, images, condition)
+    images, place = load_images(model, data, part, resize), device_of(model)
+    c = conditions_of(model, images, condition)
+    model.to(place)                     # what was read is checked on the CPU
+    return images, c
 
 def write_latents(
     dir: str | Path,               # folder of a run
