@@ -23,7 +23,7 @@ from vae_course.elbo import Bernoulli, Gaussian, mlp_vae
 from vae_course.evaluation import elbo, nll, per_example, posterior_mean_variance
 from vae_course.latent import diagonal_gaussian
 from vae_course.model import LatentVariableModel
-from vae_course.run import fingerprint
+from vae_course.run_config import fingerprint
 from vae_course.step import NonFiniteLoss, Trainable, evaluate
 from vae_course.streams import GivenBatches, Stream, as_batch
 from vae_course.training import fit

@@ -218,7 +218,7 @@ NAMES: dict[str, str] = {
     'engine.decoded_shape': 'checks._decoded_shape',
     'engine.descend': 'step.training_step',
     'engine.differences': 'checkpoint.differences',
-    'engine.fingerprint': 'run.fingerprint',
+    'engine.fingerprint': 'run_config.fingerprint',
     'engine.first_bad_module': 'checks._first_bad_module',
     'engine.flush_denormals': 'acceleration.flush_denormals',
     'engine.from_bytes': 'checkpoint.from_bytes',
