@@ -8,8 +8,7 @@ import numpy as np
 import pytest, torch
 from PIL import Image
 from torch import nn
-from torch.distributions import Categorical, Independent
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from pretended import several_processes
 from vae_course.beta_vae import beta_tcvae
@@ -17,15 +16,15 @@ from vae_course.callbacks import Callback
 from vae_course.checks import diagnose_nan
 from vae_course.classifier import Classifier
 from vae_course.cvae import mlp_cvae
-from vae_course.data import (Batches, DataError, Examples, MixedBatch, MixedBatches,
-                             binarized, examples_in, shape_of, split)
+from vae_course.data import (Batches, DataError, Examples, MixedBatch, binarized,
+                             examples_in, shape_of, split)
 from vae_course.elbo import Bernoulli, Gaussian, mlp_vae
 from vae_course.evaluation import elbo, nll, per_example, posterior_mean_variance
 from vae_course.latent import diagonal_gaussian
 from vae_course.model import LatentVariableModel
-from vae_course.run_config import fingerprint
 from vae_course.step import NonFiniteLoss, Trainable, evaluate
-from vae_course.streams import GivenBatches, Stream, as_batch
+from vae_course.loaders import MixedBatches, fingerprint
+from vae_course.streams import Stream, as_batch
 from vae_course.training import fit
 from vae_course.vq_vae import CodePrior
 from two_processes import SemiSupervised, made
@@ -98,7 +97,7 @@ Pair = namedtuple("Pair", "a b")
 
 @pytest.mark.parametrize("x, shape", [
     ((torch.zeros(6, 5).long(), torch.arange(6)), ((5,), ())),
-    (dict(a=torch.rand(6, 2), b=(torch.rand(6, 1, 3), torch.zeros(6, dtype=torch.bool))),
+    (dict(a=torch.rand(6, 2), b=(torch.rand(6, 1, 3), torch.zeros(6).bool())),
      dict(a=(2,), b=((1, 3), ()))),
     (Pair(torch.rand(6), torch.rand(6, 4).double()), Pair((), (4,))),
     (torch.rand(6, 7), (7,))])
@@ -182,10 +181,10 @@ def test_numbers_of_any_range_train_in_memory_and_streamed_alike(x):
     loaded = train(model("gaussian"), DataLoader(data, 10, shuffle=True),
                    DataLoader(data, 40), lr=1e-3)
     for other in (streamed, loaded):
-        assert other["valid_neg_elbo"] == pytest.approx(memory["valid_neg_elbo"], rel=.2)
-        assert other["loss"][-1] == pytest.approx(memory["loss"][-1], rel=.2)
+        for name in ("valid_neg_elbo", "loss"):
+            assert other[name] == pytest.approx(memory[name], rel=.2)
     for given, more in ((data, {}), (rows, dict(stream=True)), ([(x, None)], {})):
-        with pytest.raises(DataError, match="reaches from .* takes 0 to 1"):
+        with pytest.raises(DataError, match="reaches from .* takes .*0 to 1"):
             train(model("bernoulli"), given, **more)
 
 
@@ -206,8 +205,8 @@ def test_words_train_in_memory_and_streamed_alike():
     train(trained, data, epochs=2, batch_size=8)
     everywhere = (data, Batches(data, 7), DataLoader(data, 24), rows)
     for given in everywhere:
-        assert elbo(trained, given).values.shape == nll(trained, given, 3).values.shape == (
-            24,)
+        assert len(elbo(trained, given).values) == 24
+        assert len(nll(trained, given, 3).values) == 24
         torch.testing.assert_close(
             per_example(lambda x: trained.encode(x).mean, trained, given),
             per_example(lambda x: trained.encode(x).mean, trained, data))
@@ -217,8 +216,9 @@ def test_words_train_in_memory_and_streamed_alike():
 def test_what_is_not_finite_is_refused_wherever_it_comes_from(value):
     data = images()
     data.x[17, 0, 0, 0] = value
-    for given, more in ((data, dict(batch_size=10)), (Rows(list(data)), dict(stream=True)),
-                        (DataLoader(data, 10), {})):
+    everywhere = ((data, dict(batch_size=10)), (DataLoader(data, 10), {}),
+                  (Rows(list(data)), dict(stream=True)))
+    for given, more in everywhere:
         for model in (small(), small(likelihood="gaussian"), Toy()):
             with pytest.raises(DataError, match="holds NaN or infinity in 1"):
                 train(model, given, **more)
@@ -245,10 +245,10 @@ def test_each_model_says_which_values_it_takes():
     loud = Examples(torch.full((4, 1, 8, 8), 7.), torch.zeros(4).long())
     for model in (Classifier((1, 8, 8), 2), mlp_cvae((1, 8, 8)), mlp_vae((1, 8, 8)),
                   beta_tcvae((1, 8, 8), 2, dataset_size=4)):
-        with pytest.raises(DataError, match="takes 0 to 1"): model.check_examples(loud)
+        with pytest.raises(DataError, match="takes .*0 to 1"): model.check_examples(loud)
     with pytest.raises(DataError, match="this model computes in torch.float32"):
         train(small(), Examples(images().x.double()), batch_size=10)
-    with pytest.raises(DataError, match="takes 0 to 1"):
+    with pytest.raises(DataError, match="takes .*0 to 1"):
         Bernoulli().check(torch.tensor([[1.1]]), "x")
     Bernoulli().check(torch.tensor([[1 + 1e-7]]), "x")
     Gaussian().check(torch.tensor([[1e9]]), "x")
@@ -261,7 +261,7 @@ def test_measures_ask_the_likelihood_too():
 
 def test_the_watch_for_nan_names_what_the_likelihood_refuses():
     x = images().x
-    assert "takes 0 to 1" in diagnose_nan(small(), (x - 3, None), [], .1)
+    assert "takes numbers from 0 to 1" in diagnose_nan(small(), (x - 3, None), [], .1)
     x[3] = math.nan
     assert "the batch holds NaN" in diagnose_nan(small(), (x, None), [], .1)
     words, _ = next(iter(Batches(texts(), 24)))
@@ -297,7 +297,7 @@ def test_what_belongs_to_examples_is_refused_for_batches():
         with pytest.raises(DataError, match=f"{list(setting)[0]} was given, and train "
                                             "is a DataLoader"):
             train(small(), loader, **setting)
-    with pytest.raises(DataError, match="binarize was given, and valid is a DataLoader"):
+    with pytest.raises(DataError, match="binarize was given, and valid is a Data"):
         train(small(), images(), loader, binarize=True)
 
 
@@ -346,7 +346,7 @@ def test_the_same_faults_are_refused_in_valid():
     for given, message in ((iter([1]), "valid is a list_iterator"),
                            ([], "valid holds no batches"),
                            (Rows(list(images())), "valid is a Rows.*stream=True"),
-                           ([(images(side=5).x, None)], "valid holds examples of shape")):
+                           ([(images(side=5).x, None)], "valid holds examples of")):
         with pytest.raises(DataError, match=message):
             train(small(), images(), given, batch_size=10)
 
@@ -424,8 +424,9 @@ class TurnsBad(Toy):
 
 
 def test_a_cause_that_is_not_met_again_is_said_to_be_unknown():
-    with pytest.raises(NonFiniteLoss, match="at step 3 of 4 in epoch 2. Likely cause: not "
-                                            "found, for the epoch was repeated and all"):
+    message = ("at step 3 of 4 in epoch 2. Likely cause: not found, for the epoch was "
+               "repeated and all went well")
+    with pytest.raises(NonFiniteLoss, match=message):
         train(TurnsBad(), DataLoader(images(), 10, shuffle=True))
 
 
@@ -435,8 +436,8 @@ def test_a_bad_batch_of_a_loader_is_found_again():
             if (batch[1] == 33).any(): return dict(loss=self.w / 0)
             return super().losses(batch)
     data = Examples(images().x, torch.arange(40))
-    with pytest.raises(NonFiniteLoss, match="`loss` became .* at step . of 4 in epoch 1. "
-                                            "Likely cause: none of the usual"):
+    message = "`loss` became .* of 4 in epoch 1. Likely cause: none of the usual"
+    with pytest.raises(NonFiniteLoss, match=message):
         train(Breaks(), DataLoader(data, 10, shuffle=True))
 
 
@@ -453,8 +454,8 @@ def test_loaders_train_compiled():
     class First(Toy):
         def losses(self, batch): return super().losses(batch[0])
     history = train(First(), DataLoader(data, 10), compile=True)
-    assert history["loss"] == pytest.approx(train(First(), DataLoader(data, 10))["loss"],
-                                            rel=1e-4)
+    eager = train(First(), DataLoader(data, 10))
+    assert history["loss"] == pytest.approx(eager["loss"], rel=1e-4)
 
 
 # ---------------------------------------------------------------- data sets of rows
@@ -504,8 +505,8 @@ def lists(*lengths): return Rows([dict(input_ids=[1] * n, label=0) for n in leng
 
 
 @pytest.mark.parametrize("rows, message", [
-    (lists(3, 5), r"column 'input_ids': got rows of shape \(3,\) and \(5,\).*pad them to "
-                  "one length.*`collate`"),
+    (lists(3, 5), r"column 'input_ids': got rows of shape \(3,\) and \(5,\).*pad them "
+                  "to one length.*`collate`"),
     (Rows([[1, 2, 3], [1, 2]]), r"rows of shape \(3,\) and \(2,\).*`collate`"),
     (Rows([dict(x=[1.], text="cat")] * 2), r"column 'text'.*remove_columns\('text'\)"),
     (Rows([dict(x=[1.], more=None)] * 2), "column 'more'.*leave"),
@@ -560,7 +561,8 @@ def test_pictures_of_hugging_face_train(hub):
                      stream=True)
     assert history["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     assert history["valid_kl"] == pytest.approx(expected["valid_kl"], rel=1e-5)
-    conditional = mlp_cvae((1, 6, 6), latent_dim=2, hidden=(8,), condition=dict(labels=3))
+    conditional = mlp_cvae((1, 6, 6), latent_dim=2, hidden=(8,),
+                           condition=dict(labels=3))
     assert len(train(conditional, data, data, batch_size=5, stream=True)) == 2
     x, _ = small().inputs(next(iter(Stream(data, 12))))
     torch.testing.assert_close(per_example(lambda x: x, small(), data).float(), x)
@@ -601,7 +603,7 @@ def test_mixed_batches_are_full_and_the_smaller_part_begins_anew():
     assert len(batches) == 3 and batches.size(0) == 16
     seen = [list(batches) for _ in range(2)]
     for epoch in seen:
-        assert [(len(b.labelled[1]), len(b.unlabelled[1])) for b in epoch] == [(4, 12)] * 3
+        assert [tuple(len(y) for _, y in batch) for batch in epoch] == [(4, 12)] * 3
         y, u = (torch.cat([b[i][1] for b in epoch]) for i in (0, 1))
         assert sorted(y[:6].tolist()) == sorted(y[6:].tolist()) == list(range(6))
         assert y[:6].tolist() != y[6:].tolist()
@@ -615,8 +617,8 @@ def test_mixed_batches_are_full_and_the_smaller_part_begins_anew():
 
 
 @pytest.mark.parametrize("sizes, processes, message", [
-    ((3, 12), 2, "an equal share"), ((4, 12), 3, "for 3 processes"), ((0, 4), 1, "least"),
-    ((4.0, 4), 1, "whole numbers"), ((4, 4, 4), 1, "two")])
+    ((3, 12), 2, "an equal share"), ((4, 12), 3, "for 3 processes"),
+    ((0, 4), 1, "least"), ((4.0, 4), 1, "whole numbers"), ((4, 4, 4), 1, "two")])
 def test_mixed_batches_that_cannot_be_dealt_are_refused(sizes, processes, message):
     few, many = labelled_and_not()
     with pytest.raises(DataError, match=message):
@@ -633,7 +635,8 @@ def test_mixed_batches_are_dealt_part_by_part():
     for one, a, b in zip(whole, *parts):
         for i in (0, 1):
             assert len(a[i][0]) == len(b[i][0]) == len(one[i][0]) / 2
-            for j in (0, 1): assert torch.equal(torch.cat([a[i][j], b[i][j]]), one[i][j])
+            for j in (0, 1):
+                assert torch.equal(torch.cat([a[i][j], b[i][j]]), one[i][j])
 
 
 def test_each_part_is_averaged_over_its_own_size():
@@ -668,8 +671,8 @@ def test_labelled_beside_unlabelled_trains_and_is_gone_on_with(tmp_path):
 
 def test_loaders_of_one_of_several_processes(monkeypatch):
     several_processes(monkeypatch, 0, 2)
-    with pytest.raises(DataError, match="train is a DataLoader that gives every one of 2 "
-                                        "processes all examples.*DistributedSampler"):
+    message = "train is a DataLoader that gives every one of 2 .*DistributedSampler"
+    with pytest.raises(DataError, match=message):
         train(small(), DataLoader(images(), 4))
     dealt = DataLoader(images(), 4, sampler=DistributedSampler(images(), 2, 0))
     with pytest.raises(DataError, match="valid is a DataLoader that deals.*leave out"):
@@ -705,7 +708,8 @@ history = train(model, DataLoader(data, 4, sampler=sampler), DataLoader(data, 40
 mixed = train(made(SemiSupervised), MixedBatches(*labelled_and_not(), (4, 12)))
 own = Own([(data.x[:3 + rank], None)] * 3)        # 3 examples here, and 4 there
 class Mean(Toy):
-    def losses(self, batch): return dict(loss=self.w * (rank + 1), rank=self.w * 0 + rank)
+    def losses(self, batch):
+        return dict(loss=self.w * (rank + 1), rank=self.w * 0 + rank)
 unequal = Mean()
 unequal.optimizers = lambda: torch.optim.SGD(unequal.parameters(), lr=1.0)
 terms = train(unequal, own, epochs=1)

@@ -4,13 +4,15 @@ import json, sys
 from pathlib import Path
 
 import pytest, torch
+import torch.distributions as D
 from torch import nn
 
-from vae_course import run
+from vae_course import evaluation, run
 from vae_course.classifier import Classifier
 from vae_course.cvae import CVAE, Quadrants, Unconditional, complete, mlp_cvae
 from vae_course.data import Batches, DataError, Examples
 from vae_course.elbo import mlp_vae
+from vae_course.latent import diagonal_gaussian
 from vae_course.model import Unsupported
 from vae_course.noise import Noise, replayed_noise
 from vae_course.acceleration import AcceleratedStep
@@ -220,6 +222,95 @@ def test_the_classifier_refuses_other_labels(tmp_path):
     model = Classifier(shape, 4).eval()
     assert torch.equal(load_model(save_model(model, tmp_path / "judge"))(data.x),
                        model(data.x))
+
+
+one_of = dict(labels=2, number=11.0, columns=[1, 0, -7.0],
+              quadrants=torch.rand(shape, generator=torch.Generator().manual_seed(3)))
+
+
+@pytest.mark.parametrize("sees", [every, ("encoder", "decoder")], ids=" ".join)
+@pytest.mark.parametrize("name", specs)
+def test_held_at_a_condition_it_is_the_model_with_that_condition(name, sees):
+    model = model_of(name, sees=sees).eval()
+    with torch.no_grad():
+        for p in model.parameters(): p.mul_(2)
+    held, x = model.at(one_of[name]), torch.rand(3, *shape)
+    c, z = model.as_condition(one_of[name], 3), torch.randn(3, 4)
+    assert not held.conditional and not held.training
+    for ours, theirs in ((held.encode(x), model.encode(x, c)),
+                         (held.decode(z), model.decode(z, c)),
+                         (held.prior().expand((3,)), model.prior(c))):
+        assert torch.allclose(ours.mean, theirs.mean, atol=1e-6)
+        value = z if ours.event_shape == (4,) else x
+        assert torch.allclose(ours.log_prob(value), theirs.log_prob(value), rtol=1e-5)
+    assert torch.allclose(held.prior().stddev, model.prior(c).stddev[0], rtol=1e-5)
+    assert held.prior().batch_shape == () and held.decode(z[0]).batch_shape == (1,)
+    assert torch.allclose(held(x), model(x, c)) and torch.allclose(
+        held.reconstruct(x), model.reconstruct(x, c))
+    torch.manual_seed(0)
+    drawn = held.sample(3)
+    torch.manual_seed(0)
+    assert torch.allclose(drawn, model.sample(3, c), atol=1e-5)
+    y, eps = (None if name == "quadrants" else c), torch.randn(3, 4)
+    if name == "quadrants": return                    # c of a batch is x itself
+    a, b = losses(held, x, None, eps), losses(model, x, y, eps)
+    # the KL of the held one is that of the draw
+    assert torch.isclose(a["reconstruction"], b["reconstruction"], rtol=1e-5)
+
+
+class Two(nn.Module):
+    "p(z|c) as a mixture of two Gaussians."
+    def __init__(self, width):
+        super().__init__()
+        self.net = nn.Linear(width, 2 * 4)
+
+    def forward(self, e):
+        mu = 3 * self.net(e).unflatten(-1, (2, 4))
+        return D.MixtureSameFamily(
+            D.Categorical(logits=mu[..., 0]), diagonal_gaussian(mu, 0 * mu),
+            validate_args=False)
+
+
+def test_held_at_a_condition_a_prior_of_another_kind_stays_what_it_is():
+    model, z = model_of("labels", sees=every).eval(), torch.randn(7, 4)
+    model.prior_net = Two(4)
+    held, p = model.at(2), model.prior(torch.tensor([2]))
+    assert torch.allclose(held.prior().log_prob(z), p.log_prob(z[:, None])[:, 0])
+    assert held.prior().log_prob(z[0]).shape == ()
+    torch.manual_seed(0)
+    drawn = held.prior().sample((5,))
+    torch.manual_seed(0)
+    assert torch.equal(drawn, p.sample((5,))[:, 0]) and held.prior().sample().shape == (
+        4,)
+    assert torch.equal(held.prior().mean, p.mean[0]) and held.sample(3).shape == (
+        3, *shape)
+    x = (examples("labels").x > 0.5).float()
+    assert evaluation.nll(held, Examples(x, torch.zeros(100).long()), 5).mean > 0
+
+
+@pytest.mark.parametrize("name", specs)
+def test_the_temperature_multiplies_the_deviations_of_the_prior(name):
+    model = model_of(name, sees=every).eval()
+    c = model.as_condition(one_of[name], 5)
+    torch.manual_seed(0)
+    p = model.prior(c)
+    z, cold = p.sample(), None
+    for temperature in (0.0, 0.5, 2.0):
+        torch.manual_seed(0)
+        made = model.sample(5, c, temperature=temperature)
+        known = model.decode(p.mean + temperature * (z - p.mean), c).mean
+        assert torch.allclose(made, known, atol=1e-6)
+        cold = made if temperature == 0 else cold
+    # nothing is left of chance
+    assert torch.allclose(cold, cold[:1].expand_as(cold), atol=1e-6)
+
+
+def test_new_is_what_the_examples_become():
+    model, data = model_of("labels"), examples("labels", 6)
+    x, c, new = data.x, data.y, (data.y + 1) % 4
+    known = model.decode(model.encode(x, c).mean, new).mean
+    assert torch.allclose(model.reconstruct(x, c, new=new), known)
+    assert not torch.allclose(model.reconstruct(x, c), known, atol=1e-4)
 
 
 # ---------------------------------------------------------------- files of version

@@ -9,11 +9,12 @@ from contract_models import CONTRACT, LATENTS, image_model, pictures, words
 from test_models import SMALL
 from vae_course import (
     anomaly_detection, checks, classifier, cli, cvae, evaluation, generation, gpu,
-    model as contract, plots, protocol, step, training, vq_vae, widgets)
+    export, model as contract, plots, protocol, step, training, use, vq_vae, widgets)
 from vae_course.anomaly_detection import AnomalyDetector, score_methods
 from vae_course.data import Batches, DataError, DataSet, Examples, tensors_of
 from vae_course.elbo import VAE
 from vae_course.model import LatentVariableModel, Unsupported
+from vae_course.noise import Noise, recorded_noise, replayed_noise
 from vae_course.training import build, registry
 
 cpu = torch.device("cpu")
@@ -58,21 +59,25 @@ LACKS = dict(
     row="a row of numbers as z", places="codes with places between them",
     images="needs images", sample=r"cannot draw samples: it has no method sample\(n\)",
     data_shape="the shape of one example", none_lacking="$^",
-    labels="a condition|needs to know")
+    labels="a condition|needs to know",
+    program="has one tensor as x|has neither encoder|the shape of an example")
 LATENT = "encode decode prior sample data_shape"
-A_VAE = f"{LATENT} gaussian mean prior_mean x_mean row places images trained"
+A_VAE = (f"{LATENT} gaussian mean prior_mean x_mean row places images trained "
+         "program")
 HAS = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "cvae", "cvae at 7"),
                     A_VAE) | dict(
-    vq_vae=f"{LATENT} codes x_mean images trained",
-    classifier="features data_shape trained")
+    vq_vae=f"{LATENT} codes x_mean images trained program",
+    classifier="features data_shape trained program")
 HAS |= dict.fromkeys(CONTRACT, A_VAE) | {
-    name: f"{LATENT} prior_mean x_mean row places images trained"
+    name: f"{LATENT} prior_mean x_mean row places images trained program"
     for name in ("flow", "flow and mixture", "beta, flow")}
 HAS |= {"two layers": f"{LATENT} x_mean places images trained",
         "words": "encode decode prior sample gaussian mean prior_mean row places"}
 
 # 'room.function', perhaps with a word behind → what is asked of a model `m` in its
 # world `w`, and what it takes. Where the answer says nothing it may be None.
+def named_images(w): return use.NamedImages(
+    w.few(), None if w.y is None else w.y[:4], [], None, "ours")
 def few(w): return (Batches(w.examples, 10) if isinstance(w.examples, Examples)
                     else w.examples)
 ASK = {
@@ -171,6 +176,16 @@ ASK = {
     "gpu.losses_along": (
         lambda m, w: gpu.losses_along(m, list(few(w))[:1], [torch.zeros(
             len(tensors_of(list(few(w))[0])[0]), 4)]), "encode decode prior gaussian"),
+    "export.model_parts": (
+        lambda m, w: [p.net(*p.inputs.values())
+                      for p in export.model_parts(m).values()],
+        "program"),
+    "use.encode_images": (
+        lambda m, w: use.encode_images(m, named_images(w), **w.each()),
+        "encode images"),
+    "use.reconstruct_images": (
+        lambda m, w: use.reconstruct_images(m, named_images(w), **w.each()),
+        "encode decode images"),
     "method.sample": (lambda m, w: m.sample(4, **w.each()), "sample"),
     "method.reconstruct": (lambda m, w: m.reconstruct(w.few(), **w.each()),
                            "encode decode"),
@@ -202,7 +217,12 @@ ELSEWHERE = {
     "checks.check_settings": "training.fit", "cli.train": "test_models", "cli.parser":
     "takes a name", "cvae.FixedConditionVAE": "cvae at 7", "cvae.complete": "below",
     "distributed.LossesModule": "gpu.ready_step", "gpu.NoiseInBatch":
-    "gpu.losses_along", "model.require": "everywhere", "model.require_condition":
+    "gpu.losses_along", "export.EncoderParameters": "export.model_parts",
+    "export.DecoderParameters": "the same", "export.ClassifierLogits": "the same",
+    "export.export_programs": "test_export", "export.onnx_paths": "test_export",
+    "export.export_onnx": "test_export", "use.load_images": "test_use",
+    "use.conditions_of": "test_use", "model.require": "everywhere",
+    "model.require_condition":
     "below", "model.at_condition": "below", "model.latent_width": "plot_manifold",
     "model_settings.read_conditions": "test_cli", "run.Run": "training.fit",
     "run.training_run": "training.fit",
@@ -366,26 +386,42 @@ def test_without_c_a_conditional_model_is_refused_and_with_it_every_other(key, m
             ask(models[other], told)
 
 
-@pytest.mark.parametrize("key", TAKES_C)
-def test_the_condition_reaches_what_is_asked(key):
-    """With other labels there are other numbers: encoder, decoder and prior of this
-    model see the condition."""
+def told(*sees, latents=4, **settings):
+    "A conditional model whose `sees` hear the condition loudly, and the rest not."
     torch.manual_seed(0)
+    model = build("cvae", hidden=[32], latent_dim=latents, sees=list(sees), **settings)
+    if "prior" in sees:
+        with torch.no_grad():
+            for p in model.prior_net.parameters(): p.mul_(4)
+    return model.eval()
+
+
+# where the answer depends on less than the function needs, or the table says it by
+# another name
+USES = {"plots.plot_manifold": "decode", "widgets.latent_explorer": "encode decode",
+        "cli.draw_samples": "decode prior", "method.sample": "decode prior"}
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder", "prior"])
+@pytest.mark.parametrize("key", TAKES_C)
+def test_the_condition_reaches_each_part_that_is_asked(key, part):
+    """With other conditions there are other numbers where a part that is used hears
+    them, and the same where it does not."""
     latents = 2 if "manifold" in key or "latent_explorer" in key else 4
-    model = build("cvae", hidden=[32], latent_dim=latents,
-                  sees=["encoder", "decoder", "prior"]).eval()
-    ask = ASK[key][0]
+    model, ask = told(part, latents=latents), ASK[key][0]
     def answer(shift):
-        w = World(z=torch.zeros(4, latents), conditional=True,
-                  **digits | dict(y=(digits["y"] + shift) % 10))
-        if {"one"} & {*ask.__code__.co_names}:
-            type(w).one = property(lambda self: dict(c=7 if shift == 0 else 3))
+        labels = 0 if "one" in ask.__code__.co_names else shift
+        y = (digits["y"] + labels) % 10
+        w = World(z=torch.zeros(4, latents), conditional=True, **digits | dict(y=y))
+        World.one = property(lambda self: dict(c=7 - 4 * shift))
         torch.manual_seed(0)
         return numbers_of(ask(model, w))
     kept = World.one
     try: same, again, other = answer(0), answer(0), answer(1)
     finally: World.one = kept
-    assert torch.equal(same, again) and not torch.allclose(same, other)
+    uses = USES.get(key, ASK[key][1]).split()
+    used = dict(encoder="encode", decoder="decode", prior="prior")[part] in uses
+    assert torch.equal(same, again) and torch.allclose(same, other) != used
 
 
 def numbers_of(answer):
@@ -409,10 +445,8 @@ def pixels(png):
                                  and "examples" in ask.__code__.co_names
                                  and "per_example" not in k and "codes" not in k])
 def test_over_examples_the_condition_is_their_labels(key):
-    torch.manual_seed(0)
-    model = build("cvae", hidden=[32], latent_dim=4,
-                  likelihood="gaussian" if "interval" in key else "bernoulli",
-                  sees=["encoder", "decoder", "prior"]).eval()
+    model = told("encoder", "decoder", "prior",
+                 likelihood="gaussian" if "interval" in key else "bernoulli")
     if "active" in key: return                        # a number; see the variances
     def answer(y):
         found = ASK[key][0](model, World(**digits | dict(y=y)))
@@ -424,14 +458,53 @@ def test_over_examples_the_condition_is_their_labels(key):
 
 @pytest.mark.parametrize("how", score_methods)
 def test_scores_over_examples_are_those_with_their_labels_as_c(how):
-    torch.manual_seed(0)
-    model = build("cvae", hidden=[32], latent_dim=4,
-                  sees=["encoder", "decoder", "prior"]).eval()
-    x, y = digits["x"], digits["y"]
+    model, x, y = told("encoder", "decoder", "prior"), digits["x"], digits["y"]
     scores = anomaly_detection.anomaly_scores(model, Examples(x, y), how, 7)
     each = torch.cat([score_methods[how](model.at(k), x[i:i + 1])
                       for i, k in enumerate(y.tolist())])
     assert torch.allclose(scores, each.double(), rtol=1e-3, atol=1e-3)
+    if "prior" in NEEDS.get(how, "prior"):            # which says something here
+        apart = torch.cat([score_methods[how](model.at(9 - k), x[i:i + 1])
+                           for i, k in enumerate(y.tolist())])
+        assert (scores - apart).abs().max() > 1
+
+
+@pytest.mark.parametrize("key", [
+    f"evaluation.{name}" for name in ("elbo", "nll", "rate_distortion", "reliability",
+                                      "interval_coverage")])
+def test_codes_are_drawn_and_not_the_center_taken(key):
+    "Another seed gives other numbers, the same seed the same."
+    kind = "gaussian" if "interval" in key else "bernoulli"
+    torch.manual_seed(0)
+    model, f = build("vae", hidden=[32], latent_dim=4, likelihood=kind), getattr(
+        evaluation, key.split(".")[1])
+    with torch.no_grad():
+        for p in model.parameters(): p.mul_(3)
+        model.encoder[2][-1].bias[4:].fill_(-1.0)
+    def answer(seed):
+        found = f(model.eval(), Examples(**digits), seed=seed)
+        if isinstance(found, dict): return [v.mean for v in found.values()]
+        if isinstance(found, evaluation.RateDistortion): found = found.distortion
+        return found.error if hasattr(found, "error") else found.mean
+    assert answer(0) == answer(0) != answer(1)
+
+
+def test_each_bound_is_that_of_the_example_with_its_own_condition():
+    "By the same noise, one example at a time: rate, distortion and weights."
+    model, x, y = told("encoder", "decoder", "prior"), digits["x"], digits["y"]
+    with recorded_noise() as noise: weights = evaluation.log_weights(model, x, 5, c=y)
+    with recorded_noise() as drawn:
+        parts = evaluation.rate_distortion(model, Examples(x, y), batch_size=20)
+    for i, k in enumerate(y.tolist()):
+        own, only = Noise([d[:, i:i + 1] for d in noise.draws]), model.at(k)
+        with replayed_noise(own):
+            alone = evaluation.log_weights(only, x[i:i + 1], 5)
+        assert torch.allclose(weights[:, i], alone[:, 0], rtol=1e-4, atol=1e-3)
+        with replayed_noise(Noise([d[:, i:i + 1] for d in drawn.draws])):
+            one = evaluation.rate_distortion(only, Examples(x[i:i + 1], y[i:i + 1]))
+        for name in ("rate", "distortion"):
+            assert getattr(one, name).mean == pytest.approx(
+                getattr(parts, name).values[i].item(), rel=1e-4, abs=1e-3)
 
 
 @pytest.mark.parametrize("key", [k for k in ASK if k.split(".")[0] in (

@@ -9,7 +9,9 @@ import scipy.stats as st
 import torch
 import torch.nn.functional as F
 
+from vae_course.anomaly_detection import AnomalyDetector
 from vae_course.beta_vae import beta_tcvae, beta_vae
+from vae_course.cli import main
 from vae_course.cvae import mlp_cvae
 from vae_course.data import Batches, DataError, DataSet, Examples
 from vae_course.elbo import (
@@ -27,6 +29,7 @@ from vae_course.vq_vae import vq_vae
 
 SHAPE = (2, 9, 7)
 SPECS = {name: name for name in likelihoods if name not in ("categorical", "table")}
+TRAIN = "train --data digits --epochs 1 --device cpu --set hidden=[16]".split()
 SPECS["categorical"] = dict(name="categorical", classes=4)
 COUNTS = ("poisson", "negative_binomial", "categorical")
 
@@ -475,6 +478,48 @@ def test_the_protocol_says_what_a_number_bounds():
     assert "Laplace likelihood" in prepared.pixels and "/256" in prepared.pixels
     with pytest.raises(ValueError, match="a Laplace is a density"):
         prepare(laplace, data, binarize=True)
+
+
+@pytest.mark.parametrize("words, config, said", [
+    (["--likelihood", "discretized_logistic"], "discretized_logistic",
+     "logistic likelihood: an upper bound"),
+    (["--likelihood", '{"name": "discretized_logistic_mixture", "components": 2}'],
+     dict(name="discretized_logistic_mixture", components=2), "bits per dimension"),
+    (["--set", 'likelihood={"name": "gaussian", "sigma": 0.3}'],
+     dict(name="gaussian", sigma=0.3), "sigma 0.300"),
+    (["--likelihood", "laplace_learned"], "laplace_learned", "Laplace likelihood")])
+def test_the_command_line_takes_a_likelihood_by_name_and_by_json(
+        tmp_path, capsys, words, config, said):
+    main([*TRAIN, "--out", str(tmp_path / "run"), *words])
+    assert said in capsys.readouterr().out
+    run = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert run["settings"]["set"]["likelihood"] == config
+    main(["sample", str(tmp_path / "run"), "-n", "4"])
+
+
+@pytest.mark.parametrize("likelihood, words", [
+    ("poisson", "takes whole numbers from 0: uint8 counts as v/255"),
+    ("categorical", "needs 'classes': give"), ('{"name": "poi', "is no JSON"),
+    ("binomial", "there are bernoulli, gaussian")])
+def test_the_command_line_refuses_a_likelihood_in_one_line(
+        tmp_path, likelihood, words):
+    with pytest.raises(SystemExit, match=words) as e:
+        main([*TRAIN, "--out", str(tmp_path / "run"), "--likelihood", likelihood])
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial",
+                                        "laplace_learned", "gaussian_per_dimension"])
+def test_a_detector_finds_what_its_likelihood_finds_strange(likelihood):
+    x = np.random.default_rng(0).poisson(3, (200, 5)).astype("float32")
+    config = dict(latent_dim=2, hidden=[8], likelihood=likelihood)
+    detector = AnomalyDetector(config=config, epochs=3).fit(x)
+    assert detector.predict(np.full((2, 5), 60, "float32")).tolist() == [-1, -1]
+    if not detector.model_.likelihood.is_density:
+        with pytest.raises(DataError, match="takes .0, inf. alone"):
+            AnomalyDetector(config=config, epochs=3).fit(x - 9)
+        with pytest.raises(DataError, match="takes whole numbers from 0"):
+            AnomalyDetector(config=config, epochs=3).fit(x + 0.5)
 
 
 def test_a_vae_of_ones_own_parts():

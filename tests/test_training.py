@@ -20,7 +20,7 @@ from vae_course.elbo import VAE, mlp_vae
 from vae_course.checkpoint import (
     CheckpointError, from_bytes, load_checkpoint, save_checkpoint)
 from vae_course.step import (
-    evaluate, make_optimizers, NonFiniteLoss, train_epoch, Trainable)
+    evaluate, make_optimizers, NonFiniteLoss, train_epoch, Trainable, training_step)
 from vae_course.latent import diagonal_gaussian
 from vae_course.noise import recorded_noise, replayed_noise
 from vae_course.training import (
@@ -490,7 +490,7 @@ def with_value(value):
     (lambda: with_value(math.inf), "first in number 17"),
     (lambda: with_value(200.0), "reaches from .* to 200.*divide by 255"),
     (lambda: with_value(-1.0), "from -1 to .*rescale"),
-    (lambda: examples(torch.ones(70, 1, 28, 28).long()), "torch.int64: give uint8"),
+    (lambda: examples(torch.ones(70, 1, 28, 28).long()), "torch.int64: give float32"),
     (lambda: examples(torch.rand(70, 1, 32, 32)),
      r"\(1, 32, 32\), and this model was built for \(1, 28, 28\)"),
     (lambda: examples(torch.rand(70, 28, 28)),

@@ -3,7 +3,7 @@ compiled steps, half precision, two processes, a saved model.
 
 Called as a script it is one of the processes: `python test_vq.py OUT NUMBER PROCESSES
 THRESHOLD`."""
-import json, os, subprocess, sys
+import json, math, os, subprocess, sys
 from pathlib import Path
 
 import pytest, torch
@@ -12,6 +12,7 @@ from vae_course import vq_vae as room
 from vae_course.data import Batches, Examples
 from vae_course.acceleration import AcceleratedStep
 from vae_course.distributed import leave_processes, rank_and_world_size
+from vae_course.model import center
 from vae_course.step import evaluate, make_optimizers, StepConfig, train_epoch
 from vae_course.training import fit, load_model, save_model
 from vae_course.vq_vae import (
@@ -229,6 +230,48 @@ def test_the_bound_is_reconstruction_and_code_length():
             and torch.isclose(terms["neg_elbo"], terms["reconstruction"] + terms["kl"]))
     assert torch.isclose(terms["loss"],
                          terms["neg_elbo"] + 0.25 * terms["commitment_loss"])
+
+
+def test_a_point_mass_is_certain_of_its_codes():
+    torch.manual_seed(0)
+    model, x = vq_vae(n_codes=8).eval(), torch.rand(3, 1, 28, 28)
+    q, codes = model.encode(x), model.codes(x)
+    assert torch.equal(q.sample(), codes) and torch.equal(center(q), codes)
+    assert torch.equal(q.sample((2, 5)), codes.expand(2, 5, *codes.shape))
+    assert q.log_prob(codes).tolist() == [0, 0, 0]
+    other = codes.clone()
+    other[1, 0, 0] = (codes[1, 0, 0] + 1) % 8           # one code of 49
+    assert q.log_prob(other).tolist() == [0, -math.inf, 0]
+    several = torch.stack([codes, other])
+    assert q.log_prob(several).tolist() == [[0, 0, 0], [0, -math.inf, 0]]
+
+
+@pytest.mark.parametrize("prior", ["uniform", "transformer"])
+def test_the_prior_and_the_decoder_take_codes_of_any_shape(prior):
+    torch.manual_seed(0)
+    model = vq_vae((1, 8, 8), n_codes=3, dim=4, widths=(4, 8), prior=prior).eval()
+    p, codes = model.prior(), torch.randint(3, (2, 5, 2, 2))
+    with torch.no_grad():
+        every = torch.cartesian_prod(*4 * [torch.arange(3)]).view(81, 2, 2)
+        assert torch.isclose(p.log_prob(every).exp().sum(), torch.tensor(1.0))
+        assert p.log_prob(codes).shape == (2, 5) and p.log_prob(codes[0, 0]).shape == ()
+        assert torch.allclose(p.log_prob(codes)[1, 3], p.log_prob(codes[1, 3]))
+        for shape in ((), (4,), (2, 3)):
+            assert p.sample(shape).shape == (*shape, 2, 2)
+            assert p.sample(shape).dtype == torch.int64
+        d = model.decode(codes)
+        assert d.mean.shape == (2, 5, 1, 8, 8)
+        assert torch.allclose(d.mean[1, 2], model.decode(codes[1, 2:3]).mean[0],
+                              atol=1e-5)
+        x = torch.rand(5, 1, 8, 8)
+        assert d.log_prob(x).shape == (2, 5) and torch.allclose(
+            d.log_prob(x)[1], model.decode(codes[1]).log_prob(x), rtol=1e-4)
+
+
+def test_codes_are_whole_numbers_and_entries_are_not():
+    model = vq_vae(n_codes=8)
+    with pytest.raises(ValueError, match="`decode_entries` takes entries"):
+        model.decode(model.vectors(torch.rand(2, 1, 28, 28)))
 
 
 def test_the_prior_alone_gets_the_gradient_of_the_code_length():

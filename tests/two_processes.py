@@ -5,13 +5,13 @@ import json, sys
 import torch
 from torch import nn
 
-from vae_course.data import Batches, Examples, MixedBatches
+from vae_course.data import Batches, Examples
 from vae_course.elbo import VAE, mlp_vae
 from vae_course.acceleration import AcceleratedStep
 from vae_course.distributed import leave_processes, rank_and_world_size
 from vae_course.noise import Noise, replayed_noise
 from vae_course.step import make_optimizers, StepConfig, train_epoch
-from vae_course.streams import GivenBatches
+from vae_course.loaders import GivenBatches, MixedBatches
 
 N, BATCH, D = 71, 16, 3     # the last batch holds 7: parts of 4 and 3
 

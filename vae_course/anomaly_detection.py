@@ -238,7 +238,8 @@ def complexity_corrected(
     first = None if c is None else c[:1]
     with seeded(seed): z = model.encode(x[:1], first).sample()
     p = base_distribution(model.decode(z, first))
-    discrete = not isinstance(p, D.Distribution) or p.support.is_discrete
+    support = p.support if isinstance(p, D.Distribution) else None
+    discrete = support is None or support.is_discrete
     levels = 0 if discrete else math.log(256) * x[0].numel()
     return neg_log_px(model, x, samples, seed, c) + levels - complexity(x)
 

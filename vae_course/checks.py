@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np, torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from .data import (Batch, Batches, DataError, Examples, MixedBatches,
-                             as_pair, check_range, describe, shape_of, tensors_of)
-from .streams import GivenBatches, check_batch, is_data_set
+from .data import (Batch, Batches, DataError, Examples, as_pair, check_range,
+                             describe, shape_of, tensors_of)
+from .loaders import GivenBatches, MixedBatches, is_data_set
+from .streams import check_batch
 from .distributed import rank_and_world_size
 from .model import LatentVariableModel, Unsupported, center
 from .step import NonFiniteLoss, Trainable, evaluate, first_non_finite

@@ -6,7 +6,7 @@
 __all__ = ['Batch', 'input_names', 'label_names', 'DataError', 'print_line', 'as_floats', 'MixedBatch', 'map_tensors',
            'to_device', 'tensors_of', 'examples_in', 'concatenated', 'split_rows', 'shape_of', 'outline', 'describe',
            'as_pair', 'Examples', 'as_examples', 'check_unit_interval', 'check_examples', 'check_finite', 'check_range',
-           'binarize', 'check_pixels_to_draw', 'as_seed', 'binarized', 'Batches', 'MixedBatches', 'as_share', 'split',
+           'binarize', 'check_pixels_to_draw', 'as_seed', 'binarized', 'take_rows', 'Batches', 'as_share', 'split',
            'DataSet']
 
 # %% ../nbs/70_data.ipynb #e27c8945
@@ -363,8 +363,14 @@ def binarized(
     return Examples(x.to(examples.device), examples.y)
 
 # %% ../nbs/70_data.ipynb #748a9877
-def _look_up(examples, rows, draw, pixels, shard): # row numbers on their device
-    "One process' part of the batch of these rows."
+def take_rows(
+    examples: Examples,              # to take from
+    rows: Tensor,                    # their numbers, on the device of the examples
+    draw: bool,                      # each pixel is drawn as 0 or 1
+    pixels: torch.Generator | None,  # source of the random numbers, there
+    shard: tuple[int, int],          # (rank, world size)
+) -> tuple[Any, Tensor]:
+    "The part of one process of the batch `(x, y)` of these rows."
     # several times faster than x[rows]
     x = map_tensors(lambda t: as_floats(t.index_select(0, rows)), examples.x)
     y = examples.y.index_select(0, rows)
@@ -417,72 +423,7 @@ class Batches:
         if self.shuffle: order = torch.randperm(n, generator=self.generator)
         pixels = on_device(self.generator, device)
         for rows in order.to(device).split(self.batch_size)[:len(self)]:
-            yield _look_up(self.examples, rows, self.binarize, pixels, self.shard)
-
-# %% ../nbs/70_data.ipynb #fc67b969
-class MixedBatches:
-    """Batches `(labelled, unlabelled)` with a fixed number of each, every one full and
-    of one shape. The smaller part begins anew, in a new order, until the larger is
-    through. Raises `DataError`."""
-    def __init__(
-        self,
-        labelled: Examples,               # with labels
-        unlabelled: Examples,             # whose labels do not count
-        sizes: tuple[int, int] = (32, 96), # examples of each in a batch: their ratio
-        shuffle: bool = True,             # a new order every time
-        binarize: bool = False,           # draw each pixel as 0 or 1, anew every time
-        generator: torch.Generator | None = None, # of order and pixels, on the CPU
-        shard: tuple[int, int] = (0, 1),  # (rank, world size): whose part it is
-    ) -> None:
-        self.parts, self.sizes, self.shard = (labelled, unlabelled), sizes, shard
-        self.shuffle, self.binarize, self.generator = shuffle, binarize, generator
-        for part in self.parts:
-            if not isinstance(part, Examples):
-                raise DataError(f'got a {type(part).__name__} as one of the parts: '
-                                'both are `Examples`')
-            if binarize: check_pixels_to_draw(part.x)
-        whole = all(isinstance(n, int) and n > 0 and n % shard[1] == 0 for n in sizes)
-        if len(sizes) != 2 or not whole:
-            raise DataError(f'got sizes={sizes!r} for {shard[1]} processes: give two '
-                            'whole numbers of at least 1, of which each process gets '
-                            'an equal share')
-
-    def __len__(self) -> int:
-        return max(math.ceil(len(p) / n) for p, n in zip(self.parts, self.sizes))
-
-    def size(self, i: int, # number of a batch
-             ) -> int:
-        "Examples in batch `i`, of both parts and over all processes."
-        return sum(self.sizes)
-
-    def for_process(
-        self,
-        device: str | torch.device,      # where the batches are wanted
-        shard: tuple[int, int] = (0, 1), # (rank, world size): whose part it is
-    ) -> 'MixedBatches':
-        "The same batches there; several processes get a generator each, to be seeded."
-        generator = torch.Generator() if shard[1] > 1 else self.generator
-        labelled, unlabelled = (part.to(device) for part in self.parts)
-        return MixedBatches(labelled, unlabelled, self.sizes, self.shuffle,
-                            self.binarize, generator, shard)
-
-    def _rows(self, n, wanted): # examples of a part, rows that the epoch needs of it
-        "Row numbers: as many orders of all examples, one after the other, as it takes."
-        def order() -> Tensor:
-            if not self.shuffle: return torch.arange(n)
-            return torch.randperm(n, generator=self.generator)
-        return torch.cat([order() for _ in range(math.ceil(wanted / n))])[:wanted]
-
-    def __iter__(self) -> Iterator[MixedBatch]:
-        orders, pixels = [], []
-        for part, size in zip(self.parts, self.sizes):
-            rows = self._rows(len(part), len(self) * size)
-            orders.append(rows.to(part.device).split(size))
-            pixels.append(on_device(self.generator, part.device))
-        for rows_of_both in zip(*orders):
-            yield MixedBatch(*(
-                _look_up(part, rows, self.binarize, source, self.shard)
-                for part, rows, source in zip(self.parts, rows_of_both, pixels)))
+            yield take_rows(self.examples, rows, self.binarize, pixels, self.shard)
 
 # %% ../nbs/70_data.ipynb #8713d0bc
 def as_share(share: Any, # a number

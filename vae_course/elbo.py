@@ -16,7 +16,7 @@ from typing import Any
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 import torch.distributions as D
-from .data import Batch, check_range
+from .data import Batch
 from .devices import on_device
 from .likelihoods import (
     Categorical, DiscretizedLogistic, DiscretizedLogisticMixture, GaussianPerDimension,
@@ -38,14 +38,6 @@ class Bernoulli(Likelihood):
         out: Tensor, # logits `(..., *data_shape)`
     ) -> D.Distribution:
         return D.Bernoulli(logits=out, validate_args=False)
-
-    def check(
-        self,
-        x: Tensor,       # examples `(N, *data_shape)`; uint8 stands for v/255
-        name: str = 'x', # how the reader calls them
-    ) -> None:
-        "Raise `DataError` for values outside [0, 1]."
-        check_range(x, name, 0.0, 1.0)
 
 # %% ../nbs/03_elbo.ipynb #89aacdc5
 class Gaussian(Likelihood):
@@ -81,14 +73,6 @@ class Gaussian(Likelihood):
         out: Tensor, # means `(..., *data_shape)`
     ) -> D.Distribution:
         return D.Normal(out, self.sigma, validate_args=False)
-
-    def check(
-        self,
-        x: Tensor,       # examples `(N, *data_shape)`; uint8 stands for v/255
-        name: str = 'x', # how the reader calls them
-    ) -> None:
-        "Raise `DataError` for NaN and infinity."
-        check_range(x, name, -math.inf, math.inf)
 
 # %% ../nbs/03_elbo.ipynb #075c6041
 def dequantize(

@@ -20,8 +20,8 @@ from .model import (LatentVariableModel, mean_of, require,
 from .data import Batch, DataError, Examples, as_pair, map_tensors
 from .elbo import Gaussian, VAE, kl_divergence
 from .latent import PPCA, StandardNormal
+from .loaders import as_batches
 from .step import Trainable, map_batches
-from .streams import as_batches
 from .old_names import redirect_old_names
 
 # %% ../nbs/05_evaluation.ipynb #172c0731

@@ -133,7 +133,8 @@ def random_batch(
     if model.data_shape is None:
         raise Unsupported('`random_batch` needs the shape of one example, and a '
                           f'{type(model).__name__} has no `data_shape`')
-    g, condition = torch.Generator().manual_seed(seed), getattr(model, 'condition', None)
+    g = torch.Generator().manual_seed(seed)
+    condition: Any = getattr(model, 'condition', None)
     whole = condition is None or condition.unseen is not None    # c is x, or nothing
     x = torch.rand(batch_size, *model.data_shape, generator=g)
     y = torch.zeros(batch_size, *(() if whole else condition.shape), dtype=torch.int64)

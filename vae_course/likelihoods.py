@@ -226,7 +226,7 @@ class CategoricalDistribution(D.Categorical):
     @property
     def mode(self) -> Tensor:
         "The most probable class."
-        return super().mode.to(self.logits.dtype)
+        return self.logits.argmax(-1).to(self.logits.dtype)
 
     def sample(
         self,

@@ -56,14 +56,22 @@ def require_condition(
                           'leave c out')
 
 # %% ../nbs/88_model.ipynb #2251bd49
+def _mean(q: Any) -> Any:
+    "The mean of a distribution; None without. torch calls that of categories NaN."
+    inner = q
+    while isinstance(inner, D.Independent): inner = inner.base_dist
+    if isinstance(inner, (D.Categorical, D.Cauchy)): return None
+    try: return q.mean
+    except (AttributeError, NotImplementedError): return None
+
 def center(
     q: Any, # a distribution
 ) -> Any:
     """The mean of `q`, or else its mode; for a flow, what it makes of the center of its
     base. Raises `Unsupported` for a distribution with none of them."""
-    for name in ('mean', 'mode'):
-        try: return getattr(q, name)
-        except (AttributeError, NotImplementedError): continue
+    if (mean := _mean(q)) is not None: return mean
+    try: return q.mode
+    except (AttributeError, NotImplementedError): pass
     if isinstance(q, D.Independent): return center(q.base_dist)
     if isinstance(q, D.TransformedDistribution):
         z = center(q.base_dist)
@@ -77,9 +85,7 @@ def mean_of(
     asked: str, # name of the function that asks
 ) -> Tensor:
     "The mean of `q`. Raises `Unsupported` for one without."
-    try: mean = q.mean
-    except (AttributeError, NotImplementedError): mean = None
-    if isinstance(mean, Tensor): return mean
+    if isinstance(mean := _mean(q), Tensor): return mean
     raise Unsupported(f'`{asked}` needs the mean of one tensor, and a '
                       f'{type(q).__name__} has none')
 
@@ -96,8 +102,8 @@ def mean_or_draw(
     p: Any, # p(x|z): a distribution, or anything with `sample`
 ) -> Any:
     "The mean of `p`; a draw where it has none, as words have none."
-    try: return p.mean
-    except (AttributeError, NotImplementedError): return p.sample()
+    mean = _mean(p)
+    return p.sample() if mean is None else mean
 
 # %% ../nbs/88_model.ipynb #1cc9f764
 def with_configs(

@@ -15,6 +15,7 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 from torch import Tensor, nn
 from .data import DataError, DataSet
+from .elbo import likelihood_settings
 from .images import read_image
 from .model import LatentVariableModel
 from .protocol import likelihood_for, split_parts
@@ -116,14 +117,16 @@ def complete_settings(
     name: str,                     # a key of `registry`
     given: dict[str, Any],         # settings
     data: DataSet,                 # to train and test on
-    likelihood: str | None = None, # as asked for
+    likelihood: str | None = None, # as asked for: a name, or JSON as its settings
 ) -> dict[str, Any]:
     "The settings of a model, with what follows from the data. Raises `ValueError`."
     known = signature(_builder(name)).parameters
     if likelihood and 'likelihood' not in known:
         raise ValueError(f'--likelihood {likelihood}: the model {name} has none; it '
                          f'takes {", ".join(known)}')
-    if likelihood and given.get('likelihood', likelihood) != likelihood:
+    own = likelihood_settings(likelihood) if likelihood else {}
+    asked = own if len(own) > 1 else likelihood
+    if likelihood and given.get('likelihood', asked) != asked:
         raise ValueError(f'--likelihood {likelihood} and --set '
                          f'likelihood={given["likelihood"]} contradict each other')
     n = len(data.classes)
@@ -132,7 +135,7 @@ def complete_settings(
     follows |= dict(n_codes=2, shape=list(data.data_shape)) if 'shape' in known else {}
     if 'dataset_size' in known: follows['dataset_size'] = len(split_parts(data)[0])
     if n: follows |= dict(classes=n, condition={'labels': n})
-    if 'likelihood' in known: follows['likelihood'] = likelihood or likelihood_for(data)
+    if 'likelihood' in known: follows['likelihood'] = asked or likelihood_for(data)
     return {k: v for k, v in follows.items() if k in known} | given
 
 def build_model(

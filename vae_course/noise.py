@@ -86,7 +86,7 @@ class _Replaying(_Watching):
             raise ValueError(f'draw {self.used} of the noise has shape '
                              f'{tuple(kept.shape)}, and {tuple(wanted.shape)} is '
                              'wanted: keep the noise of a computation like it')
-        return kept.to(wanted)
+        return wanted.copy_(kept)
 
 # %% ../nbs/79_noise.ipynb #e954701b
 @contextmanager

@@ -20,16 +20,16 @@ from .checkpoint import CheckpointError, load_model_state, locked, model_state
 from .checks import (batch_check, check_is_data, check_model_takes,
                                check_own_step, check_schedules, check_settings,
                                sample_schedule)
-from .data import (Batches, DataError, Examples, MixedBatches, binarized,
-                             examples_in)
-from .streams import GivenBatches, Stream, as_batch
+from .data import Batches, DataError, Examples, binarized, examples_in
+from .loaders import GivenBatches, MixedBatches, fingerprint
+from .streams import Stream, as_batch
 from .devices import (borrowed_random_numbers, explain_out_of_memory,
                                 pick_device, random_state, seed_everything,
                                 set_random_state)
 from .distributed import (LossesModule, broadcast_object, rank_and_world_size,
                                     wrap_ddp)
 from .own_steps import OwnStep
-from .run_config import RunConfig, fingerprint
+from .run_config import RunConfig
 from .step import (AccumulatedStep, StepConfig, Trainable, evaluate,
                              make_optimizers, rates_as_tensors, training_step, update)
 

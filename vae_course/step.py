@@ -22,7 +22,7 @@ from .data import (Batch, DataError, Examples, check_finite, concatenated,
 from .devices import device_of, seeded
 from .distributed import (all_reduce_means, all_reduce_sum,
                                     rank_and_world_size, shard_weight)
-from .streams import as_batches
+from .loaders import as_batches
 
 # %% ../nbs/83_step.ipynb #9f7b5a8d
 class Trainable(nn.Module):

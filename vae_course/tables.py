@@ -125,8 +125,8 @@ class TableDistribution(D.Distribution):
     ) -> None:
         self.parts = [p for _, p in parts]
         self.columns = [c for c, _ in parts]
-        order = torch.tensor(sum(self.columns, []))
-        self.back = order.argsort().tolist()
+        order = sum(self.columns, [])
+        self.back = sorted(range(len(order)), key=order.__getitem__)
         shape = torch.Size((*self.parts[0].batch_shape[:-1], len(order)))
         super().__init__(shape, validate_args=False)
 
