@@ -63,16 +63,18 @@ LACKS = dict(
     numbers="rows of numbers|parameters|takes and gives tensors|has none",
     images="needs images", sample=r"cannot draw samples: it has no method sample\(n\)",
     data_shape="the shape of one example", none_lacking="$^",
-    labels="a condition|needs to know")
+    labels="a condition|needs to know",
+    program="has one tensor as x|has neither encoder|the shape of an example")
 LATENT = "encode decode prior sample data_shape"
-A_VAE = f"{LATENT} gaussian mean prior_mean x_mean row places images trained"
+A_VAE = (f"{LATENT} gaussian mean prior_mean x_mean row places images trained "
+         "program")
 HAS = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "autoencoder", "cvae",
                      "cvae at 7"), A_VAE) | dict(
-    vq_vae=f"{LATENT} codes x_mean images trained",
+    vq_vae=f"{LATENT} codes x_mean images trained program",
     code_prior="data_shape images trained sample",
-    classifier="features data_shape trained")
+    classifier="features data_shape trained program")
 HAS |= dict.fromkeys(CONTRACT, A_VAE) | {
-    name: f"{LATENT} prior_mean x_mean row places images trained"
+    name: f"{LATENT} prior_mean x_mean row places images trained program"
     for name in ("flow", "flow and mixture", "beta, flow")}
 HAS |= {"two layers": f"{LATENT} x_mean places images trained",
         "words": "encode decode prior sample gaussian mean prior_mean row places "
@@ -80,6 +82,8 @@ HAS |= {"two layers": f"{LATENT} x_mean places images trained",
 
 # 'room.function', perhaps with a word behind → what is asked of a model `m` in its
 # world `w`, and what it takes. Where the answer says nothing it may be None.
+def named_images(w): return use.NamedImages(
+    w.few(), None if w.y is None else w.y[:4], [], None, "ours")
 def few(w): return (Batches(w.examples, 10) if isinstance(w.examples, Examples)
                     else w.examples)
 ASK = {
@@ -184,6 +188,16 @@ ASK = {
     "gpu.losses_along": (
         lambda m, w: gpu.losses_along(m, list(few(w))[:1], [torch.zeros(
             len(tensors_of(list(few(w))[0])[0]), 4)]), "encode decode prior gaussian"),
+    "export.model_parts": (
+        lambda m, w: [p.net(*p.inputs.values())
+                      for p in export.model_parts(m).values()],
+        "program"),
+    "use.encode_images": (
+        lambda m, w: use.encode_images(m, named_images(w), **w.each()),
+        "encode images"),
+    "use.reconstruct_images": (
+        lambda m, w: use.reconstruct_images(m, named_images(w), **w.each()),
+        "encode decode images"),
     "method.sample": (lambda m, w: m.sample(4, **w.each()), "sample"),
     "method.reconstruct": (lambda m, w: m.reconstruct(w.few(), **w.each()),
                            "encode decode"),
@@ -229,7 +243,12 @@ ELSEWHERE = {
     "checks.check_settings": "training.fit", "cli.train": "test_models", "cli.parser":
     "takes a name", "cvae.FixedConditionVAE": "cvae at 7", "cvae.complete": "below",
     "distributed.LossesModule": "gpu.ready_step", "gpu.NoiseInBatch":
-    "gpu.losses_along", "model.require": "everywhere", "model.require_condition":
+    "gpu.losses_along", "export.EncoderParameters": "export.model_parts",
+    "export.DecoderParameters": "the same", "export.ClassifierLogits": "the same",
+    "export.export_programs": "test_export", "export.onnx_paths": "test_export",
+    "export.export_onnx": "test_export", "use.load_images": "test_use",
+    "use.conditions_of": "test_use", "model.require": "everywhere",
+    "model.require_condition":
     "below", "model.at_condition": "below", "model.latent_width": "plot_manifold",
     "model_settings.read_conditions": "test_cli", "run.Run": "training.fit",
     "run.training_run": "training.fit",
