@@ -410,7 +410,8 @@ def test_the_condition_reaches_each_part_that_is_asked(key, part):
     latents = 2 if "manifold" in key or "latent_explorer" in key else 4
     model, ask = told(part, latents=latents), ASK[key][0]
     def answer(shift):
-        y = digits["y"] if "one" in ask.__code__.co_names else (digits["y"] + shift) % 10
+        labels = 0 if "one" in ask.__code__.co_names else shift
+        y = (digits["y"] + labels) % 10
         w = World(z=torch.zeros(4, latents), conditional=True, **digits | dict(y=y))
         World.one = property(lambda self: dict(c=7 - 4 * shift))
         torch.manual_seed(0)
@@ -466,6 +467,26 @@ def test_scores_over_examples_are_those_with_their_labels_as_c(how):
         apart = torch.cat([score_methods[how](model.at(9 - k), x[i:i + 1])
                            for i, k in enumerate(y.tolist())])
         assert (scores - apart).abs().max() > 1
+
+
+@pytest.mark.parametrize("key", [
+    f"evaluation.{name}" for name in ("elbo", "nll", "rate_distortion", "reliability",
+                                      "interval_coverage")])
+def test_codes_are_drawn_and_not_the_center_taken(key):
+    "Another seed gives other numbers, the same seed the same."
+    kind = "gaussian" if "interval" in key else "bernoulli"
+    torch.manual_seed(0)
+    model, f = build("vae", hidden=[32], latent_dim=4, likelihood=kind), getattr(
+        evaluation, key.split(".")[1])
+    with torch.no_grad():
+        for p in model.parameters(): p.mul_(3)
+        model.encoder[2][-1].bias[4:].fill_(-1.0)
+    def answer(seed):
+        found = f(model.eval(), Examples(**digits), seed=seed)
+        if isinstance(found, dict): return [v.mean for v in found.values()]
+        if isinstance(found, evaluation.RateDistortion): found = found.distortion
+        return found.error if hasattr(found, "error") else found.mean
+    assert answer(0) == answer(0) != answer(1)
 
 
 def test_each_bound_is_that_of_the_example_with_its_own_condition():
