@@ -359,7 +359,7 @@ def test_each_layer_of_latents_goes_its_own_way():
 
 
 @pytest.mark.parametrize("name", ["vae", "flow", "mixture", "flow and mixture"])
-def test_scores_are_the_bounds_of_lesson_05_by_the_same_codes(name, models):  # noqa: F811
+def test_scores_are_the_bounds_of_lesson_05(name, models):  # noqa: F811
     "And a score does not depend on the other examples of its batch."
     model, x, K = copy.deepcopy(models[name]), WORLDS[name].x, 8
     if name[:4] == "flow": rough(model.posterior).float()
