@@ -131,6 +131,8 @@ def check_is_data(
     elif isinstance(data, np.ndarray): hint = 'make them of arrays with `from_arrays`'
     elif is_data_set(data):
         hint = 'give stream=True to read a data set while training'
+    elif isinstance(data, torch.utils.data.IterableDataset):
+        hint = 'put it into a DataLoader with a length'
     elif tensors: hint = 'wrap tensors as Examples(x, y)'
     if hint is None: return
     raise DataError(f'{name} is a {kind}, and `fit` takes Examples, or batches such as '

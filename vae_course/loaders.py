@@ -23,8 +23,8 @@ def is_data_set(
     data: Any, # that holds examples
 ) -> bool:
     "Whether it gives an example for an index, and no batches."
-    from torch.utils.data import Dataset
-    if isinstance(data, Dataset): return True
+    from torch.utils.data import Dataset, IterableDataset
+    if isinstance(data, Dataset): return not isinstance(data, IterableDataset)
     plain = isinstance(data, (Sequence, dict, Tensor, np.ndarray))
     return hasattr(data, '__getitem__') and hasattr(data, '__len__') and not plain
 
