@@ -9,8 +9,9 @@ here = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
 config.read(here / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
-(lab, dev, table, onnx, bench) = (cfg[f"{name}_requirements"].split()
-                                  for name in ("lab", "dev", "table", "onnx", "bench"))
+(lab, dev, table, onnx, tensorboard, bench) = (
+    cfg[f"{name}_requirements"].split()
+    for name in ("lab", "dev", "table", "onnx", "tensorboard", "bench"))
 
 
 class BuildWithLessons(build_py):
@@ -43,8 +44,9 @@ setup(
     packages=find_packages(include=["vae_course", "vae_course.*"]),
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={"table": table, "onnx": onnx, "lab": lab + table,
-                    "dev": lab + table + onnx + dev, "bench": bench},
+    extras_require={"table": table, "onnx": onnx, "tensorboard": tensorboard,
+                    "lab": lab + table,
+                    "dev": lab + table + onnx + tensorboard + dev, "bench": bench},
     entry_points={"console_scripts": cfg["console_scripts"].split(),
                   "nbdev": ["vae_course=vae_course._modidx:d"]},
     classifiers=["Development Status :: 4 - Beta",

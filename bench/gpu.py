@@ -202,7 +202,8 @@ def scaling_child(args):
     0 prints."""
     from vae_course.elbo import mlp_vae
     from vae_course.distributed import join_processes
-    from vae_course.run import RunConfig, training_run
+    from vae_course.run import training_run
+    from vae_course.run_config import RunConfig
     from vae_course.step import train_epoch
     from vae_course.training import History
     with join_processes(args.device) as (rank, world, device):

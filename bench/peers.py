@@ -58,7 +58,8 @@ class Ours:
     def __init__(self, device, count=None, steps=None, **step_config):
         from vae_course.elbo import VAE, Bernoulli, mlp
         from vae_course.latent import StandardNormal
-        from vae_course.run import RunConfig, training_run
+        from vae_course.run import training_run
+        from vae_course.run_config import RunConfig
         from vae_course.training import History
         device = torch.device(device)
         _, examples = images(count)

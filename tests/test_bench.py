@@ -1,6 +1,6 @@
 """The benches run, say what they did, compute their ratios from their values, and never
 write over results. No time is judged here."""
-import argparse, html, importlib.util, json, os, subprocess, sys
+import argparse, html, importlib.util, json, os, re, subprocess, sys
 from pathlib import Path
 
 import nbformat, pytest, torch
@@ -446,3 +446,65 @@ def test_page_shows_what_was_measured(tmp_path, importable, raced):
     assert "≥ 4" in page and "reached" in page and "<strong>missed</strong>" in page
     assert ('alt="seconds an epoch, the median of each: matrix products alone, fp32 '
             '0.900; vae_course, fp32, eager 1.50; PyTorch examples 6.00."' in page)
+
+
+def column(page, title):
+    "Of each table of the page whose head holds `title`: `{row: what stands there}`."
+    found = []
+    for table in re.findall(r"<table>.*?</table>", page, re.DOTALL):
+        rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)
+                for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)]
+        if title in rows[0]:
+            i = rows[0].index(title)
+            found.append({row[0]: row[i] for row in rows[1:]})
+    return found
+
+
+def test_page_shows_machines_side_by_side(tmp_path, importable):
+    "Each number, aim and commit in the column of its machine; a dash for no row."
+    made = tmp_path / "bench" / "results"
+    made.mkdir(parents=True)
+    ratio = common.compare(6.0, 4.5) | dict(ours="vae_course, fp32, eager", note="",
+                                            other="PyTorch examples", what="times")
+    row = lambda name, s: dict(name=name, seconds=common.summary([s]), warm_up=1.0,
+                               note="")
+    one = dict(bench="speed", device="one", commit="aaaaaaa", date="2026-01-02T03:04",
+               protocol="of <old>", threads=2, versions=dict(torch="9.8"),
+               rows=[row("vae_course, fp32, eager", 1.5), row("Lightning", 7.0)],
+               ratios=[ratio])
+    two = one | dict(device="two", commit="bbbbbbb", protocol="of new", rows=[
+        row("vae_course, fp32, eager", 2.5), row("pythae", 8.0)],
+        ratios=[ratio | common.compare(3.0, 4.5)])
+    for name, result in dict(one=one, two=two).items():
+        (made / f"{name}.json").write_text(json.dumps(result), encoding="utf-8")
+    page = shown(tmp_path)
+    (a,), (b,) = column(page, "one"), column(page, "two")
+    ours = "vae_course, fp32, eager, seconds"
+    assert list(a) == list(b) and (a[ours], b[ours]) == ("1.50", "2.50")
+    assert (a["Lightning, seconds"], b["Lightning, seconds"]) == ("7.00", "–")
+    assert (a["pythae, seconds"], b["pythae, seconds"]) == ("–", "8.00")
+    ratio, = (key for key in a if "beside" in key)
+    assert a[ratio] == "6.00 (≥ 4.5 reached)" and a["commit"] == "<code>aaaaaaa</code>"
+    assert (b[ratio] == "3.00 (≥ 4.5 <strong>missed</strong>)"
+            and b["commit"] == "<code>bbbbbbb</code>")
+    assert (a["protocol"], b["protocol"]) == ("1", "2") and "of &lt;old&gt;" in page
+
+
+def test_page_of_one_machine_has_no_table_of_machines(tmp_path, importable):
+    made = tmp_path / "bench" / "results"
+    made.mkdir(parents=True)
+    path = common.results / "speed-amd-epyc-2-cores.json"
+    (made / path.name).write_bytes(path.read_bytes())
+    page = shown(tmp_path)
+    device = json.loads(path.read_text(encoding="utf-8"))["device"]
+    assert not column(page, device) and device in page
+
+
+def test_stored_machines_stand_side_by_side(stored, page):
+    """Where two machines ran speed or time to quality, the stored page has a column for
+    each; after a new machine, run `make outputs ARGS=results`."""
+    for bench in ("speed", "time_to_quality"):
+        machines = [r for r in stored.values() if r["bench"] == bench]
+        for result in machines if len(machines) > 1 else ():
+            assert any(c["commit"] == f'<code>{result["commit"]}</code>'
+                       for c in column(page, result["device"]))

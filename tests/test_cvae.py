@@ -4,13 +4,15 @@ import json, sys
 from pathlib import Path
 
 import pytest, torch
+import torch.distributions as D
 from torch import nn
 
-from vae_course import run
+from vae_course import evaluation, run
 from vae_course.classifier import Classifier
 from vae_course.cvae import CVAE, Quadrants, Unconditional, complete, mlp_cvae
 from vae_course.data import Batches, DataError, Examples
 from vae_course.elbo import mlp_vae
+from vae_course.latent import diagonal_gaussian
 from vae_course.model import Unsupported
 from vae_course.noise import Noise, replayed_noise
 from vae_course.acceleration import AcceleratedStep
@@ -254,6 +256,36 @@ def test_held_at_a_condition_it_is_the_model_with_that_condition(name, sees):
     a, b = losses(held, x, None, eps), losses(model, x, y, eps)
     # the KL of the held one is that of the draw
     assert torch.isclose(a["reconstruction"], b["reconstruction"], rtol=1e-5)
+
+
+class Two(nn.Module):
+    "p(z|c) as a mixture of two Gaussians."
+    def __init__(self, width):
+        super().__init__()
+        self.net = nn.Linear(width, 2 * 4)
+
+    def forward(self, e):
+        mu = 3 * self.net(e).unflatten(-1, (2, 4))
+        return D.MixtureSameFamily(
+            D.Categorical(logits=mu[..., 0]), diagonal_gaussian(mu, 0 * mu),
+            validate_args=False)
+
+
+def test_held_at_a_condition_a_prior_of_another_kind_stays_what_it_is():
+    model, z = model_of("labels", sees=every).eval(), torch.randn(7, 4)
+    model.prior_net = Two(4)
+    held, p = model.at(2), model.prior(torch.tensor([2]))
+    assert torch.allclose(held.prior().log_prob(z), p.log_prob(z[:, None])[:, 0])
+    assert held.prior().log_prob(z[0]).shape == ()
+    torch.manual_seed(0)
+    drawn = held.prior().sample((5,))
+    torch.manual_seed(0)
+    assert torch.equal(drawn, p.sample((5,))[:, 0]) and held.prior().sample().shape == (
+        4,)
+    assert torch.equal(held.prior().mean, p.mean[0]) and held.sample(3).shape == (
+        3, *shape)
+    x = (examples("labels").x > 0.5).float()
+    assert evaluation.nll(held, Examples(x, torch.zeros(100).long()), 5).mean > 0
 
 
 @pytest.mark.parametrize("name", specs)

@@ -8,8 +8,8 @@ import vae_course
 from contract_models import CONTRACT, LATENTS, image_model, pictures, words
 from test_models import SMALL
 from vae_course import (
-    anomaly_detection, checks, classifier, cli, cvae, evaluation, generation, gpu,
-    model as contract, plots, protocol, step, training, vq_vae, widgets)
+    anomaly_detection, checks, classifier, cli, cvae, evaluation, export, generation,
+    gpu, model as contract, plots, protocol, step, training, use, vq_vae, widgets)
 from vae_course.anomaly_detection import AnomalyDetector, score_methods
 from vae_course.data import Batches, DataError, DataSet, Examples, tensors_of
 from vae_course.elbo import VAE
@@ -24,10 +24,12 @@ class World:
     "What is asked about: images or words, labels, codes, and a condition if need be."
     def __init__(self, x, y=None, z=None, conditional=False):
         self.x, self.y, self.z, self.conditional = x, y, z, conditional
-        self.examples = Examples(x, y) if isinstance(x, torch.Tensor) else [(x, None)]
+        self.images = isinstance(x, torch.Tensor)
+        self.examples = Examples(x, y) if self.images else [(x, None)]
+        self.named = use.NamedImages(x, y, [], None, "ours") if self.images else None
 
-    def few(self, n=4): return (self.x[:n] if isinstance(self.x, torch.Tensor)
-                                else tuple(t[:n] for t in self.x))
+    def few(self, n=4):
+        return self.x[:n] if self.images else tuple(t[:n] for t in self.x)
 
     def each(self, n=4): return dict(c=self.y[:n]) if self.conditional else {}
 
@@ -57,23 +59,31 @@ LACKS = dict(
     gaussian=r"a diagonal Gaussian q\(z\|x\)", mean="the mean of one tensor",
     prior_mean="the mean of one tensor", x_mean="the mean of one tensor",
     row="a row of numbers as z", places="codes with places between them",
+    one_tensor="takes and gives tensors|does not say the shape", parts="has neither",
+    numbers="rows of numbers|parameters|takes and gives tensors|has none",
     images="needs images", sample=r"cannot draw samples: it has no method sample\(n\)",
     data_shape="the shape of one example", none_lacking="$^",
-    labels="a condition|needs to know")
+    labels="a condition|needs to know",
+    program="has one tensor as x|has neither encoder|the shape of an example")
 LATENT = "encode decode prior sample data_shape"
-A_VAE = f"{LATENT} gaussian mean prior_mean x_mean row places images trained"
-HAS = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "cvae", "cvae at 7"),
-                    A_VAE) | dict(
-    vq_vae=f"{LATENT} codes x_mean images trained",
-    classifier="features data_shape trained")
+A_VAE = (f"{LATENT} gaussian mean prior_mean x_mean row places images trained "
+         "program")
+HAS = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "autoencoder", "cvae",
+                     "cvae at 7"), A_VAE) | dict(
+    vq_vae=f"{LATENT} codes x_mean images trained program",
+    code_prior="data_shape images trained sample",
+    classifier="features data_shape trained program")
 HAS |= dict.fromkeys(CONTRACT, A_VAE) | {
-    name: f"{LATENT} prior_mean x_mean row places images trained"
+    name: f"{LATENT} prior_mean x_mean row places images trained program"
     for name in ("flow", "flow and mixture", "beta, flow")}
 HAS |= {"two layers": f"{LATENT} x_mean places images trained",
-        "words": "encode decode prior sample gaussian mean prior_mean row places"}
+        "words": "encode decode prior sample gaussian mean prior_mean row places "
+                 "trained"}
 
 # 'room.function', perhaps with a word behind → what is asked of a model `m` in its
 # world `w`, and what it takes. Where the answer says nothing it may be None.
+def named_images(w): return use.NamedImages(
+    w.few(), None if w.y is None else w.y[:4], [], None, "ours")
 def few(w): return (Batches(w.examples, 10) if isinstance(w.examples, Examples)
                     else w.examples)
 ASK = {
@@ -125,6 +135,11 @@ ASK = {
     "vq_vae.train_steps": (
         lambda m, w: vq_vae.train_steps(twin(m), w.examples, 2, batch_size=10),
         "trained"),
+    "use.encode_images": (
+        lambda m, w: use.encode_images(m, w.named, w.c), "encode"),
+    "use.reconstruct_images": (
+        lambda m, w: use.reconstruct_images(m, w.named, w.c), "encode decode"),
+    "export.model_parts": (lambda m, w: export.model_parts(m), ""),
     "plots.plot_manifold": (lambda m, w: plots.plot_manifold(m, 3, **w.one),
                             "prior decode row"),
     "plots.plot_traversal": (
@@ -151,13 +166,14 @@ ASK = {
         lambda m, w: (lambda t: step.train_epoch(
             t, few(w), step.make_optimizers(t, cpu)))(twin(m)), ""),
     "training.fit": (
-        lambda m, w: training.fit(twin(m), w.examples, epochs=1, batch_size=20,
-                                  device="cpu", progress=False), "trained"),
+        lambda m, w: training.fit(
+            twin(m), w.examples, epochs=1, device="cpu", progress=False,
+            **dict(batch_size=20) if w.images else {}), "trained"),
     "checks.check_model_takes": (
         lambda m, w: [checks.check_model_takes(m, w.examples, "train", cpu)],
         "trained"),
     "checks.check_shape": (
-        lambda m, w: [checks.check_shape(m, w.examples, "train", cpu)], "trained"),
+        lambda m, w: [checks.check_shape(m, next(iter(few(w))), "train")], "trained"),
     "checks.diagnose_nan": (
         lambda m, w: checks.diagnose_nan(m, next(iter(few(w))), [], 1e-3), "trained"),
     "gpu.random_batch": (lambda m, w: gpu.random_batch(m, 4), "data_shape"),
@@ -172,6 +188,16 @@ ASK = {
     "gpu.losses_along": (
         lambda m, w: gpu.losses_along(m, list(few(w))[:1], [torch.zeros(
             len(tensors_of(list(few(w))[0])[0]), 4)]), "encode decode prior gaussian"),
+    "export.model_parts": (
+        lambda m, w: [p.net(*p.inputs.values())
+                      for p in export.model_parts(m).values()],
+        "program"),
+    "use.encode_images": (
+        lambda m, w: use.encode_images(m, named_images(w), **w.each()),
+        "encode images"),
+    "use.reconstruct_images": (
+        lambda m, w: use.reconstruct_images(m, named_images(w), **w.each()),
+        "encode decode images"),
     "method.sample": (lambda m, w: m.sample(4, **w.each()), "sample"),
     "method.reconstruct": (lambda m, w: m.reconstruct(w.few(), **w.each()),
                            "encode decode"),
@@ -193,8 +219,22 @@ REFUSES = ("evaluation.interval_coverage", "evaluation.reliability",
            "protocol.prepare", "protocol.evaluate_test_set")
 # they draw as it comes: words have no mean
 DRAWS = ("generation.decode_mean", "generation.interpolate")
+# what torch cannot export, or no program can hold: the message says so
+NO_PROGRAM = {"export.model_parts": ("words", "two layers", "code_prior"),
+              "use.encode_images": ("two layers",)}
+# they take images that have names: there are none of words
+NAMED = ("use.encode_images", "use.reconstruct_images", "vq_vae.train_steps")
 # public functions and classes that take a model, and where they are asked
 ELSEWHERE = {
+    **dict.fromkeys(("checks.batch_check", "checks.check_data_shape",
+                     "checks.check_own_step"), "training.fit"),
+    **dict.fromkeys(("export.EncoderParameters", "export.DecoderParameters",
+                     "export.ClassifierLogits", "export.export_onnx",
+                     "export.export_programs", "export.onnx_paths"), "test_export"),
+    **dict.fromkeys(("own_steps.OwnStep", "own_steps.parts_to_compile"),
+                    "test_own_steps"),
+    **dict.fromkeys(("use.load_images", "use.conditions_of"), "test_use"),
+    "imputation.impute": "test_tables",
     "acceleration.AutocastLosses": "test_models", "anomaly_detection.AnomalyDetector":
     "below", "acceleration.AcceleratedStep": "gpu.ready_step",
     "checkpoint.current_settings": "takes a name", "checkpoint.model_state":
@@ -203,7 +243,12 @@ ELSEWHERE = {
     "checks.check_settings": "training.fit", "cli.train": "test_models", "cli.parser":
     "takes a name", "cvae.FixedConditionVAE": "cvae at 7", "cvae.complete": "below",
     "distributed.LossesModule": "gpu.ready_step", "gpu.NoiseInBatch":
-    "gpu.losses_along", "model.require": "everywhere", "model.require_condition":
+    "gpu.losses_along", "export.EncoderParameters": "export.model_parts",
+    "export.DecoderParameters": "the same", "export.ClassifierLogits": "the same",
+    "export.export_programs": "test_export", "export.onnx_paths": "test_export",
+    "export.export_onnx": "test_export", "use.load_images": "test_use",
+    "use.conditions_of": "test_use", "model.require": "everywhere",
+    "model.require_condition":
     "below", "model.at_condition": "below", "model.latent_width": "plot_manifold",
     "model_settings.read_conditions": "test_cli", "run.Run": "training.fit",
     "run.training_run": "training.fit",
@@ -294,12 +339,17 @@ def test_it_works_or_says_what_the_model_lacks(name, key, models):
     missing = missing_of(name, needs)
     if name == "cvae" and key == "gpu.losses_along": missing = ["labels"]
     if key[:7] == "method." and not isinstance(model, LatentVariableModel): return
-    if {"trained", "images"} & {*missing} and name == "words" and (
-            key.split(".")[0] in ("training", "checks", "protocol", "vq_vae",
-                                  "widgets")):
-        return                       # they take `Examples`, which hold one tensor
+    if name == "words" and (key in NAMED or key.split(".")[0] == "protocol"): return
+    if name == "words" and key.split(".")[0] == "widgets":
+        with pytest.raises(DataError, match="got a list: an explorer shows `Examples`"):
+            ask(model, w)
+        return
     before = [t.clone() for t in (*model.parameters(), *model.buffers())]
     random = torch.get_rng_state()
+    if name in NO_PROGRAM.get(key, ()):
+        with pytest.raises(Unsupported, match=type(model).__name__ + "|Joint|tuple"):
+            ask(model, w)
+        return
     if missing:
         with pytest.raises(Unsupported) as e:
             ask(model, w)
@@ -341,7 +391,7 @@ def test_what_refuses_some_models_measures_others(key, models):
 # ---------------------------------------------------------------- conditions
 
 TAKES_C = [key for key, (ask, _) in ASK.items()
-           if {"each", "one"} & {*ask.__code__.co_names}]
+           if {"each", "one", "c"} & {*ask.__code__.co_names}]
 
 
 def test_all_that_take_no_labels_take_c():
@@ -391,7 +441,8 @@ def test_the_condition_reaches_each_part_that_is_asked(key, part):
     latents = 2 if "manifold" in key or "latent_explorer" in key else 4
     model, ask = told(part, latents=latents), ASK[key][0]
     def answer(shift):
-        y = digits["y"] if "one" in ask.__code__.co_names else (digits["y"] + shift) % 10
+        labels = 0 if "one" in ask.__code__.co_names else shift
+        y = (digits["y"] + labels) % 10
         w = World(z=torch.zeros(4, latents), conditional=True, **digits | dict(y=y))
         World.one = property(lambda self: dict(c=7 - 4 * shift))
         torch.manual_seed(0)
@@ -447,6 +498,26 @@ def test_scores_over_examples_are_those_with_their_labels_as_c(how):
         apart = torch.cat([score_methods[how](model.at(9 - k), x[i:i + 1])
                            for i, k in enumerate(y.tolist())])
         assert (scores - apart).abs().max() > 1
+
+
+@pytest.mark.parametrize("key", [
+    f"evaluation.{name}" for name in ("elbo", "nll", "rate_distortion", "reliability",
+                                      "interval_coverage")])
+def test_codes_are_drawn_and_not_the_center_taken(key):
+    "Another seed gives other numbers, the same seed the same."
+    kind = "gaussian" if "interval" in key else "bernoulli"
+    torch.manual_seed(0)
+    model, f = build("vae", hidden=[32], latent_dim=4, likelihood=kind), getattr(
+        evaluation, key.split(".")[1])
+    with torch.no_grad():
+        for p in model.parameters(): p.mul_(3)
+        model.encoder[2][-1].bias[4:].fill_(-1.0)
+    def answer(seed):
+        found = f(model.eval(), Examples(**digits), seed=seed)
+        if isinstance(found, dict): return [v.mean for v in found.values()]
+        if isinstance(found, evaluation.RateDistortion): found = found.distortion
+        return found.error if hasattr(found, "error") else found.mean
+    assert answer(0) == answer(0) != answer(1)
 
 
 def test_each_bound_is_that_of_the_example_with_its_own_condition():

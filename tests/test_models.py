@@ -127,6 +127,8 @@ def test_the_command_line_trains_it(name, tmp_path, capsys):
     out = capsys.readouterr().out
     assert (f"test {'-ELBO' if name in HAS_A_BOUND else 'loss'} " in out
             and (tmp_path / "run" / "model.safetensors").exists())
+    if name not in HAS_A_BOUND:
+        assert "bound" not in out and "one z" not in out
     ask = ["--condition", "7", "3"] if name == "cvae" else []
     if name in makes_images:
         main(["sample", str(tmp_path / "run"), "-n", "4", *ask])

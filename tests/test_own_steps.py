@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vae_course.acceleration import AcceleratedStep
 from vae_course.callbacks import Callback
 from vae_course.checkpoint import CheckpointError, load_checkpoint
 from vae_course.data import Batches, Examples
@@ -19,8 +20,8 @@ from vae_course.distributed import leave_processes, rank_and_world_size
 from vae_course.elbo import mlp_vae
 from vae_course.noise import recorded_noise, replayed_noise
 from vae_course.own_steps import OwnStep, parts_to_compile
-from vae_course.step import (
-    NonFiniteLoss, StepConfig, Trainable, make_optimizers, train_epoch)
+from vae_course.step import (AccumulatedStep, NonFiniteLoss, StepConfig, Trainable,
+                             make_optimizers, train_epoch)
 from vae_course.training import constant, fit, linear, load_model, registry, save_model
 
 torch.set_num_threads(1)
@@ -462,6 +463,33 @@ def of_processes(config):
                 weights=[p.detach().flatten().tolist() for p in model.parameters()])
 
 
+class Line(Trainable):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(2, 1)
+
+    def losses(self, batch):
+        return (self.net(batch[0]).squeeze(1) - batch[0].sum(1)).square().mean()
+
+
+def accumulated(config):
+    "The usual step of the usual model, three batches at a time."
+    number, count = rank_and_world_size()
+    model = new(Line, seed=number)
+    optimizers = make_optimizers(model, torch.device("cpu"))
+    optimizers[0].param_groups[0]["lr"].fill_(1e-2)
+    batches = Batches(points(), 16, shuffle=True, shard=(number, count),
+                      generator=torch.Generator().manual_seed(7))
+    step = AccumulatedStep(lambda move: AcceleratedStep(
+        model, optimizers, 16, .5, StepConfig(), move=move), 3, len(batches))
+    history = []
+    for _ in range(3):
+        step.restart()
+        history.append(train_epoch(model, batches, optimizers, step=step))
+    return dict(processes=count, history=history,
+                weights=[p.detach().flatten().tolist() for p in model.parameters()])
+
+
 def processes(tmp_path, number, config):
     env = os.environ | dict(OMP_NUM_THREADS="1",
                             PYTHONPATH=str(Path(__file__).parents[1]))
@@ -478,8 +506,8 @@ def processes(tmp_path, number, config):
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("config", [dict(), dict(precision="bf16"), dict(compile=True)],
-                         ids=str)
+@pytest.mark.parametrize("config", [dict(), dict(precision="bf16"), dict(compile=True),
+                                    dict(accumulate=True)], ids=str)
 def test_two_processes_equal_one(tmp_path, config):
     one, two = (processes(tmp_path, n, config) for n in (1, 2))
     assert (one["processes"], two["processes"]) == (1, 2)
@@ -488,6 +516,19 @@ def test_two_processes_equal_one(tmp_path, config):
         assert a == pytest.approx(b, rel=tolerance)
     for a, b in zip(one["weights"], two["weights"], strict=True):
         assert a == pytest.approx(b, abs=10 * tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("how", [dict(), dict(precision="bf16"), dict(compile=True)],
+                         ids=str)
+def test_a_gpu_agrees_with_the_cpu(how):
+    settings = dict(clip=1.0, lr=[linear(1e-2, 0), None])
+    _, first = trained(new(Handed), **settings)
+    model, history = trained(new(Handed), device="cuda", **settings | how)
+    assert next(model.parameters()).device.type == "cuda"
+    for name in ("loss", "judge"):
+        tolerance = .02 if "precision" in how else 1e-3
+        assert history[name] == pytest.approx(first[name], rel=tolerance)
 
 
 if __name__ == "__main__":
@@ -499,7 +540,8 @@ if __name__ == "__main__":
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{out}.meeting", rank=int(number),
             world_size=int(count))
-    result = of_processes(json.loads(config))
+    config = json.loads(config)
+    result = accumulated(config) if "accumulate" in config else of_processes(config)
     if number == "0":
         Path(out).write_text(json.dumps(result), encoding="utf-8")
     if count != "1":

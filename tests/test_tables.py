@@ -85,7 +85,7 @@ def test_a_table_comes_back_as_it_went_in(gappy, data):
     ([True, False, None], "boolean"), (np.array([True, False]), "boolean"),
     (pd.array([True, None, False], dtype="boolean"), "boolean"),
     (["a", "b", None], "category"), (pd.array(["a", "b"], dtype="string"), "category"),
-    (pd.Categorical([3, 7, None]), "category")], ids=str)
+    (pd.Categorical([3, 7, None]), "category")])
 def test_every_way_to_hold_numbers_booleans_and_words(values, kind):
     column = pd.Series(values)
     found = describe_column("c", column)
@@ -157,7 +157,7 @@ def with_column(values, n=40):
     (lambda: with_column(lambda i: 1e308 * (-1)**i), "too little or too far"),
     (lambda: with_column(pd.Categorical(pd.date_range("2026", periods=40).repeat(20)[
         :40])), "has categories such as .*: give words or numbers"),
-    (lambda: people(3)[1], "cannot put shares of 0.2 and 0.1 of 3 rows a")], ids=str)
+    (lambda: people(3)[1], "cannot put shares of 0.2 and 0.1 of 3 rows a")])
 def test_what_cannot_be_a_table_is_refused_in_one_sentence(make, words):
     with pytest.raises(DataError, match=words) as e: from_table(make())
     assert "\n" not in str(e.value) and ". " not in str(e.value)
@@ -182,7 +182,7 @@ def shuffled(frame): return frame[frame.columns[::-1]]
     (lambda f: f.assign(shoes=3), "this table has 'shoes' besides: give the columns"),
     (lambda f: f.rename(columns=dict(age="Age")), "lacks 'age' and has 'Age' besides"),
     (lambda f: f.to_numpy(), "got a ndarray: give a pandas DataFrame"),
-    (lambda f: f[:0], "got a table of 0 rows")], ids=str)
+    (lambda f: f[:0], "got a table of 0 rows")])
 def test_another_table_than_trained_on_is_refused_in_one_sentence(
         gappy, data, change, words):
     likelihood = TableLikelihood(data.likelihood["columns"])

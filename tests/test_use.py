@@ -1,6 +1,6 @@
 """`vae_course encode`, `reconstruct` and `export` as a user meets them: what the files
 hold is what the model gives, and every error is one line that leaves nothing behind."""
-import csv, io, json, os, sys
+import csv, io, json, os, subprocess, sys
 from pathlib import Path
 
 import numpy as np
@@ -268,7 +268,7 @@ def test_a_classifier_is_exported_and_has_no_latents(capsys):
                                   "height x width), and this model was trained on 1 x "
                                   "28 x 28"),
     ("reconstruct colour --data digits", "this model was trained on 3 x 28 x 28"),
-    ("encode row --data digits", "was trained on examples of shape (784,)"),
+    ("encode row --data digits", "a VAE of examples of shape (784,) has none"),
     ("encode run --data digits --part valid", "digits has no part valid"),
     ("encode run --data folder:mine --part test", "folder:mine/test"),
     ("encode run --data digits --resize crop", "--resize is for folder:PATH"),
@@ -332,3 +332,46 @@ def test_examples_without_a_label_have_an_empty_place_in_the_table():
     rows = list(csv.DictReader(io.StringIO(
         use.latents_as_csv(images, dict(mean=torch.zeros(2, 1))).decode())))
     assert [(row["label"], row["class"]) for row in rows] == [("", ""), ("1", "b")]
+
+
+# ---------------------------------------------------------------- devices
+
+def test_on_another_device_files_hold_the_same():
+    """The pretended one of `far_device`, which refuses what a GPU refuses; the labels
+    and what is read from `--condition` start on the CPU."""
+    program = """
+import json, sys, torch
+import far_device
+from test_use import kept, use
+from vae_course.export import model_parts
+far_device.begin('mps')
+asked = dict(vae=('vae', {}, []), vq_vae=('vq_vae', {}, []), labels=('cvae', {}, []),
+             told=('cvae', {}, ['7']), part=('cvae', dict(
+                 condition={'quadrants': ['upper left']}), []))
+found = {}
+for name, (kind, settings, words) in asked.items():
+    made = []
+    for device in ('cpu', far_device.device):
+        model = kept(kind, **settings).to(device)
+        images, c = use._images_and_conditions(use.Path('run'), model, 'digits', None,
+                                               None, words)
+        images = images._replace(x=images.x[:50], y=images.y[:50])
+        c = None if c is None else c[:50]
+        parts = [*use.encode_images(model, images, c).values(),
+                 use.reconstruct_images(model, images, c).float()]
+        made.append(parts)
+        assert all(t.device.type == 'cpu' for t in parts)
+        assert str(model.device) == str(torch.device(device)), name
+        for part in model_parts(model).values(): part.net(*part.inputs.values())
+    found[name] = [float((a - b).abs().max()) for a, b in zip(*made)]
+print(json.dumps(found))"""
+    here = Path(__file__).resolve().parent
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, encoding="utf-8",
+        env=os.environ
+            | dict(PYTHONPATH=os.pathsep.join([str(here), str(here.parent)])))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.keys() == {"vae", "vq_vae", "labels", "told", "part"}
+    assert all(difference <= 1e-5 for row in found.values() for difference in row[:-1])
+    assert all(row[-1] <= 1 for row in found.values()), found   # of 255

@@ -164,7 +164,10 @@ def check_model_takes(
 def _check_in_memory(model: Trainable, examples: Examples, name: str,
                      binary: bool = False) -> None:
     "Raise `DataError` as `check_model_takes` does, before any of them is used."
-    if binary: check_range(examples.x, name, 0.0, 1.0)
+    if binary:
+        check_range(examples.x, name, 0.0, 1.0)
+        # what the model sees are zeros and ones; no memory is taken for these
+        examples = Examples(torch.zeros(()).expand_as(examples.x), examples.y)
     weights = next((p for p in model.parameters() if p.is_floating_point()), None)
     for t in tensors_of(examples.x):
         if weights is None or not t.is_floating_point() or t.dtype == weights.dtype:

@@ -426,6 +426,17 @@ class CVAE(VAE):
         if c is not None: self.condition.check(c, name)
 
 # %% ../nbs/07_cvae.ipynb #6fdc3954
+class _OfOne:
+    "The distribution over `(D,)` that a batch of one holds."
+    def __init__(self, p): self.p = p
+
+    @property
+    def mean(self): return self.p.mean[0]
+
+    def sample(self, shape=()): return self.p.sample(shape).squeeze(len(shape))
+
+    def log_prob(self, z): return self.p.log_prob(z[..., None, :])[..., 0]
+
 class FixedConditionVAE(LatentVariableModel):
     """A `CVAE` with its condition held at one value: what a `VAE` is. Raises
     `Unsupported`, `ValueError` and `DataError` for c."""
@@ -447,11 +458,13 @@ class FixedConditionVAE(LatentVariableModel):
     def prior(
         self,
         c: Any = None,    # held
-    ) -> D.Distribution:  # over `(D,)`
+    ) -> Any:             # a distribution over `(D,)`
         "p(z|c)."
         net = self.model.prior_net
         if isinstance(net, Unconditional): return net.net()
         p = self.model.prior(self.c)
+        if not (isinstance(p, D.Independent) and isinstance(p.base_dist, D.Normal)):
+            return _OfOne(p)
         return diagonal_gaussian(p.mean[0], 2 * p.stddev[0].log())
 
     def encode(
@@ -536,7 +549,8 @@ def mlp_cvae(
         raise ValueError(f"got sees={sees!r}: "
                          "give some of 'encoder', 'decoder', 'prior'")
     spec = {'labels': 10} if condition is None else condition
-    known, px = build_condition(spec, data_shape), make_likelihood(likelihood, data_shape)
+    known, px = (build_condition(spec, data_shape),
+                 make_likelihood(likelihood, data_shape))
     before, shape = px.encoder_input(data_shape)
     made = px.output_shape(data_shape)
     def part(name, before, *sizes):

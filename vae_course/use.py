@@ -23,11 +23,11 @@ from .checkpoint import write_atomic
 from .cvae import Labels
 from .data import DataError, Examples, as_floats
 from .datasets import load, loaders
-from .devices import pick_device, seeded
+from .devices import device_of, pick_device, seeded
 from .export import check_onnx_installed, distribution_parameters
 from .export import export_onnx, onnx_paths
 from .folders import read_images
-from .model import require
+from .model import Unsupported, require, require_condition
 from .model_settings import read_conditions
 from .run_folder import load_trained, read_run
 from .step import Trainable, map_rows
@@ -47,11 +47,13 @@ def load_images(
     part: str | None = None,  # of a data set by name: `train`, `valid` or `test`
     resize: str | None = None, # of a folder's images: `pad`, `crop` or `stretch`
 ) -> NamedImages:
-    "The images that `data` names, of the shape that `model` takes. Raises `DataError`."
+    """The images that `data` names, of the shape that `model` takes. Raises `DataError`
+    and `Unsupported`."""
     shape = model.data_shape
     if shape is None or len(shape) != 3:
-        raise DataError(f'this model was trained on examples of shape {shape}, and '
-                        'images are (channels, height, width): use it from Python')
+        raise Unsupported('`load_images` needs the shape of one image, (channels, '
+                          f'height, width), and a {type(model).__name__} of examples '
+                          f'of shape {shape} has none: use it from Python')
     kind, _, path = data.partition(':')
     if kind == 'folder' and path: return _folder(path, shape, part, resize or 'pad')
     if data not in loaders:
@@ -99,27 +101,33 @@ def conditions_of(
         raise DataError(f'{images.name} has {n} class{"es" * (n != 1)} and this model '
                         f'was trained on {known}: say what the images show with '
                         '--condition, or give a folder for each class')
-    c = model.inputs((as_floats(images.x), images.y))[1].cpu()
-    if condition is not None: condition.to('cpu').check(c, images.name)
-    return c
+    c = model.inputs((as_floats(images.x), images.y))[1]
+    if condition is not None: condition.check(c, images.name)
+    return c.cpu()
 
 # %% ../nbs/96a_use.ipynb #f54ed309
 def encode_images(
     model: Any,              # with `encode`
     images: NamedImages,     # what to encode
-    c: Tensor | None = None, # the condition of each
+    c: Any = None,           # the condition of each, or of all
     batch_size: int = 100,   # images at a time
 ) -> dict[str, Tensor]:
     "The parameters of q(z|x, c) by name, `(N, ...)` each. Raises `Unsupported`."
-    require(model, 'encode', 'encode')
-    _check(model, images)
+    c = _checked(model, images, c, 'encode_images', 'encode')
     def part(x, c):
         found = distribution_parameters(model.encode(as_floats(x), c))
         return {name: t.cpu() for name, t in found.items()}
     return map_rows(part, model, images.x, c, batch_size=batch_size)
 
-def _check(model, images): # before anything is computed
+def _checked(model, images, c, asked, *needs): # before anything is computed
+    "c for each image; what cannot be is said."
+    require(model, asked, *needs)
+    require_condition(model, asked, c)
+    if not isinstance(images.x, Tensor):
+        raise Unsupported(f'`{asked}` needs images, one tensor (N, C, H, W), and a '
+                          f'{type(model).__name__} takes something else')
     model.check_examples(Examples(as_floats(images.x), images.y), images.name)
+    return None if c is None else model.as_condition(c, len(images.x)).cpu()
 
 def _column_names(name, t): # `(N, ...)`
     return ['_'.join([name, *map(str, place)]) for place in np.ndindex(*t.shape[1:])]
@@ -202,13 +210,12 @@ def new_folder(
 def reconstruct_images(
     model: Any,              # with `reconstruct`
     images: NamedImages,     # what to reconstruct
-    c: Tensor | None = None, # the condition of each
+    c: Any = None,           # the condition of each, or of all
     batch_size: int = 100,   # images at a time
 ) -> Tensor:
     """The reconstruction of each image, uint8 `(N, C, H, W)`; what a condition shows of
     an image stays as it is. Raises `Unsupported`."""
-    require(model, 'reconstruct', 'encode', 'decode')
-    _check(model, images)
+    c = _checked(model, images, c, 'reconstruct_images', 'encode', 'decode')
     unseen = getattr(getattr(model, 'condition', None), 'unseen', None)
     def part(x, c):
         made = model.reconstruct(as_floats(x), c)
@@ -245,8 +252,10 @@ def _images_and_conditions(dir, model, data, part, resize, condition):
     "As the options say; `resize` as in the training, when not given."
     if resize is None and data.startswith('folder:'):
         resize = read_run(dir).get('settings', {}).get('resize')
-    images = load_images(model, data, part, resize)
-    return images, conditions_of(model, images, condition)
+    images, place = load_images(model, data, part, resize), device_of(model)
+    c = conditions_of(model, images, condition)
+    model.to(place)                     # what was read is checked on the CPU
+    return images, c
 
 def write_latents(
     dir: str | Path,               # folder of a run
