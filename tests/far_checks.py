@@ -109,15 +109,16 @@ EVERY = dict(losses=lambda m, x, c, z, k: list(m.losses((x, c)).values()),
 CODES = dict(logits=lambda m, x, c, z, k: m.logits(x[:2].long().flatten(1)[:, :9]),
              log_prob=lambda m, x, c, z, k: m.log_prob(x[:2].long()),
              sample=lambda m, x, c, z, k: m.sample(1))
-METHODS = {name: EVERY | (CODES if kind == "code_prior" else CVAES if kind == "cvae" else VQS if kind == "vq_vae"
-                          else JUDGES if kind == "classifier" else VAES)
+OF_KIND = dict(code_prior=CODES, cvae=CVAES, vq_vae=VQS, classifier=JUDGES)
+METHODS = {name: EVERY | OF_KIND.get(kind, VAES)
            for name, (kind, _) in MODELS.items()}
 # they take no tensor, or the data set on the CPU
 NOT_ASKED = {"device", "after_step", "check_examples", "optimizers", "overrides",
              "training_step"}
 # without a condition they refuse one, and give no tensor
-NOT_ASKED_OF = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "vq_vae",
-                              "vq_vae_uniform"), {"at", "as_condition"})
+NOT_ASKED_OF = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae",
+                              "autoencoder", "vq_vae", "vq_vae_uniform"),
+                             {"at", "as_condition"})
 # functions of one kind of model
 OWN = dict(cvae_quadrants=dict(complete=lambda m, x, c, z, k: [
     cvae.complete(m, x, 2), cvae.complete(m, x, 2, drawn=True)]))

@@ -26,7 +26,6 @@ class World:
         self.x, self.y, self.z, self.conditional = x, y, z, conditional
         self.images = isinstance(x, torch.Tensor)
         self.examples = Examples(x, y) if self.images else [(x, None)]
-        self.named = use.NamedImages(x, y, [], None, "ours") if self.images else None
 
     def few(self, n=4):
         return self.x[:n] if self.images else tuple(t[:n] for t in self.x)
@@ -35,9 +34,6 @@ class World:
 
     @property
     def one(self): return dict(c=7) if self.conditional else {}
-
-    @property
-    def c(self): return self.y if self.conditional else None
 
 
 g = torch.Generator().manual_seed(0)
@@ -59,8 +55,6 @@ LACKS = dict(
     gaussian=r"a diagonal Gaussian q\(z\|x\)", mean="the mean of one tensor",
     prior_mean="the mean of one tensor", x_mean="the mean of one tensor",
     row="a row of numbers as z", places="codes with places between them",
-    one_tensor="takes and gives tensors|does not say the shape", parts="has neither",
-    numbers="rows of numbers|parameters|takes and gives tensors|has none",
     images="needs images", sample=r"cannot draw samples: it has no method sample\(n\)",
     data_shape="the shape of one example", none_lacking="$^",
     labels="a condition|needs to know",
@@ -135,11 +129,6 @@ ASK = {
     "vq_vae.train_steps": (
         lambda m, w: vq_vae.train_steps(twin(m), w.examples, 2, batch_size=10),
         "trained"),
-    "use.encode_images": (
-        lambda m, w: use.encode_images(m, w.named, w.c), "encode"),
-    "use.reconstruct_images": (
-        lambda m, w: use.reconstruct_images(m, w.named, w.c), "encode decode"),
-    "export.model_parts": (lambda m, w: export.model_parts(m), ""),
     "plots.plot_manifold": (lambda m, w: plots.plot_manifold(m, 3, **w.one),
                             "prior decode row"),
     "plots.plot_traversal": (
@@ -219,11 +208,6 @@ REFUSES = ("evaluation.interval_coverage", "evaluation.reliability",
            "protocol.prepare", "protocol.evaluate_test_set")
 # they draw as it comes: words have no mean
 DRAWS = ("generation.decode_mean", "generation.interpolate")
-# what torch cannot export, or no program can hold: the message says so
-NO_PROGRAM = {"export.model_parts": ("words", "two layers", "code_prior"),
-              "use.encode_images": ("two layers",)}
-# they take images that have names: there are none of words
-NAMED = ("use.encode_images", "use.reconstruct_images", "vq_vae.train_steps")
 # public functions and classes that take a model, and where they are asked
 ELSEWHERE = {
     **dict.fromkeys(("checks.batch_check", "checks.check_data_shape",
@@ -339,17 +323,14 @@ def test_it_works_or_says_what_the_model_lacks(name, key, models):
     missing = missing_of(name, needs)
     if name == "cvae" and key == "gpu.losses_along": missing = ["labels"]
     if key[:7] == "method." and not isinstance(model, LatentVariableModel): return
-    if name == "words" and (key in NAMED or key.split(".")[0] == "protocol"): return
+    if name == "words" and (key.split(".")[0] == "protocol"
+                            or key == "vq_vae.train_steps"): return
     if name == "words" and key.split(".")[0] == "widgets":
         with pytest.raises(DataError, match="got a list: an explorer shows `Examples`"):
             ask(model, w)
         return
     before = [t.clone() for t in (*model.parameters(), *model.buffers())]
     random = torch.get_rng_state()
-    if name in NO_PROGRAM.get(key, ()):
-        with pytest.raises(Unsupported, match=type(model).__name__ + "|Joint|tuple"):
-            ask(model, w)
-        return
     if missing:
         with pytest.raises(Unsupported) as e:
             ask(model, w)
@@ -391,7 +372,7 @@ def test_what_refuses_some_models_measures_others(key, models):
 # ---------------------------------------------------------------- conditions
 
 TAKES_C = [key for key, (ask, _) in ASK.items()
-           if {"each", "one", "c"} & {*ask.__code__.co_names}]
+           if {"each", "one"} & {*ask.__code__.co_names}]
 
 
 def test_all_that_take_no_labels_take_c():
