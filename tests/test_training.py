@@ -20,7 +20,7 @@ from vae_course.elbo import VAE, mlp_vae
 from vae_course.checkpoint import (
     CheckpointError, from_bytes, load_checkpoint, save_checkpoint)
 from vae_course.step import (
-    evaluate, make_optimizers, NonFiniteLoss, train_epoch, Trainable, training_step)
+    evaluate, make_optimizers, NonFiniteLoss, train_epoch, Trainable)
 from vae_course.latent import diagonal_gaussian
 from vae_course.noise import recorded_noise, replayed_noise
 from vae_course.training import (
