@@ -41,6 +41,11 @@ def cpu_flags():
     return field("model name") or platform.machine(), field("flags").split()
 
 
+def has_amx():
+    "Whether this CPU multiplies matrices in bfloat16 by units of its own (AMX)."
+    return "amx_bf16" in cpu_flags()[1]
+
+
 def describe(device):
     "The device in words: what counts for speed."
     if device.type == "cuda":

@@ -3,7 +3,9 @@ cross-entropy on grey pixels, Adam at 1e-3, batches of 128) on the same images, 
 peers in fp32 and through their public interfaces as their users run them; `epoch()`
 gives the seconds of one epoch with its data pipeline. A contender with a `share` below
 1 ran only that share of an epoch, and says so in its `note`."""
-import contextlib, importlib.util, logging, os, struct, tempfile, time, warnings
+import contextlib, importlib.util, itertools, logging, os, struct, tempfile, time
+import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -265,6 +267,12 @@ class Lightning:
         return self.watch.seconds
 
 
+def products(layers):
+    "The matrix products of a step: `(input, weights, gradient, inner)` of each layer."
+    return [p for x, w, g, inner in layers
+            for p in (F.linear(x, w), g.T @ x, *([g @ w] if inner else []))]
+
+
 class MatrixProducts:
     """This machine's limit: the epoch's matrix products and nothing else, forward, and
     backward for all weights and for all inputs but the images."""
@@ -287,11 +295,7 @@ class MatrixProducts:
 
     @torch.no_grad()
     def step(self):
-        for x, w, g, inner in self.layers:
-            F.linear(x, w)
-            g.T @ x
-            if inner:
-                g @ w
+        return products(self.layers)
 
     def captured(self):
         """On a GPU the step as one recording, so that the limit is that of the products
@@ -312,6 +316,130 @@ class MatrixProducts:
             step()
         synchronize(self.device)
         return time.perf_counter() - start
+
+
+def adam(state, t, betas=(0.9, 0.999), eps=1e-8):
+    "A step of Adam in words that a compiler can join: `(weights, gradient, m, v)` each."
+    t += 1
+    for p, g, m, v in state:
+        m.lerp_(g, 1 - betas[0])
+        v.lerp_(g * g, 1 - betas[1])
+        p -= lr / (1 - betas[0]**t) * m / ((v / (1 - betas[1]**t)).sqrt() + eps)
+
+
+def cross_entropy(logits, x):
+    "The mean over the batch, and its gradient."
+    loss = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+    return loss, *torch.autograd.grad(loss, logits)
+
+
+def cross_entropy_at_once(logits, x):
+    "The same in one pass, as a compiler has it."
+    y = logits.float()
+    loss = (y.clamp_min(0) - y * x + torch.log1p(torch.exp(-y.abs()))).sum() / len(x)
+    return loss, ((torch.sigmoid(y) - x) / len(x)).to(logits.dtype)
+
+
+def activations(layers):
+    "ReLU and its gradient: `(input, gradient)` of each layer."
+    backward = torch.ops.aten.threshold_backward
+    return [(h.relu(), backward(g, h, 0)) for h, g in layers]
+
+
+def draw(mu, logvar, g):
+    "z from ε, and the gradients of both parameters."
+    sigma, noise = torch.exp(0.5 * logvar), torch.randn_like(mu)
+    return mu + sigma * noise, g, 0.5 * g * sigma * noise
+
+
+def look_up(x, rows):
+    "The rows of a batch as floats in [0, 1]."
+    return x.index_select(0, rows).float() / 255
+
+
+class StepParts:
+    """The full limit of this machine: each part of a step alone, by the fastest of
+    eager and compiled, by best of repeats. No training that does one part after the
+    other is faster."""
+
+    def __init__(self, device, count=None, dtype="float32", compile=True, blocks=10,
+                 calls=20):
+        from vae_course.acceleration import flush_denormals
+        flush_denormals()                        # as while training
+        short = "bf16" if dtype == "bfloat16" else "fp32"
+        self.name, self.device = f"full limit, {short}", torch.device(device)
+        self.blocks, self.calls, self.compile = blocks, calls, compile
+        self.images = images(count)[1].to(self.device).x.flatten(1)
+        self.steps = -(-len(self.images) // batch_size)
+        self.rows = torch.randperm(len(self.images)).to(self.device).split(batch_size)
+        self.ways = {part: {way: f for way, f in ways.items()
+                            if compile or way == "eager"}
+                     for part, ways in self.parts_of(getattr(torch, dtype)).items()}
+        self.best = {}
+
+    def parts_of(self, dtype):
+        "`{part: {way: function without arguments}}`."
+        make = lambda *shape: torch.randn(*shape, device=self.device)
+        both = lambda f, *args, eager=None: dict(
+            eager=partial(eager or f, *args),
+            compiled=partial(torch.compile(f, dynamic=False), *args))
+        layers = MatrixProducts(self.device, batch_size, dtype=str(dtype)[6:]).layers
+        weights = [make(*s) for _, w, *_ in layers for s in (w.shape, w.shape[:1])]
+        trained = [nn.Parameter(w.clone()) for w in weights]
+        for p in trained:
+            p.grad = torch.randn_like(p)
+        optimizer = torch.optim.Adam(trained, lr=torch.tensor(lr, device=self.device),
+                                     fused=True)
+        state = [(w, torch.randn_like(w), torch.zeros_like(w), torch.zeros_like(w))
+                 for w in weights]
+        logits = make(batch_size, 784).to(dtype).requires_grad_()
+        hidden_layers = [(make(batch_size, hidden).to(dtype),
+                          make(batch_size, hidden).to(dtype)) for _ in range(2)]
+        found = look_up, torch.compile(look_up, dynamic=False)
+        taken = itertools.cycle(r for r in self.rows if len(r) == len(self.rows[0]))
+        return {
+            "matrix products": both(products, layers),
+            "Adam": both(adam, state, torch.zeros((), device=self.device),
+                         eager=lambda *_: optimizer.step()),
+            "cross-entropy": both(cross_entropy_at_once, logits.detach(),
+                                  make(batch_size, 784).sigmoid(),
+                                  eager=lambda _, x: cross_entropy(logits, x)),
+            "look-up": {way: lambda f=f: f(self.images, next(taken))
+                        for way, f in zip(("eager", "compiled"), found)},
+            "activations": both(activations, hidden_layers),
+            "draw": both(draw, *(make(batch_size, latent) for _ in range(3)))}
+
+    def seconds(self, f):
+        "Seconds of a call: the best block of calls."
+        found = []
+        for _ in range(self.blocks):
+            start = time.perf_counter()
+            for _ in range(self.calls):
+                f()
+            found.append((time.perf_counter() - start) / self.calls)
+        return min(found)
+
+    def epoch(self):
+        "The sum of the parts, as often as there are steps."
+        now = {}
+        for part, ways in self.ways.items():
+            for way, f in ways.items():
+                with torch.set_grad_enabled((part, way) == ("cross-entropy", "eager")):
+                    f()                                      # compiled, warm
+                    now[part, way] = self.seconds(f)
+        self.best = {key: min(s, self.best.get(key, s)) for key, s in now.items()}
+        return self.steps * self.sum_of(now)
+
+    def sum_of(self, seconds):
+        "Seconds of a step: each part by its fastest way."
+        return sum(min(s for (p, _), s in seconds.items() if p == part)
+                   for part in self.ways)
+
+    def details(self):
+        "Seconds of each part of one step, in each way; the limit of an epoch."
+        return dict(parts={part: {way: self.best[part, way] for way in ways}
+                           for part, ways in self.ways.items()},
+                    limit=self.steps * self.sum_of(self.best))
 
 
 def bfloat16_is_slow(device, size=512, times=5):

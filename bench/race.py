@@ -8,14 +8,16 @@ import common
 
 
 def serve(pipe, kind, args, kwargs):
-    "In the child: build the contender, then answer each `epoch` with its seconds."
+    """In the child: build the contender, then answer each `epoch` with its seconds, and
+    `details` with what else the contender has to say."""
     try:
         contender = kind(*args, **kwargs)
         pipe.send(
             ("ready", dict(name=contender.name, share=getattr(contender, "share", 1.0),
                            note=getattr(contender, "note", ""))))
-        while pipe.recv() == "epoch":
-            pipe.send(("seconds", contender.epoch()))
+        while (asked := pipe.recv()) in ("epoch", "details"):
+            pipe.send(("seconds", contender.epoch()) if asked == "epoch" else
+                      ("details", getattr(contender, "details", dict)()))
     except EOFError:
         pass
     except Exception as e:
@@ -52,6 +54,11 @@ class Lane:
         self.pipe.send("epoch")
         return self.answer() / self.share
 
+    def details(self):
+        "What its row holds beside the seconds; mostly nothing."
+        self.pipe.send("details")
+        return self.answer()
+
     def close(self):
         self.pipe.close()
         self.process.join(timeout=30)
@@ -86,6 +93,8 @@ def race(contenders, repeats):
                 rows[name]["seconds"].append(lane.epoch())
                 print(f"repeat {repeat + 1}  "
                       f"{name:42}{rows[name]['seconds'][-1]:9.3f} s", flush=True)
+        for name, lane in lanes.items():
+            rows[name] |= lane.details()
     finally:
         for lane in lanes.values():
             lane.close()

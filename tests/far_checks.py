@@ -28,6 +28,8 @@ SMALL = dict(
     beta_vae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28]),
     beta_tcvae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28], dataset_size=96),
     cvae=dict(hidden=[32], latent_dim=4), vq_vae=dict(n_codes=16, widths=[4, 8]),
+    autoencoder=dict(hidden=[32], latent_dim=4),
+    code_prior=dict(n_codes=2, shape=[1, 28, 28], width=4, depth=1, heads=1),
     classifier=dict(data_shape=[1, 28, 28], classes=10, widths=[4, 8], features=16))
 VARIANTS = dict(
     cvae_columns=(
@@ -103,16 +105,20 @@ JUDGES = dict(forward=lambda m, x, c, z, k: m(x),
 EVERY = dict(losses=lambda m, x, c, z, k: list(m.losses((x, c)).values()),
              inputs=lambda m, x, c, z, k: [
                  t for t in m.inputs((x, c)) if t is not None]
-                 if hasattr(m, "inputs") else m.features(x))
-METHODS = {name: EVERY | (CVAES if kind == "cvae" else VQS if kind == "vq_vae"
-                          else JUDGES if kind == "classifier" else VAES)
+                 if hasattr(m, "inputs") else next(m.parameters()))
+CODES = dict(logits=lambda m, x, c, z, k: m.logits(x[:2].long().flatten(1)[:, :9]),
+             log_prob=lambda m, x, c, z, k: m.log_prob(x[:2].long()),
+             sample=lambda m, x, c, z, k: m.sample(1))
+OF_KIND = dict(code_prior=CODES, cvae=CVAES, vq_vae=VQS, classifier=JUDGES)
+METHODS = {name: EVERY | OF_KIND.get(kind, VAES)
            for name, (kind, _) in MODELS.items()}
 # they take no tensor, or the data set on the CPU
 NOT_ASKED = {"device", "after_step", "check_examples", "optimizers", "overrides",
              "training_step"}
 # without a condition they refuse one, and give no tensor
-NOT_ASKED_OF = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "vq_vae",
-                              "vq_vae_uniform"), {"at", "as_condition"})
+NOT_ASKED_OF = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae",
+                              "autoencoder", "vq_vae", "vq_vae_uniform"),
+                             {"at", "as_condition"})
 # functions of one kind of model
 OWN = dict(cvae_quadrants=dict(complete=lambda m, x, c, z, k: [
     cvae.complete(m, x, 2), cvae.complete(m, x, 2, drawn=True)]))

@@ -203,6 +203,113 @@ def test_without_a_compiler_the_error_says_so(monkeypatch):
         step((images(16).x, None))
 
 
+# ---------------------------------------------------------------- torch's compiler
+
+def fresh(program):
+    "What `program` prints in a process of its own, which has imported nothing."
+    head = """import sys, torch
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from vae_course.data import Examples
+from vae_course.elbo import VAE, mlp_vae
+from vae_course.training import fit
+from vae_course.acceleration import without_compiler
+numbers = torch.Generator().manual_seed(0)
+x = Examples(torch.rand(64, 1, 8, 8, generator=numbers), torch.zeros(64).long())
+there = lambda: "torch._dynamo" in sys.modules
+def train(own=None, **options):
+    torch.manual_seed(0)
+    model = mlp_vae((1, 8, 8), latent_dim=4, hidden=(32,))
+    if own:
+        model.__class__ = type("Own", (VAE,), dict(optimizers=own))
+    return fit(model, x, epochs=2, batch_size=16, progress=False, device="cpu",
+               **options)["loss"]
+"""
+    done = subprocess.run([sys.executable, "-c", head + program], cwd=here.parent,
+                          env=os.environ | dict(PYTHONPATH=str(here.parent)),
+                          capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.processes
+def test_an_eager_fit_does_not_import_the_compiler_and_compiling_afterwards_works():
+    first, second, before, made, again, after = fresh("""
+first, second, before = train(), train(), there()
+made = train(compile=True)
+import json; print(json.dumps([first, second, before, made, train(), there()]))""")
+    assert not before and after
+    assert first == second == again and made == pytest.approx(first, rel=1e-4)
+
+
+@pytest.mark.processes
+def test_no_option_and_no_optimizer_of_torch_imports_the_compiler(tmp_path):
+    names = fresh(f"""
+class Mine(Adam): pass
+ways = dict(default={{}}, bf16=dict(precision="bf16"), decay=dict(weight_decay=.1),
+            watched=dict(valid=x, patience=2, clip=1.0), sums=dict(accumulate=2),
+            file=dict(checkpoint={str(tmp_path / "run")!r}),
+            adamw=dict(own=lambda self: AdamW(self.parameters(), 1e-3)),
+            sgd=dict(own=lambda self: SGD(self.parameters(), 1e-3, momentum=.9)),
+            mine=dict(own=lambda self: [Mine(self.encoder.parameters(), 1e-3),
+                                        Adam(self.decoder.parameters(), 1e-3)]))
+guilty = [name for name, way in ways.items() if there() or train(**way) and there()]
+import json; print(json.dumps(guilty))""")
+    assert names == []
+
+
+@pytest.mark.processes
+def test_after_an_eager_fit_the_optimizers_of_torch_are_as_before():
+    """Their marks, their hooks, and what the compiler makes of them; also of a class
+    that was first made within `fit`."""
+    assert fresh("""
+class Mine(AdamW): pass
+marked = [f for f in vars(Optimizer).values() if hasattr(f, "__wrapped__")]
+kept = [dict(vars(f.__wrapped__)) for f in marked]
+bare = Adam.step
+train(own=lambda self: [Mine(self.encoder.parameters(), 1e-3),
+                        Adam(self.decoder.parameters(), 1e-3)])
+same = kept == [dict(vars(f.__wrapped__)) for f in marked]
+same = same and Adam.step.__wrapped__ is bare and not there()
+found, seen = [], []
+for kind in (Adam, Mine):
+    w = torch.ones(3, requires_grad=True)
+    optimizer = kind([w], lr=torch.tensor(.5), weight_decay=0)
+    optimizer.register_step_post_hook(lambda *_: seen.append(kind.__name__))
+    w.grad = torch.ones(3)
+    optimizer.step()
+    torch.compile(optimizer.step)()
+    found += w.tolist()
+same = same and there() and all(abs(v) < 1e-5 for v in found) and len(seen) >= 2
+import json; print(json.dumps([same, found, seen]))""")[0]
+
+
+@pytest.mark.processes
+def test_what_is_compiled_within_an_eager_fit_brings_the_compiler():
+    "Marks that were left out are made up for; the losses stay."
+    first, then, calls = fresh("""
+from vae_course.callbacks import Callback
+class Late(Callback):
+    calls = 0
+    def on_step(self, run):
+        self.calls += 1
+        if self.calls == 3: torch.compile(torch.sin, backend="eager")(torch.ones(2))
+first = train()
+assert not there()
+then = train(callbacks=[late := Late()])
+assert there() and "__dynamo_disable" in vars(Optimizer.zero_grad.__wrapped__)
+assert torch._dynamo.config is sys.modules["torch._dynamo.config"]
+import json; print(json.dumps([first, then, late.calls]))""")
+    assert first == then and calls == 8
+
+
+@pytest.mark.processes
+def test_a_torch_that_marks_in_another_way_pays_as_before():
+    assert fresh("""
+del torch._compile
+first = train()
+import json; print(json.dumps([there(), first[1] < first[0]]))""") == [True, True]
+
+
 # ---------------------------------------------------------------- several processes
 
 def processes(tmp_path, number, config, kind="memory"):

@@ -23,7 +23,7 @@ from vae_course.evaluation import elbo, nll, per_example, posterior_mean_varianc
 from vae_course.latent import diagonal_gaussian
 from vae_course.model import LatentVariableModel
 from vae_course.step import NonFiniteLoss, Trainable, evaluate
-from vae_course.loaders import MixedBatches, fingerprint
+from vae_course.loaders import GivenBatches, MixedBatches, fingerprint
 from vae_course.streams import Stream, as_batch
 from vae_course.training import fit
 from vae_course.vq_vae import CodePrior
@@ -245,7 +245,8 @@ def test_each_model_says_which_values_it_takes():
     loud = Examples(torch.full((4, 1, 8, 8), 7.), torch.zeros(4).long())
     for model in (Classifier((1, 8, 8), 2), mlp_cvae((1, 8, 8)), mlp_vae((1, 8, 8)),
                   beta_tcvae((1, 8, 8), 2, dataset_size=4)):
-        with pytest.raises(DataError, match="takes .*0 to 1"): model.check_examples(loud)
+        with pytest.raises(DataError, match="takes .*0 to 1"):
+            model.check_examples(loud)
     with pytest.raises(DataError, match="this model computes in torch.float32"):
         train(small(), Examples(images().x.double()), batch_size=10)
     with pytest.raises(DataError, match="takes .*0 to 1"):
@@ -401,6 +402,21 @@ def test_a_run_on_a_loader_is_gone_on_with_exactly(kind, tmp_path):
             train(small(), other, **settings)
 
 
+@pytest.mark.parametrize("where", ["loader", "sampler"])
+def test_a_look_at_the_first_batch_moves_no_order(where):
+    def given():
+        data = Examples(torch.rand(40, 1), torch.arange(40))
+        own = numbers(3)
+        if where == "loader":
+            return GivenBatches(DataLoader(data, 8, shuffle=True, generator=own))
+        sampler = torch.utils.data.RandomSampler(data, generator=own)
+        return GivenBatches(DataLoader(data, 8, sampler=sampler))
+    def order(batches): return torch.cat([y for _, y in batches]).tolist()
+    looked_at = given()
+    first = looked_at.first()[1].tolist()
+    assert order(looked_at) == order(given()) and order(given())[:8] == first
+
+
 def test_fingerprints_tell_data_apart_and_leave_no_trace():
     data, other = images(), images(seed=1)
     def all_of(d):
@@ -548,7 +564,8 @@ def test_whole_numbers_and_floats_of_rows_are_themselves():
 
 @pytest.fixture(scope="module")
 def hub():
-    return pytest.importorskip("datasets")
+    import datasets
+    return datasets
 
 
 def test_pictures_of_hugging_face_train(hub):
@@ -568,6 +585,12 @@ def test_pictures_of_hugging_face_train(hub):
     torch.testing.assert_close(per_example(lambda x: x, small(), data).float(), x)
     with pytest.raises(DataError, match="train is a Dataset.*stream=True"):
         train(small(), data)
+    parts = hub.DatasetDict(train=data, test=data)
+    for stream in (False, True):
+        with pytest.raises(DataError, match=r"a DatasetDict.* give data\['train'\]"):
+            train(small(), parts, stream=stream)
+        with pytest.raises(DataError, match="DataLoader with a|a data set with a"):
+            train(small(), data.to_iterable_dataset(), stream=stream)
 
 
 @pytest.mark.parametrize("form", [None, "numpy", "torch"])
@@ -675,6 +698,9 @@ def test_loaders_of_one_of_several_processes(monkeypatch):
     with pytest.raises(DataError, match=message):
         train(small(), DataLoader(images(), 4))
     dealt = DataLoader(images(), 4, sampler=DistributedSampler(images(), 2, 0))
+    many = DataLoader(images(), 4, sampler=DistributedSampler(images(), 4, 0))
+    with pytest.raises(DataError, match="among 4 processes, and 2 train here"):
+        train(small(), many)
     with pytest.raises(DataError, match="valid is a DataLoader that deals.*leave out"):
         train(small(), images(), dealt, batch_size=4)
     with pytest.raises(DataError, match="an equal share"):

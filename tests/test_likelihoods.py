@@ -263,7 +263,7 @@ def test_nan_and_infinity_are_refused(name, value):
 
 @pytest.mark.parametrize("name, x, words", [
     ("bernoulli", [0.0, 200.0], "reaches from 0 to 200, and this model takes "
-                                "0 to 1: divide by 255, or give them as uint8"),
+                                "numbers from 0 to 1: divide by 255, or give them"),
     ("bernoulli", [-1.0, 1.0], "reaches from -1 to 1, .*: rescale the data"),
     ("discretized_logistic", [0.0, 0.5], "holds 0.5, and this model takes numbers from "
                                          "0 to 1 in steps of 1/255: give the stored"),

@@ -94,6 +94,18 @@ def test_what_lies_in_bench_results_has_the_keys_of_today(read_result):
         assert read_result(path) == kept, path.name
 
 
+@pytest.mark.parametrize("path", shared, ids=lambda path: path.stem)
+def test_a_result_of_another_machine_is_stored_with_its_values(path):
+    stored = common.results / path.name
+    if not stored.exists():
+        pytest.skip("not taken over yet")
+    kept = json.loads(stored.read_text(encoding="utf-8"))
+    handed = json.loads(path.read_text(encoding="utf-8"))
+    if kept["commit"] != handed["commit"]:
+        pytest.skip("measured again since")
+    assert leaves(kept) == leaves(handed)
+
+
 def test_every_result_of_today_comes_back_from_the_keys_of_version_0_1_0():
     for path in sorted(common.results.glob("*.json")):
         kept = json.loads(path.read_text(encoding="utf-8"))

@@ -368,7 +368,8 @@ print(json.dumps(found))"""
     here = Path(__file__).resolve().parent
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, encoding="utf-8",
-        env=os.environ | dict(PYTHONPATH=os.pathsep.join([str(here), str(here.parent)])))
+        env=os.environ
+            | dict(PYTHONPATH=os.pathsep.join([str(here), str(here.parent)])))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found.keys() == {"vae", "vq_vae", "labels", "told", "part"}

@@ -87,8 +87,8 @@ def test_notebooks_are_copied_and_changed_ones_are_kept(installed, tmp_path):
 
 
 def test_core_rooms_need_neither_workshop_tools_nor_a_network(tmp_path):
-    """The core imports where ipywidgets, nbdev, fastcore and mlxtend are absent, and
-    opens no socket."""
+    """The core imports where ipywidgets, nbdev, fastcore, mlxtend and the extras are
+    absent, and opens no socket."""
     rooms = sorted(p.stem for p in (root / "vae_course").glob("[a-z]*.py")
                    if p.stem != "widgets")
     assert {"data", "elbo", "training", "cli"} <= {*rooms}
@@ -97,7 +97,8 @@ import sys, socket, importlib
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.split('.')[0] in ('ipywidgets', 'nbdev', 'fastcore', 'execnb',
-                                  'mlxtend', 'anywidget', 'pandas', 'IPython'):
+                                  'mlxtend', 'anywidget', 'pandas', 'IPython',
+                                  'onnx', 'onnxscript', 'onnxruntime'):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
 def refuse(*a, **k): raise AssertionError('an import opened a socket')
@@ -111,7 +112,7 @@ for room in {rooms!r}: importlib.import_module('vae_course.' + room)
 def test_only_the_command_line_reads_words(tmp_path):
     "The other rooms do not import jsonargparse."
     rooms = sorted(p.stem for p in (root / "vae_course").glob("[a-z]*.py")
-                   if p.stem not in ("cli", "model_settings"))
+                   if p.stem not in ("cli", "model_settings", "use"))
     assert {"data", "elbo", "training", "protocol", "run_folder", "widgets"} <= {*rooms}
     code = f"""
 import sys, importlib

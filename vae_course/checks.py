@@ -122,13 +122,17 @@ def check_is_data(
     stream: bool = False, # a data set is read while training
 ) -> None:
     "Raise `DataError` for what holds neither examples nor batches, and say what would."
-    if isinstance(data, Examples) or (stream and not hasattr(data, 'train')): return
+    parts = hasattr(data, 'train') or isinstance(data, dict)
+    if isinstance(data, Examples) or (stream and not parts): return
     kind, hint = type(data).__name__, None
     tensors = isinstance(data, (Tensor, tuple, dict)) or not hasattr(data, '__iter__')
     if hasattr(data, 'train'): hint = f'give data.{name}'       # a whole `DataSet`
+    elif isinstance(data, dict) and 'train' in data: hint = f'give data[{name!r}]'
     elif isinstance(data, np.ndarray): hint = 'make them of arrays with `from_arrays`'
     elif is_data_set(data):
         hint = 'give stream=True to read a data set while training'
+    elif isinstance(data, torch.utils.data.IterableDataset):
+        hint = 'put it into a DataLoader with a length'
     elif tensors: hint = 'wrap tensors as Examples(x, y)'
     if hint is None: return
     raise DataError(f'{name} is a {kind}, and `fit` takes Examples, or batches such as '

@@ -549,7 +549,8 @@ def mlp_cvae(
         raise ValueError(f"got sees={sees!r}: "
                          "give some of 'encoder', 'decoder', 'prior'")
     spec = {'labels': 10} if condition is None else condition
-    known, px = build_condition(spec, data_shape), make_likelihood(likelihood, data_shape)
+    known, px = (build_condition(spec, data_shape),
+                 make_likelihood(likelihood, data_shape))
     before, shape = px.encoder_input(data_shape)
     made = px.output_shape(data_shape)
     def part(name, before, *sizes):

@@ -421,7 +421,8 @@ class Batches:
         n, device = len(self.examples), self.examples.device
         order = torch.arange(n)
         if self.shuffle: order = torch.randperm(n, generator=self.generator)
-        pixels = on_device(self.generator, device)
+        # a generator of pixels costs a draw, which another device would not make
+        pixels = on_device(self.generator, device) if self.binarize else None
         for rows in order.to(device).split(self.batch_size)[:len(self)]:
             yield take_rows(self.examples, rows, self.binarize, pixels, self.shard)
 

@@ -34,7 +34,8 @@ class Noise:
 _active: list[TorchDispatchMode] = []
 
 def noise_is_handed() -> bool:
-    "Whether draws are being kept, or handed out again: a compiled program sees neither."
+    """Whether draws are being kept, or handed out again: a compiled program sees
+    neither."""
     return bool(_active)
 
 # %% ../nbs/79_noise.ipynb #8dbf3e3e

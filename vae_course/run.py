@@ -8,7 +8,7 @@ __all__ = ['Run', 'training_run']
 # %% ../nbs/87_run.ipynb #68e09115
 import copy, math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -470,8 +470,8 @@ def training_run(
             run.tell('on_end')
             model.eval()
 
-def _quick(device: torch.device) -> AbstractContextManager[None]:
-    "On the CPU, denormal numbers are flushed while training."
-    if device.type != 'cpu': return nullcontext()
-    from vae_course.acceleration import flushed_denormals
-    return flushed_denormals(device)
+@contextmanager
+def _quick(device: torch.device) -> Iterator[None]:
+    "On the CPU, denormal numbers are flushed; optimizers do not import the compiler."
+    from vae_course.acceleration import flushed_denormals, without_compiler
+    with without_compiler(), flushed_denormals(device): yield

@@ -126,8 +126,10 @@ def _checked(model, images, c, asked, *needs): # before anything is computed
     if not isinstance(images.x, Tensor):
         raise Unsupported(f'`{asked}` needs images, one tensor (N, C, H, W), and a '
                           f'{type(model).__name__} takes something else')
-    model.check_examples(Examples(as_floats(images.x), images.y), images.name)
-    return None if c is None else model.as_condition(c, len(images.x)).cpu()
+    if c is not None: c = model.as_condition(c, len(images.x)).cpu()
+    y = images.y if c is None else c                   # labels may be unknown
+    model.check_examples(Examples(as_floats(images.x), y), images.name)
+    return c
 
 def _column_names(name, t): # `(N, ...)`
     return ['_'.join([name, *map(str, place)]) for place in np.ndindex(*t.shape[1:])]

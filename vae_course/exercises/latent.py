@@ -213,7 +213,8 @@ def check_log_evidence(
         if near(right + math.log(n)):
             raise WrongAnswer(
                 'you summed over the draws and did not average: subtract log K')
-        inside = model.likelihood(model.prior().sample((n,))).log_prob(x[:, None]).mean(1)
+        inside = (
+            model.likelihood(model.prior().sample((n,))).log_prob(x[:, None]).mean(1))
         if ((got - inside).abs() < 0.1 * (inside - right).abs()).all():
             raise WrongAnswer(
                 'you averaged the logarithms: the mean belongs inside '
