@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest, torch
 from torch import nn
 
-from vae_course import acceleration, run
+from vae_course import acceleration, optimizers, run
 from vae_course.data import Batches, Examples
 from vae_course.elbo import conv_vae, mlp_vae
 from vae_course.acceleration import AcceleratedStep
@@ -211,7 +211,7 @@ def adam_run(make, quick, disturb=None, steps=6):
     numbers = torch.Generator().manual_seed(0)
     weights = [nn.Parameter(torch.randn(n, 3, generator=numbers)) for n in (5, 1, 2)]
     optimizer = make(weights)
-    stepper = acceleration.QuickAdam(optimizer) if quick else optimizer
+    stepper = optimizers.QuickAdam(optimizer) if quick else optimizer
     for i in range(steps):
         if i == 4 and disturb:
             disturb(optimizer)
@@ -302,7 +302,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from vae_course.data import Examples
 from vae_course.elbo import VAE, mlp_vae
 from vae_course.training import fit
-from vae_course.acceleration import without_compiler
+from vae_course.optimizers import without_compiler
 numbers = torch.Generator().manual_seed(0)
 x = Examples(torch.rand(64, 1, 8, 8, generator=numbers), torch.zeros(64).long())
 there = lambda: "torch._dynamo" in sys.modules
