@@ -23,7 +23,8 @@ from .distributed import (
     LossesModule, rank_and_world_size, shard_size, wrap_ddp)
 from .noise import noise_is_handed
 from .optimizers import QuickAdam, let_compile
-from .step import RunnableStep, StepConfig, Trainable, as_terms, training_step, update
+from .step import (RunnableStep, StepConfig, Trainable, as_terms,
+                             training_step, update)
 
 # %% ../nbs/84_acceleration.ipynb #d4954638
 if TYPE_CHECKING:
