@@ -319,7 +319,7 @@ class MatrixProducts:
 
 
 def adam(state, t, betas=(0.9, 0.999), eps=1e-8):
-    "A step of Adam in words that a compiler can join: `(weights, gradient, m, v)` each."
+    "Adam as a compiler can join it: `(weights, gradient, m, v)` of each layer."
     t += 1
     for p, g, m, v in state:
         m.lerp_(g, 1 - betas[0])

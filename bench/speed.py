@@ -87,7 +87,8 @@ def target_of(precision, other, device, amx):
     "The target of a ratio of ours in `precision` to `other`; None where there is none."
     if device.type == "cuda":
         return targets_on_gpu.get(other)
-    return (targets[precision] | (targets_with_amx[precision] if amx else {})).get(other)
+    more = targets_with_amx[precision] if amx else {}
+    return (targets[precision] | more).get(other)
 
 
 def ratios(rows, device, slow=False, amx=False):

@@ -1,12 +1,12 @@
 """The ways to run a step agree: the same batches and the same noise give the same
 losses, within a stated tolerance."""
-import itertools, json, os, subprocess, sys
+import copy, itertools, json, os, subprocess, sys
 from pathlib import Path
 
 import pytest, torch
 from torch import nn
 
-from vae_course import acceleration, run
+from vae_course import acceleration, optimizers, run
 from vae_course.data import Batches, Examples
 from vae_course.elbo import conv_vae, mlp_vae
 from vae_course.acceleration import AcceleratedStep
@@ -203,6 +203,96 @@ def test_without_a_compiler_the_error_says_so(monkeypatch):
         step((images(16).x, None))
 
 
+# ---------------------------------------------------------------- Adam
+
+def adam_run(make, quick, disturb=None, steps=6):
+    """Weights and optimizer state after some steps with gradients of one seed; the
+    third weight has none before step 3. `disturb` gets the optimizer before step 4."""
+    numbers = torch.Generator().manual_seed(0)
+    weights = [nn.Parameter(torch.randn(n, 3, generator=numbers)) for n in (5, 1, 2)]
+    optimizer = make(weights)
+    stepper = optimizers.QuickAdam(optimizer) if quick else optimizer
+    for i in range(steps):
+        if i == 4 and disturb:
+            disturb(optimizer)
+        for k, p in enumerate(weights):
+            g = torch.randn(p.shape, generator=numbers)
+            p.grad = None if k == 2 and i < 3 else g
+        stepper.step()
+    return weights, optimizer, stepper
+
+
+def reloaded(optimizer):
+    kept = copy.deepcopy(optimizer.state_dict())
+    for moments in kept["state"].values():
+        moments["exp_avg"] *= 0.5
+    optimizer.load_state_dict(kept)
+
+
+adams = dict(
+    adam=lambda ws: torch.optim.Adam(ws, torch.tensor(0.1), fused=True),
+    betas=lambda ws: torch.optim.Adam(ws, 0.1, betas=(0.5, 0.7), eps=1e-3, fused=True),
+    decay=lambda ws: torch.optim.Adam(ws, 0.1, weight_decay=0.1, fused=True),
+    adamw=lambda ws: torch.optim.AdamW(ws, 0.1, weight_decay=0.1, fused=True),
+    groups=lambda ws: torch.optim.Adam([dict(params=ws[:1], lr=0.3), dict(
+        params=ws[1:])], 0.1, fused=True),
+    amsgrad=lambda ws: torch.optim.Adam(ws, 0.1, amsgrad=True, fused=True),
+    foreach=lambda ws: torch.optim.Adam(ws, 0.1), sgd=lambda ws: torch.optim.SGD(
+        ws, 0.1, momentum=0.9))
+disturbances = dict(
+    none=None, reloaded=reloaded,
+    rate=lambda o: o.param_groups[0].update(lr=0.5),
+    other_betas=lambda o: o.param_groups[0].update(betas=(0.1, 0.2)),
+    maximize=lambda o: o.param_groups[0].update(maximize=True),
+    new_group=lambda o: o.add_param_group(dict(params=[nn.Parameter(torch.ones(2))])))
+
+
+@pytest.mark.parametrize("disturb", disturbances)
+@pytest.mark.parametrize("name", adams)
+def test_quick_steps_are_those_of_the_optimizer(name, disturb):
+    if name == "sgd" and disturb in ("other_betas", "reloaded"):
+        pytest.skip("its state has other names")
+    (a, one, _), (b, two, _) = (adam_run(adams[name], quick, disturbances[disturb])
+                                for quick in (False, True))
+    assert all(torch.allclose(p, q, rtol=1e-5, atol=1e-6) for p, q in zip(a, b))
+    one, two = one.state_dict(), two.state_dict()
+    assert repr(one["param_groups"]) == repr(two["param_groups"])
+    assert list(one["state"]) == list(two["state"])
+    for kept, new in zip(one["state"].values(), two["state"].values()):
+        assert list(kept) == list(new)
+        for x, y in zip(kept.values(), new.values()):
+            assert torch.allclose(x, y, rtol=1e-5, atol=1e-6) if torch.is_tensor(
+                x) else x == y
+
+
+@pytest.mark.parametrize("name", adams)
+def test_only_a_fused_adam_is_quick(name):
+    _, _, stepper = adam_run(adams[name], True)
+    assert bool(stepper.known) == (name not in ("amsgrad", "foreach", "sgd"))
+
+
+def test_hooks_schedulers_and_own_steps_are_called_by_quick_steps():
+    seen = []
+    def hooked(ws):
+        optimizer = adams["adam"](ws)
+        optimizer.register_step_post_hook(lambda *_: seen.append("hook"))
+        return optimizer
+
+    class Mine(torch.optim.Adam):
+        def step(self, closure=None):
+            seen.append("mine")
+            return super().step(closure)
+
+    adam_run(hooked, True)
+    adam_run(lambda ws: Mine(ws, 0.1, fused=True), True)
+    adam_run(adams["adam"], True, lambda o: o.register_step_pre_hook(
+        lambda *_: seen.append("late")))
+    assert (seen.count("hook"), seen.count("mine"), seen.count("late")) == (6, 6, 2)
+    step = lambda: seen.append("patched")
+    adam_run(adams["adam"], True, lambda o: setattr(o, "step", step))
+    assert seen.count("patched") == 2
+
+
 # ---------------------------------------------------------------- torch's compiler
 
 def fresh(program):
@@ -212,7 +302,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from vae_course.data import Examples
 from vae_course.elbo import VAE, mlp_vae
 from vae_course.training import fit
-from vae_course.acceleration import without_compiler
+from vae_course.optimizers import without_compiler
 numbers = torch.Generator().manual_seed(0)
 x = Examples(torch.rand(64, 1, 8, 8, generator=numbers), torch.zeros(64).long())
 there = lambda: "torch._dynamo" in sys.modules

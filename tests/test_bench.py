@@ -106,7 +106,8 @@ def test_the_full_limit_takes_each_part_by_its_fastest_way_and_best_repeat(monke
     assert limit.steps == 3                            # 300 images, a last batch of 44
     assert limit.epoch() == 3 * (2 + 5) and limit.epoch() == 3 * (4 + 1)
     assert limit.details() == dict(
-        limit=3 * (2 + 1), parts=dict(a=dict(eager=3.0, compiled=2.0), b=dict(eager=1.0)))
+        limit=3 * (2 + 1),
+        parts=dict(a=dict(eager=3.0, compiled=2.0), b=dict(eager=1.0)))
 
 
 def test_parts_of_the_full_limit_compute_what_a_step_needs():
@@ -545,7 +546,8 @@ def test_page_shows_what_was_measured(tmp_path, importable, raced):
     assert ("≥ 4.5" in page and "≥ 0.8" in page and "<strong>missed</strong>" in page
             and column(page, "eager, milliseconds") == [dict(draw="2.00")])
     assert ('alt="seconds an epoch, the median of each: matrix products alone, fp32 '
-            '0.900; full limit, fp32 1.10; vae_course, fp32, eager 1.50; PyTorch examples 6.00."' in page)
+            '0.900; full limit, fp32 1.10; vae_course, fp32, eager 1.50; PyTorch '
+            'examples 6.00."' in page)
 
 
 def column(page, title):

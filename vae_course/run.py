@@ -473,5 +473,6 @@ def training_run(
 @contextmanager
 def _quick(device: torch.device) -> Iterator[None]:
     "On the CPU, denormal numbers are flushed; optimizers do not import the compiler."
-    from vae_course.acceleration import flushed_denormals, without_compiler
+    from vae_course.acceleration import flushed_denormals
+    from vae_course.optimizers import without_compiler
     with without_compiler(), flushed_denormals(device): yield
