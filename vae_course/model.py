@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['capabilities', 'Unsupported', 'require', 'require_condition', 'center', 'mean_of', 'check_gaussian', 'mean_or_draw',
-           'with_configs', 'MixturePrior', 'LatentVariableModel', 'at_condition', 'latent_width']
+           'LatentVariableModel', 'at_condition', 'latent_width', 'with_configs', 'MixturePrior']
 
 # %% ../nbs/88_model.ipynb #7ec06fee
 import math
@@ -104,46 +104,6 @@ def mean_or_draw(
     "The mean of `p`; a draw where it has none, as words have none."
     mean = _mean(p)
     return p.sample() if mean is None else mean
-
-# %% ../nbs/88_model.ipynb #1cc9f764
-def with_configs(
-    config: dict[str, Any],    # of a model, less its parts
-    **parts: nn.Module | None, # by argument; of a default, None, nothing is said
-) -> dict[str, Any] | None:
-    """`config` with that of each part; None where a part has none, and no file could
-    say how to build it. Raises `ValueError` for a part of another width."""
-    configs = {k: getattr(p, 'config', None) for k, p in parts.items() if p is not None}
-    width = config.get('latent_dim')
-    for name, own in configs.items():
-        if own and width and own.get('latent_dim', width) != width:
-            raise ValueError(f'got a {name} of latent_dim={own["latent_dim"]} for a '
-                             f'model of latent_dim={width}: give both the same')
-    return None if None in configs.values() else config | configs
-
-class MixturePrior(nn.Module):
-    """A learned prior over `(D,)`: a mixture of diagonal Gaussians. Raises
-    `ValueError`."""
-    def __init__(
-        self,
-        latent_dim: int,      # D
-        components: int = 10, # Gaussians
-    ) -> None:
-        super().__init__()
-        if components < 1:
-            raise ValueError(f'got components={components}: a mixture needs at least 1')
-        self.config = dict(name='mixture_prior', latent_dim=latent_dim,
-                           components=components)
-        # to begin with, not far from N(0, I), and each in its own place
-        self.mu = nn.Parameter(0.5 * torch.randn(components, latent_dim))
-        self.logvar = nn.Parameter(torch.full_like(self.mu, math.log(0.75)))
-        self.logits = nn.Parameter(torch.zeros(components))
-
-    def forward(self) -> D.Distribution:
-        sigma = torch.exp(0.5 * self.logvar)
-        each = D.Independent(D.Normal(self.mu, sigma, validate_args=False), 1,
-                             validate_args=False)
-        weights = D.Categorical(logits=self.logits, validate_args=False)
-        return D.MixtureSameFamily(weights, each, validate_args=False)
 
 # %% ../nbs/88_model.ipynb #00f20854
 class LatentVariableModel(Trainable):
@@ -276,3 +236,43 @@ def latent_width(
     if isinstance(z, Tensor) and z.dim() == 1 and z.is_floating_point(): return len(z)
     raise Unsupported(f'`{asked}` needs a row of numbers as z, and those of a '
                       f'{type(model).__name__} are something else')
+
+# %% ../nbs/88_model.ipynb #1cc9f764
+def with_configs(
+    config: dict[str, Any],    # of a model, less its parts
+    **parts: nn.Module | None, # by argument; of a default, None, nothing is said
+) -> dict[str, Any] | None:
+    """`config` with that of each part; None where a part has none, and no file could
+    say how to build it. Raises `ValueError` for a part of another width."""
+    configs = {k: getattr(p, 'config', None) for k, p in parts.items() if p is not None}
+    width = config.get('latent_dim')
+    for name, own in configs.items():
+        if own and width and own.get('latent_dim', width) != width:
+            raise ValueError(f'got a {name} of latent_dim={own["latent_dim"]} for a '
+                             f'model of latent_dim={width}: give both the same')
+    return None if None in configs.values() else config | configs
+
+class MixturePrior(nn.Module):
+    """A learned prior over `(D,)`: a mixture of diagonal Gaussians. Raises
+    `ValueError`."""
+    def __init__(
+        self,
+        latent_dim: int,      # D
+        components: int = 10, # Gaussians
+    ) -> None:
+        super().__init__()
+        if components < 1:
+            raise ValueError(f'got components={components}: a mixture needs at least 1')
+        self.config = dict(name='mixture_prior', latent_dim=latent_dim,
+                           components=components)
+        # to begin with, not far from N(0, I), and each in its own place
+        self.mu = nn.Parameter(0.5 * torch.randn(components, latent_dim))
+        self.logvar = nn.Parameter(torch.full_like(self.mu, math.log(0.75)))
+        self.logits = nn.Parameter(torch.zeros(components))
+
+    def forward(self) -> D.Distribution:
+        sigma = torch.exp(0.5 * self.logvar)
+        each = D.Independent(D.Normal(self.mu, sigma, validate_args=False), 1,
+                             validate_args=False)
+        weights = D.Categorical(logits=self.logits, validate_args=False)
+        return D.MixtureSameFamily(weights, each, validate_args=False)

@@ -26,7 +26,7 @@ class Noise:
         rank: int,       # of the process
         world_size: int, # processes
     ) -> 'Noise':
-        "The share of one of several processes: each draw is dealt as a batch is."
+        "The share of one of several processes: each draw is cut along its rows."
         return Noise([draw.tensor_split(world_size)[rank] for draw in self.draws])
 
     def __len__(self) -> int: return len(self.draws)
