@@ -3,8 +3,8 @@
     python tools/layers.py             write the metadata of every notebook of nbs/
     python tools/layers.py --check     say what is out of step, and exit with 1
 
-A cell of evidence begins with `with claim(`; a cell of the workbench with `#| fold:` and
-a name, such as `#| fold: imports`; a section whose heading begins with `Deeper:` is
+A cell of evidence begins with `with claim(`; a cell of the workbench with `#| fold:`
+and a name, such as `#| fold: imports`; a section whose heading begins with `Deeper:` is
 folded as a whole. Everything else is the story and stays open. The site folds the same
 cells by the same rules (`procs.py`, `site.py`)."""
 import argparse, re, sys

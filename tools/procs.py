@@ -3,7 +3,7 @@ and `renderer` in settings.ini.
 
 The site is then the same whether smalldocs (`make docs`) or Quarto (`nbdev_docs`)
 renders it."""
-import ast, html, inspect, re, shutil
+import ast, html, inspect, json, re, shutil, sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,8 +13,12 @@ from nbdev.config import get_config
 from nbdev.frontmatter import _dict2fm
 from nbdev.process import Processor
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from layers import evidence, workbench    # noqa: E402
+
 callout = re.compile(r"^> \*\*(Note|Tip|Warning|Important|Caution|Think)[.!:]\*\*[ "
                      r"]*(.*(?:\n>.*)*)", re.M)
+claim_mark = "✓ "
 images = "image/svg+xml", "image/png", "image/jpeg"
 widget = "application/vnd.jupyter.widget-view+json"
 still = ('<p class="needs-kernel">A still image: its controls work where a '
@@ -110,6 +114,32 @@ def outputs(cell):
                        f'src="data:{kind};base64,{text_of(data[kind]).strip()}">')
         out.data = {"text/html": f'<div class="image">{content}</div>' * bool(content)
                                  + still * live}
+
+
+def ticks(outs):
+    "The sentences of the claims that these outputs show."
+    found = [re.search(r'^<p class="claim">✓ (.*)</p>$',
+                       text_of(out.get("data", {}).get("text/html", "")), re.S)
+             for out in outs]
+    return [html.unescape(match[1]) for match in found if match]
+
+
+def layers(cell):
+    """What the cell's layer folds (`layers.py`): a claim's sentence is the summary of
+    its code, and the workbench has the name that its cell gives it."""
+    if cell.cell_type != "code" or not cell.get("source"):
+        return
+    named = workbench.search(cell.source)
+    source = workbench.sub("", cell.source, count=1).lstrip("\n")
+    if evidence.match(source) and (said := ticks(cell.get("outputs", []))):
+        cell.outputs = [out for out in cell.outputs if not ticks([out])]
+        summary = claim_mark + claim_mark.join(said)
+    elif named:
+        summary = named[1]
+    else:
+        return
+    cell.source = (f"#| code-fold: true\n#| code-summary: {json.dumps(summary)}\n"
+                   + source)
 
 
 class page(Processor):
