@@ -18,7 +18,8 @@ os.chdir(root)
 from smalldocs import config, layout      # noqa: E402
 from smalldocs.site import Site           # noqa: E402
 
-from procs import claim_mark            # noqa: E402
+import reference                      # noqa: E402
+from procs import claim_mark          # noqa: E402
 
 
 class Course(Site):
@@ -160,6 +161,7 @@ def build(out):
     wrong with them."""
     from nbdev.serve import proc_nbs
     proc = proc_nbs(force=True)
+    reference.write(Path(proc))
     site = Course(config.load(proc), quiet=True)
     pages = site.build()
     if out.exists() and any(out.iterdir()) and not (out / "site_libs").is_dir():
