@@ -22,7 +22,7 @@ from vae_course.step import Trainable, evaluate
 from vae_course.run_folder import epochs_kept
 from vae_course.protocol import TEST_BATCH
 from vae_course.evaluation import bits_per_dim, rate_distortion
-from vae_course.training import build, load_model, registry, save_model
+from vae_course.training import build, fit, load_model, registry, save_model
 
 SMALL = ("train --data digits --device cpu --batch-size 64 --set latent_dim=4 "
          "--set hidden=[32]".split())
@@ -375,9 +375,9 @@ def test_out_of_memory_is_one_line(monkeypatch):
     ("train --lr -1", 2, "finite_from_0"), ("train --lr nan", 2, "finite_from_0: nan"),
     ("train --lr inf", 2, "finite_from_0: inf"),
     ("train --precision fp8", 2, "'fp32', 'bf16', 'auto'"),
-    ("train --weight-decay -1", 1, "weight_decay=-1.0: give a number that is finite"),
-    ("train --weight-decay nan", 1, "weight_decay=nan: give a number that is finite"),
-    ("train --weight-decay inf", 1, "weight_decay=inf: give a number that is finite"),
+    ("train --weight-decay -1", 2, 'key "weight_decay": Not of type finite_from_0'),
+    ("train --weight-decay nan", 2, 'key "weight_decay": Not of type finite_from_0'),
+    ("train --weight-decay inf", 2, 'key "weight_decay": Not of type finite_from_0'),
     ("train --weight-decay much", 2, 'key "weight_decay"'),
     ("train --accumulate 0", 1, "accumulate=0: give a whole number of at least 1"),
     ("train --max-steps 0", 1, "max_steps=0: give a whole number of at least 1"),
@@ -406,6 +406,21 @@ def test_a_setting_that_cannot_be_is_said_before_anything_is_loaded(
         assert end.value.code == 2 and answer in " ".join(
             capsys.readouterr().err.split("error:")[1].split())
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("name, value", [
+    ("epochs", 0), ("batch_size", 1.5), ("weight_decay", -1.0), ("weight_decay", "much"),
+    ("weight_decay", float("nan")), ("accumulate", True), ("max_steps", 0),
+    ("valid_every", 1.5)])
+def test_from_python_a_value_that_cannot_be_is_refused_as_by_fit(
+        monkeypatch, name, value):
+    for late in ("pick_device", "_load_named", "build_model", "own_folder"):
+        monkeypatch.setattr(cli, late, lambda *a, **k: pytest.fail("too late"))
+    with pytest.raises(ValueError, match=f"{name}={value!r}: give a") as by_command:
+        cli.train("run", **{name: value})
+    with pytest.raises(ValueError) as by_fit:
+        fit(build("vae"), load("digits").train, device="cpu", **{name: value})
+    assert str(by_command.value) == str(by_fit.value) and not Path("run").exists()
 
 
 # --- what is written
@@ -561,7 +576,7 @@ def test_an_old_folder_goes_on_and_has_the_defaults(capsys, flag, value, default
         refused(command + [flag, str(value)]))
 
 
-def test_the_way_of_resizing_that_is_left_out_is_named_too(monkeypatch):
+def test_the_way_of_resizing_that_is_left_out_is_named_too():
     folder_of_images(Path("mine"))
     command = ("train --data folder:mine --size 8 --epochs 1 --batch-size 8 --set "
                "hidden=[4] --device cpu --out run")

@@ -430,7 +430,7 @@ _SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
         model=dict(help=f'one of {", ".join(registry)}'),
         data=_DATA, out=dict(metavar='DIR'), epochs=dict(type=_COUNT),
         batch_size=dict(flag='--batch-size', type=_COUNT), seed=dict(type=_SEED),
-        lr=dict(type=_RATE), weight_decay=dict(flag='--weight-decay'),
+        lr=dict(type=_RATE), weight_decay=dict(flag='--weight-decay', type=_RATE),
         max_steps=dict(flag='--max-steps'), valid_every=dict(flag='--valid-every'),
         set=dict(type=str, action='append', metavar='KEY=VALUE'),
         binarize=dict(type=bool, action=BooleanOptionalAction),
