@@ -409,9 +409,9 @@ def test_a_setting_that_cannot_be_is_said_before_anything_is_loaded(
 
 
 @pytest.mark.parametrize("name, value", [
-    ("epochs", 0), ("batch_size", 1.5), ("weight_decay", -1.0), ("weight_decay", "much"),
-    ("weight_decay", float("nan")), ("accumulate", True), ("max_steps", 0),
-    ("valid_every", 1.5)])
+    ("epochs", 0), ("batch_size", 1.5), ("weight_decay", -1.0),
+    ("weight_decay", "much"), ("weight_decay", float("nan")), ("accumulate", True),
+    ("max_steps", 0), ("valid_every", 1.5)])
 def test_from_python_a_value_that_cannot_be_is_refused_as_by_fit(
         monkeypatch, name, value):
     for late in ("pick_device", "_load_named", "build_model", "own_folder"):
