@@ -49,8 +49,7 @@ def files_in(folder):
 # ---------------------------------------------------------------- encode
 
 def test_the_table_of_a_trained_run_holds_what_its_model_gives(capsys):
-    main(SMALL + ["--epochs", "1", "--out", "run"])
-    capsys.readouterr()
+    said(capsys, SMALL + ["--epochs", "1", "--out", "run"])
     out = said(capsys, "encode run --data digits --device cpu")
     assert ("1,000 images of digits (test), encoded by the trained model: "
             "run/latents.csv, mean (4), sigma (4) of each") in out
@@ -226,8 +225,7 @@ def test_an_empty_folder_is_filled_and_of_an_interrupted_one_nothing_stays(
 # ---------------------------------------------------------------- export
 
 def test_an_exported_run_runs_in_onnx_runtime(capsys):
-    main(SMALL + ["--epochs", "1", "--out", "run"])
-    capsys.readouterr()
+    said(capsys, SMALL + ["--epochs", "1", "--out", "run"])
     out = said(capsys, "export run --onnx deep/er/my")
     assert ("the trained model as ONNX: deep/er/my-encoder.onnx and "
             "deep/er/my-decoder.onnx") in out

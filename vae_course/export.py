@@ -66,15 +66,17 @@ def _latent_name(z: Tensor) -> str:
     return 'z' if z.is_floating_point() else 'codes'
 
 # %% ../nbs/89_export.ipynb #5586e5ba
-class EncoderParameters(nn.Module):
-    "x (and c) to the parameters of q(z|x, c), by name."
+class _Program(nn.Module):
+    "What is exported of a model; `forward` says what is computed."
     def __init__(
         self,
-        model: LatentVariableModel, # to be exported
+        model: Trainable, # to be exported
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
+class EncoderParameters(_Program):
+    "x (and c) to the parameters of q(z|x, c), by name."
     def forward(
         self,
         x: Tensor,               # examples, `(B, *data_shape)`, float32
@@ -82,15 +84,8 @@ class EncoderParameters(nn.Module):
     ) -> dict[str, Tensor]:
         return distribution_parameters(self.model.encode(x, c))
 
-class DecoderParameters(nn.Module):
+class DecoderParameters(_Program):
     "z (and c) to the parameters of p(x|z, c), by name."
-    def __init__(
-        self,
-        model: LatentVariableModel, # to be exported
-    ) -> None:
-        super().__init__()
-        self.model = model
-
     def forward(
         self,
         z: Tensor,               # latents, `(B, D)`, or codes `(B, h, w)`
@@ -98,15 +93,8 @@ class DecoderParameters(nn.Module):
     ) -> dict[str, Tensor]:
         return distribution_parameters(self.model.decode(z, c))
 
-class ClassifierLogits(nn.Module):
+class ClassifierLogits(_Program):
     "x to the logits of the classes."
-    def __init__(
-        self,
-        model: Classifier, # to be exported
-    ) -> None:
-        super().__init__()
-        self.model = model
-
     def forward(
         self,
         x: Tensor, # examples, `(B, *data_shape)`, float32
