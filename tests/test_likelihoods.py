@@ -298,7 +298,7 @@ def test_bytes_are_v_over_255_for_every_likelihood():
     (lambda: Categorical((1,), 1), "classes=1"),
     (lambda: Categorical((1,), 2.0), "classes=2.0"),
     (lambda: DiscretizedLogisticMixture((1,), 0), "components=0"),
-    (lambda: GaussianPerDimension((2,), [1.0, -1.0]), "must be finite and greater than"),
+    (lambda: GaussianPerDimension((2,), [1.0, -1.0]), "finite and greater than"),
     (lambda: GaussianPerDimension((2,), [1.0] * 3), r"one for each of \(2,\)"),
     (lambda: Laplace(0.0), "more than 0"),
     (lambda: Laplace(0.005, learned=True), "more than 0.01"),

@@ -170,14 +170,14 @@ def shuffled(frame): return frame[frame.columns[::-1]]
     (lambda f: f.assign(town="Rom"), "column 'town' of this table holds 'Rom', and in "
                                      "the training part it held 'Graz', 'Linz', 'We"),
     (lambda f: f.assign(grade=7), "column 'grade' of this table holds 7"),
-    (lambda f: f.assign(age="old"), "column 'age' .* held numbers: pd.to_numeric ma"),
+    (lambda f: f.assign(age="old"), "column 'age' .* held numbers: pd.to_numeric tu"),
     (lambda f: f.assign(age=True), "column 'age' of this table holds True"),
     (lambda f: f.assign(age=-math.inf), "column 'age' holds infinity in row 0"),
     (lambda f: f.assign(member=2), "column 'member' .* it held truth values"),
     (lambda f: f.assign(age=pd.Timestamp("2026-01-01")), "column 'age' of this table "
                                                          "holds"),
-    (shuffled, "this table has another column order: give the columns that were trained on, "
-               r"in their order, as frame\[model.likelihood.names\] does"),
+    (shuffled, "this table has another column order: give the columns that were "
+               r"trained on, in their order, as frame\[model.likelihood.names\] does"),
     (lambda f: f.drop(columns="age"), "this table lacks 'age': give the columns"),
     (lambda f: f.assign(shoes=3), "this table also has 'shoes': give the columns"),
     (lambda f: f.rename(columns=dict(age="Age")), "lacks 'age' and also has 'Age'"),

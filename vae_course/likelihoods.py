@@ -25,7 +25,7 @@ class Likelihood(nn.Module):
     low: float = -math.inf        # the smallest of them
     high: float = math.inf        # and the largest
     steps: int | None = None      # x is a whole number of 1/steps; None: any number
-    cure: str = 'rescale the data'                    # for values that it does not accept
+    cure: str = 'rescale the data'              # for values that it does not accept
     is_density: bool = False      # p(x|z) is a density, not a probability
     data_shape: tuple[int, ...] | None = None         # of one example; None: any
 
@@ -43,8 +43,8 @@ class Likelihood(nn.Module):
         self,
         data_shape: Sequence[int], # of one example
     ) -> tuple[nn.Module | None, tuple[int, ...]]:
-        """A module to put in front of the encoder, and the shape of its output; None where
-        a network can read x as it is."""
+        """A module to put in front of the encoder, and the shape of its output; None
+        where a network can read x as it is."""
         return None, tuple(map(int, data_shape))
 
     def parameters_last(
@@ -65,8 +65,8 @@ class Likelihood(nn.Module):
         x: Tensor,       # examples `(N, *data_shape)`; uint8 stands for v/255
         name: str = 'x', # what the reader calls them
     ) -> None:
-        """Raise `DataError` for values that this likelihood does not accept; called once,
-        before training."""
+        """Raise `DataError` for values that this likelihood does not accept; called
+        once, before training."""
         bytes_ = x.dtype == torch.uint8
         if bytes_ and self.low <= 0 and self.high >= 1 and self.steps in (None, 255):
             return                                        # all bytes are accepted
@@ -287,8 +287,8 @@ class _Counts(Likelihood):
         return LogCounts(), tuple(map(int, data_shape))
 
 class Poisson(_Counts):
-    """Counts with rate exp(decoder(z)), from e⁻¹⁵ to e¹⁵. In float32 log p is accurate to
-    about 0.01 nats up to counts of 10,000."""
+    """Counts with rate exp(decoder(z)), from e⁻¹⁵ to e¹⁵. In float32 log p is accurate
+    to about 0.01 nats up to counts of 10,000."""
     def forward(
         self,
         out: Tensor, # logarithms of the rates, `(..., *data_shape)`

@@ -48,8 +48,8 @@ def require_condition(
     "Raise `Unsupported` where `model` needs a condition and has none, or the reverse."
     kind, conditional = type(model).__name__, getattr(model, 'conditional', False)
     if conditional and c is None:
-        raise Unsupported(f'`{asked}` needs to know what the examples are or should be: '
-                          f'a {kind} has a condition; give c=, or a model for one '
+        raise Unsupported(f'`{asked}` needs to know what the examples are or should '
+                          f'be: a {kind} has a condition; give c=, or a model for one '
                           'condition, such as `model.at(7)`')
     if c is not None and not conditional:
         raise Unsupported(f'`{asked}` got c={c!r:.60}, and a {kind} has no condition: '
@@ -162,7 +162,7 @@ class LatentVariableModel(Trainable):
         c: Any, # as a user gives it: one condition for all, or n of them
         n: int, # examples
     ) -> Any:
-        "c for each of `n` examples; None for a model without one. Raises `Unsupported`."
+        "c for each of `n` examples; None for a model without. Raises `Unsupported`."
         require_condition(self, 'the model', c)
 
     def at(

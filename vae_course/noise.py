@@ -26,7 +26,7 @@ class Noise:
         rank: int,       # of the process
         world_size: int, # processes
     ) -> 'Noise':
-        "The share of one of several processes: `tensor_split` of each draw, along axis 0."
+        "The share of one process: each draw is split by `tensor_split`, along axis 0."
         return Noise([draw.tensor_split(world_size)[rank] for draw in self.draws])
 
     def __len__(self) -> int: return len(self.draws)
@@ -112,5 +112,5 @@ def replayed_noise(
     draws, fewer, or another shape are wanted."""
     with _while_active(mode := _Replaying(noise)): yield
     if mode.used < len(noise):
-        raise ValueError(f'the noise holds {len(noise)} draws, but only {mode.used} of '
-                         'them were wanted: record the noise of a computation like it')
+        raise ValueError(f'the noise holds {len(noise)} draws, but this computation '
+                         f'wanted only {mode.used}: record the noise of one like it')

@@ -295,8 +295,9 @@ class TableLikelihood(Likelihood):
                 (self.names, names), (names, self.names)))
             said = ([f'lacks {_shown(missing)}'] * bool(missing)
                     + [f'also has {_shown(more)}'] * bool(more))
-            raise DataError(f'{where} {" and ".join(said) or "has another column order"}: '
-                            'give the columns that were trained on, in their order, as '
+            said = said or ['has another column order']
+            raise DataError(f'{where} {" and ".join(said)}: give the columns that were '
+                            'trained on, in their order, as '
                             'frame[model.likelihood.names] does')
         rows = [_encoded(c, frame[c['name']], where) for c in self.columns]
         return torch.from_numpy(np.stack(rows, 1).astype('float32'))

@@ -187,7 +187,7 @@ def image_names(
 def check_is_new(
     path: Path, # to write to
 ) -> None:
-    "Raise `FileExistsError` if something is there already, but not for an empty folder."
+    "Raise `FileExistsError` if something is there already, except an empty folder."
     empty = path.is_dir() and not any(path.iterdir())
     if (path.exists() or path.is_symlink()) and not empty:
         raise FileExistsError(f'{path} is there already: give another name, or move it '
@@ -273,8 +273,8 @@ def write_latents(
     dir = Path(dir).expanduser()
     path = Path(out).expanduser() if out else dir/'latents.csv'
     if path.suffix.lower() not in ('.csv', '.npz'):
-        raise ValueError(f'--out {path}: latents are a table or arrays, so end the name '
-                         'in .csv for a table, or in .npz for arrays')
+        raise ValueError(f'--out {path}: latents are a table or arrays, so end the '
+                         'name in .csv for a table, or in .npz for arrays')
     _check_new_file(path)
     model, what = _loaded(dir, device)
     require(model, 'encode', 'encode')
