@@ -152,8 +152,8 @@ def with_column(values, n=40):
     (lambda: with_column(lambda i: [True, 1.5][i % 2]), "several types"),
     (lambda: with_column(lambda i: (1, 2)), r"column 'c' holds \(1, 2\) \(tuple\)"),
     (lambda: with_column(lambda i: 1j * i), "column 'c' holds .*complex"),
-    (lambda: with_column(lambda i: f"person {i}"), "categories in 28 rows: leave names "
-                                                   "out, or group them"),
+    (lambda: with_column(lambda i: f"person {i}"), "categories in 28 rows: leave out "
+                                                   "names, or group them"),
     (lambda: with_column(lambda i: 1e308 * (-1)**i), "too little or too much"),
     (lambda: with_column(pd.Categorical(pd.date_range("2026", periods=40).repeat(20)[
         :40])), "has categories such as .*: give words or numbers"),
@@ -167,7 +167,7 @@ def shuffled(frame): return frame[frame.columns[::-1]]
 
 
 @pytest.mark.parametrize("change, words", [
-    (lambda f: f.assign(town="Rom"), "column 'town' of this table holds 'Rom', and in "
+    (lambda f: f.assign(town="Rom"), "column 'town' of this table holds 'Rom', but in "
                                      "the training part it held 'Graz', 'Linz', 'We"),
     (lambda f: f.assign(grade=7), "column 'grade' of this table holds 7"),
     (lambda f: f.assign(age="old"), "column 'age' .* held numbers: pd.to_numeric tu"),
