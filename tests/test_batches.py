@@ -320,15 +320,15 @@ class Once:
 @pytest.mark.parametrize("given, message", [
     (lambda: (b for b in Batches(images(), 10)), "train is a generator.*list"),
     (lambda: iter([1]), "train is a list_iterator.*only once"),
-    (lambda: Once(), "has a length of 2 and gave [01] batches this time"),
+    (lambda: Once(), "has a length of 2 but gave [01] batches this time"),
     (lambda: [], "train holds no batches"),
     (lambda: DataLoader(Rows([]), 2), "train holds no batches"),
-    (lambda: Changing([(images().x, None)]), "a length of 3 and gave 2 batches"),
+    (lambda: Changing([(images().x, None)]), "a length of 3 but gave 2 batches"),
     (lambda: ["words", "more"], "a str, which has no rows"),
     (lambda: [("a", "b")], "a tuple of 2, which has no rows"),
     (lambda: [(torch.tensor(1.), None)], "no rows"),
     (lambda: [(images().x, None), images().x],
-     r"batch 2 of train is a tensor \(40, 1, 6, 6\), and those before it"),
+     r"batch 2 of train is a tensor \(40, 1, 6, 6\), unlike those before it"),
     (lambda: [dict(x=images().x), dict(x=images().x, z=images().x)],
      "batch 2 of train is a dict with x, z"),
     (lambda: [(images().x.byte(), None)], "got images as torch.uint8: give float32"),
@@ -694,12 +694,12 @@ def test_labelled_beside_unlabelled_trains_and_is_gone_on_with(tmp_path):
 
 def test_loaders_of_one_of_several_processes(monkeypatch):
     several_processes(monkeypatch, 0, 2)
-    message = "train is a DataLoader that gives every one of 2 .*DistributedSampler"
+    message = "train is a DataLoader that gives all .* of 2 .*DistributedSampler"
     with pytest.raises(DataError, match=message):
         train(small(), DataLoader(images(), 4))
     dealt = DataLoader(images(), 4, sampler=DistributedSampler(images(), 2, 0))
     many = DataLoader(images(), 4, sampler=DistributedSampler(images(), 4, 0))
-    with pytest.raises(DataError, match="among 4 processes, and 2 train here"):
+    with pytest.raises(DataError, match="among 4 processes, but 2 train here"):
         train(small(), many)
     with pytest.raises(DataError, match="valid is a DataLoader that deals.*leave out"):
         train(small(), images(), dealt, batch_size=4)

@@ -558,7 +558,7 @@ def test_the_message_names_the_measure_the_capability_and_the_way_out(models):
                                           "PointMass$"):
         plots.plot_traversal(models["vq_vae"], w.x)
     with pytest.raises(Unsupported, match=r"^`plot_traversal` needs to know what the "
-                                          r"examples are or shall be: a CVAE has a "
+                                          r"examples are or should be: a CVAE has a "
                                           r"condition; give c=, or a model for one "
                                           r"condition, such as `model.at\(7\)`$"):
         plots.plot_traversal(models["cvae"], w.x)

@@ -298,10 +298,10 @@ def test_bytes_are_v_over_255_for_every_likelihood():
     (lambda: Categorical((1,), 1), "classes=1"),
     (lambda: Categorical((1,), 2.0), "classes=2.0"),
     (lambda: DiscretizedLogisticMixture((1,), 0), "components=0"),
-    (lambda: GaussianPerDimension((2,), [1.0, -1.0]), "must be finite and more than"),
+    (lambda: GaussianPerDimension((2,), [1.0, -1.0]), "finite and greater than"),
     (lambda: GaussianPerDimension((2,), [1.0] * 3), r"one for each of \(2,\)"),
-    (lambda: Laplace(0.0), "more than 0"),
-    (lambda: Laplace(0.005, learned=True), "more than 0.01"),
+    (lambda: Laplace(0.0), "greater than 0"),
+    (lambda: Laplace(0.005, learned=True), "greater than 0.01"),
     (lambda: HeteroscedasticGaussian((1,), 0), "floor=0"),
     (lambda: NegativeBinomial((3,))(torch.zeros(5, 3)),
      r"got \(5, 3\) from the decoder: the last dimensions must be \(2, 3\)")])

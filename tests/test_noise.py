@@ -106,13 +106,13 @@ def test_several_draws_come_in_order_and_must_fit():
     with recorded_noise() as noise: a = both()
     with replayed_noise(noise): b = both()
     assert all(map(torch.equal, a, b)) and len(noise) == 2
-    with pytest.raises(ValueError, match="holds 2 draws, and this .* wants more"), (
+    with pytest.raises(ValueError, match="holds 2 draws, but this .* wants more"), (
             replayed_noise(noise)):
         both(), both()
-    with pytest.raises(ValueError, match="holds 2 draws, and 1 of them were wanted"), (
+    with pytest.raises(ValueError, match="holds 2 draws, but this .* wanted only 1"), (
             replayed_noise(noise)):
         torch.randn(3)
-    with pytest.raises(ValueError, match=r"draw 1 .* shape \(3,\), and \(4,\)"), (
+    with pytest.raises(ValueError, match=r"draw 1 .* shape \(3,\), but \(4,\)"), (
             replayed_noise(noise)):
         torch.randn(4)
     assert not noise_is_handed()

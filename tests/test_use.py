@@ -164,7 +164,7 @@ def test_the_labels_of_a_folder_count_when_it_has_the_classes_of_the_model(capsy
     x = torch.stack([read_image(Path("mine", row["file"])) for row in rows]) / 255
     with torch.no_grad(): q = model.encode(x, torch.arange(3).repeat_interleave(10))
     assert torch.allclose(numbers(rows, "mean", 20), q.mean, atol=1e-5)
-    assert "folder:mine has 3 classes and this model was trained on 10" in refused(
+    assert "folder:mine has 3 classes but this model was trained on 10" in refused(
         "encode ten --data folder:mine --device cpu")
     said(capsys, "encode ten --data folder:mine --condition 7 --device cpu")
 
