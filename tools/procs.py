@@ -168,14 +168,15 @@ class ApiCard:
         self.sym, self.name = sym, name or sym.__qualname__
 
     def _repr_markdown_(self):
-        module = self.sym.__module__.removeprefix(f"{get_config().lib_path.name}.")
-        key = self.name.lower()
-        page = f"ref_{module.replace('.', '_')}.html"
-        there = reference.places().get(module, {}).get(self.name)
-        link = (f'[`{self.name}` in the reference]({page}#{key})' if there and
-                module in reference.modules() else f"`{self.name}`")
+        # nbdev runs the cell: the symbol's own module is `__main__`
+        module, there = next(((m, found[self.name]) for m, found
+                              in reference.places().items() if self.name in found),
+                             ("", None))
+        key, page = self.name.lower(), f"ref_{module.replace('.', '_')}.html"
+        known = module in reference.modules()
+        link = f'<a href="{page}#{key}">{self.name} in the reference</a>' * known
         first = "" if there and there.shown else (
-            f"`{reference.call(self.sym, self.name)}`: "
+            f"<code>{html.escape(reference.call(self.sym, self.name))}</code> "
             f"{sentence(reference.doc_of(self.sym))} ")
         methods = reference.methods(self.sym) if isinstance(self.sym, type) else ()
         spots = "".join(f'<span id="{key}.{name.lower()}"></span>'

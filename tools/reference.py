@@ -165,7 +165,8 @@ def methods(kind: type) -> Iterator[tuple[str, Any]]:
     for name, f in vars(kind).items():
         f = getattr(f, "__func__", f)
         plain = f.fget if isinstance(f, property) else f
-        ours = inspect.isfunction(plain) and plain.__module__.startswith(package)
+        ours = inspect.isfunction(plain) and plain.__module__.startswith(
+            (package, "__main__"))
         if not name.startswith("_") and ours:
             yield name, f
 
