@@ -14,7 +14,7 @@ from nbdev.process import Processor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reference                          # noqa: E402
-from layers import evidence, workbench    # noqa: E402
+from layers import evidence, only_imports, workbench    # noqa: E402
 
 callout = re.compile(r"^> \*\*(Note|Tip|Warning|Important|Caution|Think)[.!:]\*\*[ "
                      r"]*(.*(?:\n>.*)*)", re.M)
@@ -128,8 +128,8 @@ def layers(cell):
     if evidence.match(source) and (said := ticks(cell.get("outputs", []))):
         cell.outputs = [out for out in cell.outputs if not ticks([out])]
         summary = claim_mark + claim_mark.join(said)
-    elif named:
-        summary = named[1]
+    elif named or only_imports(source):
+        summary = named[1] if named else "imports"
     else:
         return
     cell.source = (f"#| code-fold: true\n#| code-summary: {json.dumps(summary)}\n"
