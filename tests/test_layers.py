@@ -162,3 +162,19 @@ def test_a_good_cell_is_left_alone():
     assert layers.fold(nb) and not layers.fold(nb)
     assert [rule(nb) for rule in RULES] == [[]] * len(RULES)
     assert [layers.layer(c) for c in nb.cells] == ["evidence", "workbench", "story"]
+
+
+def test_the_diagrams_are_those_of_their_script():
+    import diagrams
+    for name, draw in diagrams.DRAWINGS.items():
+        kept = (diagrams.folder / f"{name}.svg").read_text(encoding="utf-8")
+        assert kept == draw().svg(), f"{name}: run tools/diagrams.py"
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
+def test_a_lesson_opens_with_its_diagram(path):
+    import diagrams
+    name = path.stem if path.stem == "index" else path.stem[:2]
+    text = "\n".join(c.source for c in nbformat.read(path, 4).cells[:4])
+    found = re.search(r"!\[([^\]]{40,})\]\(assets/diagrams/(\w+)\.svg\)", text)
+    assert found and found[2] == name

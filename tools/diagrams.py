@@ -230,7 +230,7 @@ def lesson_05() -> Drawing:
 def lesson_06() -> Drawing:
     d = Drawing("The KL term in three parts: the information that z holds about x, the "
                 "total correlation between the latents, and the distance of each "
-                "latent from its prior. β-VAE weighs all three, β-TCVAE the middle one.",
+                "latent from its prior. β-VAE weighs all, β-TCVAE the middle one.",
                 height=264)
     d.dist(300, 40, "KL(q(z|x) ‖ p(z)), averaged over x", w=330)
     parts = ((105, "information\nI(x; z)", "val"),
@@ -265,7 +265,7 @@ def lesson_07() -> Drawing:
 def lesson_08() -> Drawing:
     d = Drawing("The VQ-VAE: the encoder's vectors are replaced by the nearest entries "
                 "of a codebook; the gradient skips the replacement. Two losses: the "
-                "codebook follows the encoder, and the encoder commits to the codebook.",
+                "codebook follows the encoder; the encoder commits to it.",
                 height=286)
     d.value(34, 130, "x")
     d.line([(57, 130), (78, 130)])
