@@ -430,6 +430,17 @@ def test_fingerprints_tell_data_apart_and_leave_no_trace():
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_a_fingerprint_tells_other_labels_and_another_last_batch_apart():
+    data = images()
+    other = Examples(data.x, (data.y + 1) % 10)
+    last = [*list(Batches(data, 8))[:-1], list(Batches(images(seed=1), 8))[-1]]
+    for make in (lambda d: d, lambda d: Batches(d, 8), lambda d: list(Batches(d, 8)),
+                 lambda d: MixedBatches(d, data, (4, 4)),
+                 lambda d: MixedBatches(data, d, (4, 4)), lambda d: Rows(list(d))):
+        assert fingerprint(make(data)) != fingerprint(make(other))
+    assert fingerprint(list(Batches(data, 8))) != fingerprint(last)
+
+
 class TurnsBad(Toy):
     "NaN at the seventh step of its life."
     seen = 0

@@ -121,6 +121,18 @@ def test_counts_are_those_of_scipy():
         p.variance[:, 0], mean + mean**2 / theta)
 
 
+def test_poisson_in_float32_is_right_to_a_hundredth_nat_up_to_10_000():
+    "For rates from 0.05 to 10,000, as the docstring says."
+    x = torch.tensor([0., 1, 2, 10, 100, 1000, 5000, 9999, 10_000])[:, None]
+    log_rate = torch.linspace(math.log(.05), math.log(10_000), 2000)
+    out = 15 * torch.atanh(log_rate.double() / 15).float()
+    exact = st.poisson.logpmf(x.numpy(), np.exp(bounded(out.double().numpy(), 15)))
+    ours = Poisson()(out).log_prob(x)
+    assert ours.dtype == torch.float32
+    error = np.abs(ours.double().numpy() - exact)
+    assert error.max() < 0.02
+
+
 def test_real_numbers_are_those_of_scipy():
     x, mean = np.linspace(-3, 3, 13)[:, None], np.array([[0.5, -2.0]])
     both = torch.tensor(mean)
