@@ -673,6 +673,17 @@ def test_mixed_batches_are_dealt_part_by_part():
                 assert torch.equal(torch.cat([a[i][j], b[i][j]]), one[i][j])
 
 
+def test_the_pixels_of_both_parts_are_drawn_anew_in_every_epoch():
+    data = Examples(torch.full((40, 36), .3), torch.zeros(40).long())
+    mixed = MixedBatches(data, data, (10, 10), binarize=True, generator=numbers())
+    epochs = [[torch.cat([batch[i][0] for batch in mixed]) for i in (0, 1)]
+              for _ in range(2)]
+    for first, second in zip(*epochs):
+        assert set(first.unique().tolist()) == {0, 1} and not first.equal(second)
+        # 1440 pixels, five standard errors
+        assert first.mean().item() == pytest.approx(.3, abs=.06)
+
+
 def test_each_part_is_averaged_over_its_own_size():
     "A model of two means: a part with three times the examples counts the same."
     class Two(Toy):
