@@ -674,8 +674,9 @@ def test_mixed_batches_are_dealt_part_by_part():
 
 
 def test_the_pixels_of_both_parts_are_drawn_anew_in_every_epoch():
-    data = Examples(torch.full((40, 36), .3), torch.zeros(40).long())
-    mixed = MixedBatches(data, data, (10, 10), binarize=True, generator=numbers())
+    few, many = (Examples(torch.full((40, 36), .3), torch.zeros(40).long())
+                 for _ in range(2))
+    mixed = MixedBatches(few, many, (10, 10), binarize=True, generator=numbers())
     epochs = [[torch.cat([batch[i][0] for batch in mixed]) for i in (0, 1)]
               for _ in range(2)]
     for first, second in zip(*epochs):

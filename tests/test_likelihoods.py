@@ -427,6 +427,13 @@ def test_classes_are_read_as_places_and_counts_by_their_logarithm():
     assert torch.equal(model.encoder[0](x), torch.log1p(x).flatten(1))
 
 
+@pytest.mark.parametrize("size", [0.02, 0.3, 2.0])
+def test_a_learned_scale_begins_where_it_was_told_to(size):
+    for scale in (GaussianPerDimension((2,), size).sigma, Laplace(size, True).scale,
+                  Gaussian(size, True).sigma):
+        assert torch.allclose(scale, torch.tensor(size), rtol=1e-4)
+
+
 def test_a_learned_sigma_for_each_value_finds_the_noise_of_each():
     torch.manual_seed(0)
     sigma = torch.tensor([0.1, 0.5, 2.0])
