@@ -132,7 +132,7 @@ def test_a_group_moves_the_weights_by_its_mean_gradient_clipped_once(clip):
     class Plain(Line):
         def optimizers(self): return torch.optim.SGD(self.parameters(), lr=1e-3)
     def steps(size, every):
-        model, batches = Plain(), Batches(images(), size)      # 13 batches, the last of 4
+        model, batches = Plain(), Batches(images(), size)    # of 8: the last has 4
         optimizers = make_optimizers(model, torch.device("cpu"))
         step = AccumulatedStep(lambda move: partial(
             training_step, model, optimizers=optimizers, clip=clip, move=move),

@@ -294,6 +294,12 @@ def test_what_does_not_suit_is_refused_in_one_sentence(name, x, words):
     assert "\n" not in str(e.value) and ". " not in str(e.value)
 
 
+def test_a_value_between_the_steps_is_found_in_the_last_of_many_rows():
+    x = torch.ones(5000, 1)
+    x[-1] = 0.5
+    with pytest.raises(DataError, match="holds 0.5"): Poisson().check(x)
+
+
 def test_bytes_are_v_over_255_for_every_likelihood():
     x = torch.arange(256, dtype=torch.uint8)[:, None]
     for name in ("bernoulli", "gaussian", "laplace", "discretized_logistic"):
