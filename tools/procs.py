@@ -153,10 +153,21 @@ class page(Processor):
         folder = get_config().config_path / "_proc" / "notebooks"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / path.name)
+        held = self.claims(nb.metadata.get("vae_course", {}))
         rest = re.sub(r"^# .*$\n*|^> .*$", "", read_nb(path).cells[0].source,
                       flags=re.M).strip()
         nb.cells.insert(1,
-                        mk_cell(f"{download.format(path.name)}\n\n{rest}", "markdown"))
+                        mk_cell(f"{download.format(path.name)}\n\n{held}{rest}",
+                                "markdown"))
+
+    def claims(self, record):
+        "A line that says how many claims held, and when and on what they last ran."
+        if not record.get("claims"):
+            return ""
+        plural = "s" * (record["claims"] > 1)
+        return (f'<p class="held">✓ {record["claims"]} claim{plural} held on '
+                f'{record["date"]}: Python {record["python"]}, PyTorch '
+                f'{record["torch"]}, {html.escape(record["machine"])}</p>\n\n')
 
 
 class ApiCard:

@@ -103,8 +103,8 @@ def code(text: str) -> str:
 
 
 def signature(f: Any) -> inspect.Signature | None:
-    """The signature of `f`; None where there is none to read, for a protocol, or where a
-    class takes over the constructor of another package."""
+    """The signature of `f`; None where there is none to read, for a protocol, or where
+    a class takes over the constructor of another package."""
     if getattr(f, "_is_protocol", False):
         return None
     if inspect.isclass(f) and not hasattr(f, "_fields"):
