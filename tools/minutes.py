@@ -46,11 +46,11 @@ def minutes(nb: nbformat.NotebookNode) -> Minutes:
     short, deep, level, practice = 0.0, 0, 0, False
     for cell in nb.cells:
         if cell.cell_type == "markdown":
-            for found in re.finditer(r"^(#+) +(.*)$", cell.source, re.M):
-                if level and len(found[1]) <= level:
+            for marks, title in re.findall(r"^(#+) +(.*)$", cell.source, re.M):
+                if level and len(marks) <= level:
                     level = 0
-                if len(found[1]) <= 2:
-                    practice = found[2].startswith("Exercise")
+                if len(marks) <= 2:
+                    practice = title.startswith("Exercise")
             if found := depth.search(cell.source):
                 level = len(found[1])
                 deep += int(found[2])
