@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_reported_bits', 'check_method_difference', 'check_unsure_error', 'check_normal_guess']
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #e80b2fbb
+# %% ../../nbs/99e_exercises_evaluation.ipynb #2dff1185
 #| fold: imports of the module
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import torch
 from .verdicts import (WrongAnswer, exercise, matches, name_mistake,
                                            to_number, to_tensor)
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #0aa819aa
+# %% ../../nbs/99e_exercises_evaluation.ipynb #64a2f81a
 @exercise
 def check_reported_bits(
     f: Callable, # `f(nats, dims, std, levels=256)`
@@ -59,9 +59,10 @@ def check_reported_bits(
         if not near(got, right):
             raise WrongAnswer(
                 f'{nats:.2f} nats over {dims} pixels with std {std} and {levels} '
-                f'levels are {right:.4f} bits a pixel, and your function gives {got:.4f}')
+                f'levels are {right:.4f} bits a pixel, and your function gives '
+                f'{got:.4f}')
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #7e328c2b
+# %% ../../nbs/99e_exercises_evaluation.ipynb #e926b913
 def _trainings():
     "NLLs of four trainings each of methods A and B on 300 shared images, `(4, 300)`."
     g = torch.Generator().manual_seed(0)
@@ -72,7 +73,7 @@ def _trainings():
         return images + offsets + noise
     return method(0.9, -0.3, 0.5, 1.7), method(0.2, -0.9, 0.6, -0.4)
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #8a09026e
+# %% ../../nbs/99e_exercises_evaluation.ipynb #b20e6874
 @exercise
 def check_method_difference(
     f: Callable, # `f(a, b)`
@@ -130,9 +131,9 @@ def check_method_difference(
         raise WrongAnswer('each method has its own number of trainings: three of A and '
                           'four of B here')
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #d17daee2
+# %% ../../nbs/99e_exercises_evaluation.ipynb #b04646b8
 def _pixels():
-    "Probabilities and pixels, `(2, N/2)`: nearly right where sure, wrong where unsure."
+    "Probabilities and pixels, `(2, N/2)`: wrong above all where unsure."
     predicted, observed = [], []
     bins = [(0.02, 0.022, 9000), (0.98, 0.977, 3000)] + [
         (0.15 + 0.1*i, 0.15 + 0.1*i + (-1)**i * 0.02 * (i + 1), 100 * (i + 1))
@@ -145,7 +146,7 @@ def _pixels():
     p, x = (torch.cat(v)[order].reshape(2, -1) for v in (predicted, observed))
     return p, x
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #6ec9a1ad
+# %% ../../nbs/99e_exercises_evaluation.ipynb #532e5bb2
 @exercise
 def check_unsure_error(
     f: Callable, # `f(p, x)`
@@ -180,7 +181,7 @@ def check_unsure_error(
         raise WrongAnswer(f'the unsure pixels are off by {right:.4f}, and your '
                           f'function gives {got:.4f}')
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #38bfe190
+# %% ../../nbs/99e_exercises_evaluation.ipynb #fdfabda0
 @exercise
 def check_normal_guess(
     f: Callable, # `f(log_w)`
