@@ -7,7 +7,7 @@ __all__ = ['importance_weighted', 'ppca_vae', 'per_example', 'base_distribution'
            'elbo', 'effective_samples', 'NLL', 'nll', 'RateDistortion', 'rate_distortion', 'posterior_mean_variance',
            'active_units', 'bits_per_dim', 'interval_coverage', 'Reliability', 'reliability']
 
-# %% ../nbs/05_evaluation.ipynb #9feb3258
+# %% ../nbs/05_evaluation.ipynb #59da497d
 #| fold: imports of the module
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ from .loaders import as_batches
 from .step import Trainable, map_batches
 from .old_names import redirect_old_names
 
-# %% ../nbs/05_evaluation.ipynb #06fd2f88
+# %% ../nbs/05_evaluation.ipynb #05f2dbea
 def importance_weighted(
     log_w: Tensor, # log importance weights in nats, the K samples along `dim`
     dim: int = 0,  # where the samples are
@@ -38,7 +38,7 @@ def importance_weighted(
             'got no importance samples: the mean of none is nothing; draw at least one')
     return torch.logsumexp(log_w, dim) - math.log(samples)
 
-# %% ../nbs/05_evaluation.ipynb #8c836e52
+# %% ../nbs/05_evaluation.ipynb #ce407651
 #| fold: probabilistic PCA as a VAE
 def ppca_vae(
     ppca: PPCA,         # with orthogonal columns, as `PPCA.fit` gives
@@ -66,7 +66,7 @@ def ppca_vae(
     likelihood.raw.fill_(ppca.sigma)
     return model
 
-# %% ../nbs/05_evaluation.ipynb #ce07e249
+# %% ../nbs/05_evaluation.ipynb #3c29bdd3
 def per_example(
     f: Callable[..., Tensor],        # of x, and of c where the model has a condition
     model: nn.Module,                # what `f` asks
@@ -89,7 +89,7 @@ def per_example(
     batches = as_batches(examples, batch_size, check)
     return torch.cat(map_batches(values, model, batches, seed))
 
-# %% ../nbs/05_evaluation.ipynb #7bea09ac
+# %% ../nbs/05_evaluation.ipynb #5cef1277
 def _sample_chunks(
     q: Any,            # q(z|x) over `(B, D)`
     samples: int,      # how many draws in all
@@ -103,7 +103,7 @@ def _sample_chunks(
     for first in range(0, samples, chunk):
         yield q.sample((min(chunk, samples - first),))
 
-# %% ../nbs/05_evaluation.ipynb #55342acc
+# %% ../nbs/05_evaluation.ipynb #b3706a55
 def base_distribution(
     p: Any, # a distribution, perhaps wrapped in `Independent`
 ) -> Any:
@@ -111,6 +111,7 @@ def base_distribution(
     while isinstance(p, D.Independent): p = p.base_dist
     return p
 
+# %% ../nbs/05_evaluation.ipynb #8462cbe4
 def check_pixels(
     p: Any,                   # p(x|z)
     x: Any,                   # examples `(B, *data_shape)`
@@ -131,7 +132,7 @@ def check_pixels(
                         '`binarized(examples)`, or ask for `rate_distortion` and call '
                         'the distortion cross-entropy')
 
-# %% ../nbs/05_evaluation.ipynb #bb13cc4e
+# %% ../nbs/05_evaluation.ipynb #e47cb2e3
 def log_weights(
     model: LatentVariableModel, # any
     x: Any,           # `(B, *data_shape)`
@@ -150,7 +151,7 @@ def log_weights(
         rows.append(p.log_prob(x) + prior.log_prob(z) - q.log_prob(z))
     return torch.cat(rows)
 
-# %% ../nbs/05_evaluation.ipynb #88200cc0
+# %% ../nbs/05_evaluation.ipynb #d54c1411
 #| fold: a mean with its standard error
 class Estimate:
     "The mean of one value for each example, with its standard error over the examples."
@@ -176,7 +177,7 @@ class Estimate:
         return (f'{self.mean:.4g} ± {self.standard_error:.2g} {self.unit} '
                 f'({len(self.values):,} examples)')
 
-# %% ../nbs/05_evaluation.ipynb #f808b755
+# %% ../nbs/05_evaluation.ipynb #8a3ef3a6
 #| fold: the ELBO from draws
 def elbo(
     model: LatentVariableModel, # any
@@ -193,7 +194,7 @@ def elbo(
     def bound(x, c=None): return log_weights(model, x, samples, chunk, c).mean(0)
     return Estimate(per_example(bound, model, examples, batch_size, seed))
 
-# %% ../nbs/05_evaluation.ipynb #98c335b1
+# %% ../nbs/05_evaluation.ipynb #1889e596
 def effective_samples(
     log_w: Tensor, # log importance weights, the K samples along `dim`
     dim: int = 0,  # where the samples are
@@ -201,7 +202,7 @@ def effective_samples(
     "The effective sample size of the weights, from 1 to K (Kong et al. 1994)."
     return torch.exp(2*torch.logsumexp(log_w, dim) - torch.logsumexp(2*log_w, dim))
 
-# %% ../nbs/05_evaluation.ipynb #ae7ef033
+# %% ../nbs/05_evaluation.ipynb #c378da14
 #| fold: an NLL with what is known of its looseness
 class NLL(Estimate):
     """An importance-sampled −log p(x): an upper bound in expectation, with what is
@@ -234,7 +235,7 @@ class NLL(Estimate):
         return (f'{super().__repr__()[:-1]}; K = {self.samples:,}, '
                 f'{self.effective_samples:.3g} effective, {bias})')
 
-# %% ../nbs/05_evaluation.ipynb #8727eab6
+# %% ../nbs/05_evaluation.ipynb #d2b81343
 def nll(
     model: LatentVariableModel, # any
     examples: Examples | Iterable, # unseen in training
@@ -252,7 +253,7 @@ def nll(
     values, effective = per_example(bound_and_size, model, examples, batch_size, seed).T
     return NLL(values, effective, samples)
 
-# %% ../nbs/05_evaluation.ipynb #a7a1dd92
+# %% ../nbs/05_evaluation.ipynb #7702485f
 #| fold: the two parts of −ELBO
 class RateDistortion:
     "The two parts of −ELBO, an `Estimate` each, in nats."
@@ -270,7 +271,7 @@ class RateDistortion:
 
     def __repr__(self) -> str: return f'rate {self.rate}\ndistortion {self.distortion}'
 
-# %% ../nbs/05_evaluation.ipynb #28af39a9
+# %% ../nbs/05_evaluation.ipynb #bcf67484
 #| fold: rate and distortion of a model
 def rate_distortion(
     model: LatentVariableModel, # any
@@ -294,7 +295,7 @@ def rate_distortion(
     rate, distortion = per_example(parts, model, examples, batch_size, seed).T
     return RateDistortion(Estimate(rate), Estimate(distortion))
 
-# %% ../nbs/05_evaluation.ipynb #823bd463
+# %% ../nbs/05_evaluation.ipynb #8aa72859
 #| fold: how much each posterior mean varies
 def posterior_mean_variance(
     model: LatentVariableModel, # any
@@ -306,7 +307,7 @@ def posterior_mean_variance(
     def means(x, c=None): return mean_of(model.encode(x, c), 'posterior_mean_variance')
     return per_example(means, model, examples, batch_size).var(0, correction=0)
 
-# %% ../nbs/05_evaluation.ipynb #d554bb42
+# %% ../nbs/05_evaluation.ipynb #0ff7b311
 def active_units(
     model: LatentVariableModel, # any
     examples: Examples | Iterable, # the data
@@ -318,7 +319,7 @@ def active_units(
     require(model, 'active_units', 'encode')
     return int((posterior_mean_variance(model, examples, batch_size) > threshold).sum())
 
-# %% ../nbs/05_evaluation.ipynb #7027e4df
+# %% ../nbs/05_evaluation.ipynb #33cef7e0
 def bits_per_dim(
     nats: float,               # −log p(x) or −ELBO of an example, in nats
     dims: int,                 # numbers in an example: 784 for MNIST
@@ -328,7 +329,7 @@ def bits_per_dim(
     scale of its grey levels (Theis et al. 2016)."""
     return nats / (dims * math.log(2)) + (math.log2(levels) if levels else 0.0)
 
-# %% ../nbs/05_evaluation.ipynb #a26d6b92
+# %% ../nbs/05_evaluation.ipynb #14c99769
 #| fold: the share of pixels inside central intervals
 def interval_coverage(
     model: LatentVariableModel,                 # with a continuous likelihood
@@ -362,7 +363,7 @@ def interval_coverage(
     return {level: Estimate(share, unit='of the pixels')
             for level, share in zip(levels, shares.T)}
 
-# %% ../nbs/05_evaluation.ipynb #d75389e2
+# %% ../nbs/05_evaluation.ipynb #564ec826
 #| fold: predicted and observed, in bins
 class Reliability:
     "How often pixels are 1 where the model says p, in bins of p of equal width."
@@ -411,7 +412,7 @@ class Reliability:
         return (f'calibration error {self.error:.4f} ({int(self.count.sum()):,} pixels '
                 f'in {len(self.count)} bins)')
 
-# %% ../nbs/05_evaluation.ipynb #35e6a507
+# %% ../nbs/05_evaluation.ipynb #46468892
 #| fold: the reliability of a decoder
 def reliability(
     model: LatentVariableModel, # with a Bernoulli likelihood
@@ -436,5 +437,5 @@ def reliability(
     per_example(count, model, examples, batch_size, seed)
     return table
 
-# %% ../nbs/05_evaluation.ipynb #119036f1
+# %% ../nbs/05_evaluation.ipynb #3217db11
 redirect_old_names(__name__)
