@@ -7,7 +7,7 @@ __all__ = ['importance_weighted', 'ppca_vae', 'per_example', 'base_distribution'
            'elbo', 'effective_samples', 'NLL', 'nll', 'RateDistortion', 'rate_distortion', 'posterior_mean_variance',
            'active_units', 'bits_per_dim', 'interval_coverage', 'Reliability', 'reliability']
 
-# %% ../nbs/05_evaluation.ipynb #59da497d
+# %% ../nbs/05_evaluation.ipynb #62f6b300
 #| fold: imports of the module
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ from .loaders import as_batches
 from .step import Trainable, map_batches
 from .old_names import redirect_old_names
 
-# %% ../nbs/05_evaluation.ipynb #05f2dbea
+# %% ../nbs/05_evaluation.ipynb #2fbdf551
 def importance_weighted(
     log_w: Tensor, # log importance weights in nats, the K samples along `dim`
     dim: int = 0,  # where the samples are
@@ -38,7 +38,7 @@ def importance_weighted(
             'got no importance samples: the mean of none is nothing; draw at least one')
     return torch.logsumexp(log_w, dim) - math.log(samples)
 
-# %% ../nbs/05_evaluation.ipynb #ce407651
+# %% ../nbs/05_evaluation.ipynb #8b48a08d
 #| fold: probabilistic PCA as a VAE
 def ppca_vae(
     ppca: PPCA,         # with orthogonal columns, as `PPCA.fit` gives
@@ -66,7 +66,7 @@ def ppca_vae(
     likelihood.raw.fill_(ppca.sigma)
     return model
 
-# %% ../nbs/05_evaluation.ipynb #3c29bdd3
+# %% ../nbs/05_evaluation.ipynb #3d35e12d
 def per_example(
     f: Callable[..., Tensor],        # of x, and of c where the model has a condition
     model: nn.Module,                # what `f` asks
@@ -89,7 +89,7 @@ def per_example(
     batches = as_batches(examples, batch_size, check)
     return torch.cat(map_batches(values, model, batches, seed))
 
-# %% ../nbs/05_evaluation.ipynb #5cef1277
+# %% ../nbs/05_evaluation.ipynb #1efcfe2a
 def _sample_chunks(
     q: Any,            # q(z|x) over `(B, D)`
     samples: int,      # how many draws in all
@@ -103,7 +103,7 @@ def _sample_chunks(
     for first in range(0, samples, chunk):
         yield q.sample((min(chunk, samples - first),))
 
-# %% ../nbs/05_evaluation.ipynb #b3706a55
+# %% ../nbs/05_evaluation.ipynb #9aa8c996
 def base_distribution(
     p: Any, # a distribution, perhaps wrapped in `Independent`
 ) -> Any:
@@ -111,7 +111,7 @@ def base_distribution(
     while isinstance(p, D.Independent): p = p.base_dist
     return p
 
-# %% ../nbs/05_evaluation.ipynb #8462cbe4
+# %% ../nbs/05_evaluation.ipynb #48e00dfa
 def check_pixels(
     p: Any,                   # p(x|z)
     x: Any,                   # examples `(B, *data_shape)`
@@ -132,7 +132,7 @@ def check_pixels(
                         '`binarized(examples)`, or ask for `rate_distortion` and call '
                         'the distortion cross-entropy')
 
-# %% ../nbs/05_evaluation.ipynb #e47cb2e3
+# %% ../nbs/05_evaluation.ipynb #b4ab9885
 def log_weights(
     model: LatentVariableModel, # any
     x: Any,           # `(B, *data_shape)`
@@ -151,7 +151,7 @@ def log_weights(
         rows.append(p.log_prob(x) + prior.log_prob(z) - q.log_prob(z))
     return torch.cat(rows)
 
-# %% ../nbs/05_evaluation.ipynb #d54c1411
+# %% ../nbs/05_evaluation.ipynb #62e10add
 #| fold: a mean with its standard error
 class Estimate:
     "The mean of one value for each example, with its standard error over the examples."
@@ -177,7 +177,7 @@ class Estimate:
         return (f'{self.mean:.4g} ± {self.standard_error:.2g} {self.unit} '
                 f'({len(self.values):,} examples)')
 
-# %% ../nbs/05_evaluation.ipynb #8a3ef3a6
+# %% ../nbs/05_evaluation.ipynb #9e616c79
 #| fold: the ELBO from draws
 def elbo(
     model: LatentVariableModel, # any
@@ -194,7 +194,7 @@ def elbo(
     def bound(x, c=None): return log_weights(model, x, samples, chunk, c).mean(0)
     return Estimate(per_example(bound, model, examples, batch_size, seed))
 
-# %% ../nbs/05_evaluation.ipynb #1889e596
+# %% ../nbs/05_evaluation.ipynb #3389ba6d
 def effective_samples(
     log_w: Tensor, # log importance weights, the K samples along `dim`
     dim: int = 0,  # where the samples are
@@ -202,7 +202,7 @@ def effective_samples(
     "The effective sample size of the weights, from 1 to K (Kong et al. 1994)."
     return torch.exp(2*torch.logsumexp(log_w, dim) - torch.logsumexp(2*log_w, dim))
 
-# %% ../nbs/05_evaluation.ipynb #c378da14
+# %% ../nbs/05_evaluation.ipynb #24055053
 #| fold: an NLL with what is known of its looseness
 class NLL(Estimate):
     """An importance-sampled −log p(x): an upper bound in expectation, with what is
@@ -235,7 +235,7 @@ class NLL(Estimate):
         return (f'{super().__repr__()[:-1]}; K = {self.samples:,}, '
                 f'{self.effective_samples:.3g} effective, {bias})')
 
-# %% ../nbs/05_evaluation.ipynb #d2b81343
+# %% ../nbs/05_evaluation.ipynb #8e39bb30
 def nll(
     model: LatentVariableModel, # any
     examples: Examples | Iterable, # unseen in training
@@ -253,7 +253,7 @@ def nll(
     values, effective = per_example(bound_and_size, model, examples, batch_size, seed).T
     return NLL(values, effective, samples)
 
-# %% ../nbs/05_evaluation.ipynb #7702485f
+# %% ../nbs/05_evaluation.ipynb #625a7a91
 #| fold: the two parts of −ELBO
 class RateDistortion:
     "The two parts of −ELBO, an `Estimate` each, in nats."
@@ -271,7 +271,7 @@ class RateDistortion:
 
     def __repr__(self) -> str: return f'rate {self.rate}\ndistortion {self.distortion}'
 
-# %% ../nbs/05_evaluation.ipynb #bcf67484
+# %% ../nbs/05_evaluation.ipynb #8f309699
 #| fold: rate and distortion of a model
 def rate_distortion(
     model: LatentVariableModel, # any
@@ -295,7 +295,7 @@ def rate_distortion(
     rate, distortion = per_example(parts, model, examples, batch_size, seed).T
     return RateDistortion(Estimate(rate), Estimate(distortion))
 
-# %% ../nbs/05_evaluation.ipynb #8aa72859
+# %% ../nbs/05_evaluation.ipynb #db177a8b
 #| fold: how much each posterior mean varies
 def posterior_mean_variance(
     model: LatentVariableModel, # any
@@ -307,7 +307,7 @@ def posterior_mean_variance(
     def means(x, c=None): return mean_of(model.encode(x, c), 'posterior_mean_variance')
     return per_example(means, model, examples, batch_size).var(0, correction=0)
 
-# %% ../nbs/05_evaluation.ipynb #0ff7b311
+# %% ../nbs/05_evaluation.ipynb #9e683722
 def active_units(
     model: LatentVariableModel, # any
     examples: Examples | Iterable, # the data
@@ -319,7 +319,7 @@ def active_units(
     require(model, 'active_units', 'encode')
     return int((posterior_mean_variance(model, examples, batch_size) > threshold).sum())
 
-# %% ../nbs/05_evaluation.ipynb #33cef7e0
+# %% ../nbs/05_evaluation.ipynb #0aa67c8c
 def bits_per_dim(
     nats: float,               # −log p(x) or −ELBO of an example, in nats
     dims: int,                 # numbers in an example: 784 for MNIST
@@ -329,7 +329,7 @@ def bits_per_dim(
     scale of its grey levels (Theis et al. 2016)."""
     return nats / (dims * math.log(2)) + (math.log2(levels) if levels else 0.0)
 
-# %% ../nbs/05_evaluation.ipynb #14c99769
+# %% ../nbs/05_evaluation.ipynb #2e9e109b
 #| fold: the share of pixels inside central intervals
 def interval_coverage(
     model: LatentVariableModel,                 # with a continuous likelihood
@@ -363,7 +363,7 @@ def interval_coverage(
     return {level: Estimate(share, unit='of the pixels')
             for level, share in zip(levels, shares.T)}
 
-# %% ../nbs/05_evaluation.ipynb #564ec826
+# %% ../nbs/05_evaluation.ipynb #b2bb3ece
 #| fold: predicted and observed, in bins
 class Reliability:
     "How often pixels are 1 where the model says p, in bins of p of equal width."
@@ -412,7 +412,7 @@ class Reliability:
         return (f'calibration error {self.error:.4f} ({int(self.count.sum()):,} pixels '
                 f'in {len(self.count)} bins)')
 
-# %% ../nbs/05_evaluation.ipynb #46468892
+# %% ../nbs/05_evaluation.ipynb #eb9b44c8
 #| fold: the reliability of a decoder
 def reliability(
     model: LatentVariableModel, # with a Bernoulli likelihood
@@ -437,5 +437,5 @@ def reliability(
     per_example(count, model, examples, batch_size, seed)
     return table
 
-# %% ../nbs/05_evaluation.ipynb #3217db11
+# %% ../nbs/05_evaluation.ipynb #eaa2868c
 redirect_old_names(__name__)

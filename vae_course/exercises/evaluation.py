@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_reported_bits', 'check_method_difference', 'check_unsure_error', 'check_normal_guess']
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #0ea6cf64
+# %% ../../nbs/99e_exercises_evaluation.ipynb #da84c1d7
 #| fold: imports of the module
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import torch
 from .verdicts import (WrongAnswer, exercise, matches, name_mistake,
                                            to_number, to_tensor)
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #9ca58945
+# %% ../../nbs/99e_exercises_evaluation.ipynb #e108ded7
 @exercise
 def check_reported_bits(
     f: Callable, # `f(nats, dims, std, levels=256)`
@@ -62,7 +62,7 @@ def check_reported_bits(
                 f'levels are {right:.4f} bits a pixel, and your function gives '
                 f'{got:.4f}')
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #e7247ada
+# %% ../../nbs/99e_exercises_evaluation.ipynb #bdeefa0e
 def _trainings():
     "NLLs of four trainings each of methods A and B on 300 shared images, `(4, 300)`."
     g = torch.Generator().manual_seed(0)
@@ -73,7 +73,7 @@ def _trainings():
         return images + offsets + noise
     return method(0.9, -0.3, 0.5, 1.7), method(0.2, -0.9, 0.6, -0.4)
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #212538b9
+# %% ../../nbs/99e_exercises_evaluation.ipynb #8140770a
 @exercise
 def check_method_difference(
     f: Callable, # `f(a, b)`
@@ -131,7 +131,7 @@ def check_method_difference(
         raise WrongAnswer('each method has its own number of trainings: three of A and '
                           'four of B here')
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #aadedde7
+# %% ../../nbs/99e_exercises_evaluation.ipynb #b084aef6
 def _pixels():
     "Probabilities and pixels, `(2, N/2)`: wrong above all where unsure."
     predicted, observed = [], []
@@ -146,7 +146,7 @@ def _pixels():
     p, x = (torch.cat(v)[order].reshape(2, -1) for v in (predicted, observed))
     return p, x
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #c2beedfe
+# %% ../../nbs/99e_exercises_evaluation.ipynb #2b4d3368
 @exercise
 def check_unsure_error(
     f: Callable, # `f(p, x)`
@@ -181,7 +181,7 @@ def check_unsure_error(
         raise WrongAnswer(f'the unsure pixels are off by {right:.4f}, and your '
                           f'function gives {got:.4f}')
 
-# %% ../../nbs/99e_exercises_evaluation.ipynb #d4ae1426
+# %% ../../nbs/99e_exercises_evaluation.ipynb #6642e42a
 @exercise
 def check_normal_guess(
     f: Callable, # `f(log_w)`
