@@ -286,7 +286,8 @@ NAMES: dict[str, str] = {
     'exercises.check_beta_loss': 'exercises.beta_vae.check_beta_loss',
     'exercises.check_bits_per_dimension':
         'none: lesson 05 has other exercises, in `exercises.evaluation`',
-    'exercises.check_careful_step': 'exercises.training.check_careful_step',
+    'exercises.check_careful_step':
+        'none: lesson 04 has other exercises, in `exercises.training`',
     'exercises.check_class_probabilities': 'exercises.cvae.check_class_probabilities',
     'exercises.check_conditional_bound': 'exercises.cvae.check_conditional_bound',
     'exercises.check_coverage': 'exercises.generation.check_coverage',
@@ -311,7 +312,8 @@ NAMES: dict[str, str] = {
     'exercises.check_kl_to_wide_prior': 'exercises.latent.check_kl_to_wide_prior',
     'exercises.check_leave_one_out': 'exercises.reparameterization.check_leave_one_out',
     'exercises.check_log_evidence': 'exercises.latent.check_log_evidence',
-    'exercises.check_mean_over_examples': 'exercises.training.check_mean_over_examples',
+    'exercises.check_mean_over_examples':
+        'none: lesson 04 has other exercises, in `exercises.training`',
     'exercises.check_mixture_prior': 'exercises.elbo.check_mixture_prior',
     'exercises.check_one_hot': 'exercises.cvae.check_one_hot',
     'exercises.check_only': 'exercises.generation.check_only',
@@ -322,7 +324,8 @@ NAMES: dict[str, str] = {
     'exercises.check_sawtooth': 'exercises.beta_vae.check_sawtooth',
     'exercises.check_scaled_rate': 'exercises.gpu.check_scaled_rate',
     'exercises.check_shard_weights': 'exercises.gpu.check_shard_weights',
-    'exercises.check_should_stop': 'exercises.training.check_should_stop',
+    'exercises.check_should_stop':
+        'none: lesson 04 has other exercises, in `exercises.training`',
     'exercises.check_signs': 'exercises.anomaly_detection.check_signs',
     'exercises.check_straight_through': 'exercises.vq_vae.check_straight_through',
     'exercises.check_threshold': 'exercises.anomaly_detection.check_threshold',

@@ -19,66 +19,96 @@ def cyclical(cycles=4, rise=.5):
 def cyclical(cycles=4, rise=.5):
     return lambda t: min(1., t * cycles % 1 / rise)
 """, "at t = 1"),
-    ("check_mean_over_examples", """
-def mean_over_examples(means, sizes):
-    return means.mean()
-""", "averaged over the batches"),
-    ("check_mean_over_examples", """
-def mean_over_examples(means, sizes):
-    return (means * sizes).sum() / len(sizes)
-""", "number of batches"),
-    ("check_mean_over_examples", """
-def mean_over_examples(means, sizes):
-    return means * sizes / sizes.sum()
-""", "one was asked for"),
-    ("check_should_stop", """
-def should_stop(losses, patience):
-    rises = 0
-    for a, b in zip(losses, losses[1:]): rises = rises + 1 if b >= a else 0
-    return rises >= patience
-""", "compared with the epoch before"),
-    ("check_should_stop", """
-def should_stop(losses, patience):
-    return len(losses) - 1 - losses.index(min(losses)) > patience
-""", "went on for one more"),
-    ("check_should_stop", """
-def should_stop(losses, patience):
-    best = len(losses) - 1 - losses[::-1].index(min(losses))
-    return len(losses) - 1 - best >= patience
-""", "equal to the best"),
-    ("check_careful_step", """
-def careful_step(model, batch, optimizer, largest):
-    loss = model.losses(batch)['loss']
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), largest)
-    optimizer.step()
-    return loss.detach()
-""", "zero_grad()` is missing"),
-    ("check_careful_step", """
-def careful_step(model, batch, optimizer, largest):
-    loss = model.losses(batch)['loss']
+    ("check_fair_gain", """
+def fair_gain(a, b):
+    return a.mean(1).min() - b.mean(1).min()
+""", "give two numbers"),
+    ("check_fair_gain", """
+def fair_gain(a, b):
+    return (a.min() - b.min()).item(), 1.
+""", "rewards luck"),
+    ("check_fair_gain", """
+def fair_gain(a, b):
+    return (a.min(0).values.mean() - b.min(0).values.mean()).item(), 1.
+""", "another rate for each seed"),
+    ("check_fair_gain", """
+def fair_gain(a, b):
+    i = a.mean(1).argmin()
+    return (a[i].mean() - b[i].mean()).item(), 1.
+""", "at the best rate of a"),
+    ("check_fair_gain", """
+def fair_gain(a, b):
+    a, b = (t[t.mean(1).argmin()] for t in (a, b))
+    return (a.mean() - b.mean()).item(), (a.var() + b.var()).sqrt().item()
+""", "spread of one training"),
+    ("check_fair_gain", """
+def fair_gain(a, b):
+    a, b = (t[t.mean(1).argmin()] for t in (a, b))
+    error = (a.var() / len(a) + b.var() / len(b)).sqrt()
+    return (a.mean() - b.mean()).item(), error.item()
+""", "one training diverged"),
+    ("check_step_in_parts", """
+def step_in_parts(model, parts, optimizer):
     optimizer.zero_grad()
-    loss.backward()
-    for p in model.parameters(): torch.nn.utils.clip_grad_norm_([p], largest)
-    optimizer.step()
-    return loss.detach()
-""", "each parameter alone"),
-    ("check_careful_step", """
-def careful_step(model, batch, optimizer, largest):
-    loss = model.losses(batch)['loss']
-    optimizer.zero_grad()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), largest)
-    loss.backward()
-    optimizer.step()
-    return loss.detach()
-""", "was not clipped"),
-    ("check_careful_step", """
-def careful_step(model, batch, optimizer, largest):
-    loss = model.losses(batch)['loss']
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), largest)
+    for batch in parts:
+        loss = model.losses(batch)['loss']
+        loss.backward()
     optimizer.step()
     return loss
+""", "twice the length"),
+    ("check_step_in_parts", """
+def step_in_parts(model, parts, optimizer):
+    for batch in parts:
+        optimizer.zero_grad()
+        loss = model.losses(batch)['loss']
+        loss.backward()
+    optimizer.step()
+    return loss.detach()
+""", "only the last part counts"),
+    ("check_step_in_parts", """
+def step_in_parts(model, parts, optimizer):
+    optimizer.zero_grad()
+    total = 0.
+    for batch in parts:
+        loss = model.losses(batch)['loss'] / len(parts)
+        loss.backward()
+        total += loss.detach()
+    optimizer.step()
+    return total
+""", "parts of 5 and of 1"),
+    ("check_step_in_parts", """
+def step_in_parts(model, parts, optimizer):
+    n, total = sum(len(x) for x, _ in parts), 0.
+    for x, y in parts:
+        loss = model.losses((x, y))['loss'] * len(x) / n
+        loss.backward()
+        total += loss.detach()
+    optimizer.step()
+    return total
+""", "zero_grad()` is missing"),
+    ("check_step_in_parts", """
+def step_in_parts(model, parts, optimizer):
+    n, total = sum(len(x) for x, _ in parts), 0.
+    optimizer.zero_grad()
+    for x, y in parts:
+        loss = model.losses((x, y))['loss'] * len(x) / n
+        loss.backward()
+        total = total + loss
+    optimizer.step()
+    return total
 """, "still holds its graph"),
+    ("check_best_epoch", """
+def best_epoch(loss, kl, beta):
+    return loss.index(min(loss)) + 1
+""", "least loss"),
+    ("check_best_epoch", """
+def best_epoch(loss, kl, beta):
+    neg_elbo = [l + k for l, k in zip(loss, kl)]
+    return neg_elbo.index(min(neg_elbo)) + 1
+""", "in the loss already"),
+    ("check_best_epoch", """
+def best_epoch(loss, kl, beta):
+    neg_elbo = [l + (1 - b) * k for l, k, b in zip(loss, kl, beta)]
+    return neg_elbo.index(min(neg_elbo))
+""", "counted from 1"),
 ]
