@@ -6,7 +6,7 @@
 __all__ = ['kl_penalty', 'cyclical', 'kl_by_latent', 'BetaVAE', 'beta_vae', 'KLDecomposition', 'kl_decomposition', 'BetaTCVAE',
            'beta_tcvae', 'mutual_information', 'MIG', 'mig', 'factorvae_score']
 
-# %% ../nbs/06_beta_vae.ipynb #e1d8d328
+# %% ../nbs/06_beta_vae.ipynb #4bf173fb
 #| fold: imports
 import math
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from .latent import StandardNormal, diagonal_gaussian
 from .model import Unsupported, with_configs
 from .old_names import redirect_old_names
 
-# %% ../nbs/06_beta_vae.ipynb #f133604f
+# %% ../nbs/06_beta_vae.ipynb #17bfff4b
 def kl_penalty(
     kl: Tensor,                     # of each latent, mean over the batch, `(D,)`, nats
     beta: float | Tensor,           # weight
@@ -35,7 +35,7 @@ def kl_penalty(
     aimed = torch.as_tensor(capacity, device=kl.device) > 0
     return beta * torch.where(aimed, over.abs(), over)
 
-# %% ../nbs/06_beta_vae.ipynb #f3f7c1eb
+# %% ../nbs/06_beta_vae.ipynb #7838961e
 def cyclical(
     peak: float = 1.0, # highest value
     cycles: int = 4,   # how often
@@ -45,7 +45,7 @@ def cyclical(
     (Fu et al. 2019); it ends at `peak`."""
     return lambda t: peak if t >= 1 else peak * min(1.0, (t * cycles) % 1.0 / rise)
 
-# %% ../nbs/06_beta_vae.ipynb #ea291815
+# %% ../nbs/06_beta_vae.ipynb #bf4e4b16
 #| fold: kl_by_latent, for Gaussians and for others
 def kl_by_latent(
     q: Any,                   # q(z|x), a distribution over `(B, D)`
@@ -64,7 +64,7 @@ def kl_by_latent(
     ratio = (q.stddev / p.stddev)**2
     return 0.5 * (((q.mean - p.mean) / p.stddev)**2 + ratio - 1 - ratio.log())
 
-# %% ../nbs/06_beta_vae.ipynb #4f478cb4
+# %% ../nbs/06_beta_vae.ipynb #f1d48f19
 #| fold: the class BetaVAE
 class BetaVAE(VAE):
     """A VAE that weighs the KL by β (Higgins et al. 2017), with free bits and a
@@ -107,7 +107,7 @@ class BetaVAE(VAE):
         return dict(loss=loss, reconstruction=reconstruction, kl=kl,
                     neg_elbo=reconstruction + kl)
 
-# %% ../nbs/06_beta_vae.ipynb #f0b2781d
+# %% ../nbs/06_beta_vae.ipynb #602c8020
 #| fold: beta_vae, which builds one
 def _networks(data_shape, latent_dim, hidden, widths, likelihood):
     "Encoder and decoder: fully connected, or convolutions where `hidden` is None."
@@ -138,7 +138,7 @@ def beta_vae(
     model.config = with_configs(dict(name='beta_vae', **config), prior=prior)
     return model
 
-# %% ../nbs/06_beta_vae.ipynb #77232ae1
+# %% ../nbs/06_beta_vae.ipynb #053968a9
 #| fold: the weight of each image of a batch in q(z)
 def _log_importance_weights(
     m: int,                        # examples in the batch
@@ -159,16 +159,16 @@ def _log_importance_weights(
     others = math.log((n - 1) / (n * (m - 1)))
     return torch.full((m, m), others, device=device).fill_diagonal_(-math.log(n))
 
-# %% ../nbs/06_beta_vae.ipynb #4f1932de
+# %% ../nbs/06_beta_vae.ipynb #9fcadfda
 #| fold: the three parts, a named tuple
 class KLDecomposition(NamedTuple):
-    """The three parts of the mean KL(q(z|x) ‖ p(z)) in equation (4), 0-d tensors in
+    """The three parts of the mean KL(q(z|x) ‖ p(z)) in equation (2), 0-d tensors in
     nats."""
     index_code_mi: Tensor     # what a code tells about its example
     total_correlation: Tensor # dependence among the latents
     dimension_wise_kl: Tensor # distance of each latent from the prior
 
-# %% ../nbs/06_beta_vae.ipynb #c308aac2
+# %% ../nbs/06_beta_vae.ipynb #864f9b18
 def kl_decomposition(
     q: D.Distribution,             # q(z|x), over `(B, D)`, its latents independent
     z: Tensor,                     # a draw from it, `(B, D)`
@@ -191,7 +191,7 @@ def kl_decomposition(
                            (log_qz - log_marginals).mean(),
                            (log_marginals - prior.log_prob(z)).mean())
 
-# %% ../nbs/06_beta_vae.ipynb #24b8304f
+# %% ../nbs/06_beta_vae.ipynb #0cfbd93c
 #| fold: the class BetaTCVAE
 class BetaTCVAE(BetaVAE):
     """A VAE that weighs the total correlation by β, and the rest of the KL by 1 (Chen
@@ -232,7 +232,7 @@ class BetaTCVAE(BetaVAE):
                     neg_elbo=reconstruction + kl, index_code_mi=mi,
                     total_correlation=tc, dimension_wise_kl=dimension_wise)
 
-# %% ../nbs/06_beta_vae.ipynb #2e63b6b3
+# %% ../nbs/06_beta_vae.ipynb #d3f5e234
 #| fold: beta_tcvae, which builds one
 def beta_tcvae(
     data_shape: Sequence[int] = (1, 32, 32), # of one example: channels, height, width
@@ -258,7 +258,7 @@ def beta_tcvae(
     model.config = with_configs(dict(name='beta_tcvae', **config), prior=prior)
     return model
 
-# %% ../nbs/06_beta_vae.ipynb #48fa2304
+# %% ../nbs/06_beta_vae.ipynb #9716778f
 def mutual_information(
     a: Tensor, # `(N,)` int64 from 0
     b: Tensor, # `(N,)` int64 from 0
@@ -275,7 +275,7 @@ def mutual_information(
     return (joint[joint > 0] * (joint[joint > 0] / apart[joint > 0]).log()).sum().clamp(
         min=0)
 
-# %% ../nbs/06_beta_vae.ipynb #b29932e9
+# %% ../nbs/06_beta_vae.ipynb #04f107ae
 #| fold: how codes are cut into bins
 def _discretize(
     codes: Tensor,  # `(N, D)`, such as the means of q(z|x)
@@ -290,7 +290,7 @@ def _discretize(
     width = torch.where(high > low, high - low, torch.ones_like(high))
     return ((codes - low) / width * bins).long().clamp(max=bins - 1)
 
-# %% ../nbs/06_beta_vae.ipynb #7a21456f
+# %% ../nbs/06_beta_vae.ipynb #d07b9da3
 #| fold: the class MIG, what comes back
 class MIG:
     "The mutual information gap of each factor, and their mean (Chen et al. 2018)."
@@ -315,7 +315,7 @@ class MIG:
         return f'MIG {self.mean:.3f}; by factor ' + ', '.join(
             f'{g:.3f}' for g in self.gaps.tolist())
 
-# %% ../nbs/06_beta_vae.ipynb #0b8c415c
+# %% ../nbs/06_beta_vae.ipynb #b01a8674
 #| fold: rows that do not belong together are refused
 def _check_rows(codes, factors):
     "Raise `ValueError` unless both have one row for each example."
@@ -324,7 +324,7 @@ def _check_rows(codes, factors):
                          f'of shape {tuple(factors.shape)}: both need one row '
                          'for each example')
 
-# %% ../nbs/06_beta_vae.ipynb #ae5f59aa
+# %% ../nbs/06_beta_vae.ipynb #a442cb38
 def mig(
     codes: Tensor,   # `(N, D)`, such as the means of q(z|x)
     factors: Tensor, # `(N, K)` int64 from 0
@@ -343,7 +343,7 @@ def mig(
         [torch.stack([mutual_information(z, v) for v in causes]) for z in latents])
     return MIG(table, torch.stack([mutual_information(v, v) for v in causes]))
 
-# %% ../nbs/06_beta_vae.ipynb #3fd10c0f
+# %% ../nbs/06_beta_vae.ipynb #a77f732d
 #| fold: how votes are cast
 def _factorvae_votes(
     codes: Tensor,              # `(N, D)`, each with variance 1
@@ -361,7 +361,7 @@ def _factorvae_votes(
     rows = order[(counts.cumsum(0) - counts)[value][:, None] + place.long()]
     return codes[rows].var(1).argmin(1).bincount(minlength=codes.shape[1])
 
-# %% ../nbs/06_beta_vae.ipynb #499e5c0f
+# %% ../nbs/06_beta_vae.ipynb #3a841230
 def factorvae_score(
     codes: Tensor,              # `(N, D)`, such as the means of q(z|x)
     factors: Tensor,            # `(N, K)` int64 from 0
@@ -389,6 +389,6 @@ def factorvae_score(
     new = table(test_votes)
     return (new.gather(0, learned[None]).sum() / new.sum()).item()
 
-# %% ../nbs/06_beta_vae.ipynb #1cac7555
+# %% ../nbs/06_beta_vae.ipynb #791e72b6
 #| fold: old names say where they are now
 redirect_old_names(__name__)
