@@ -58,7 +58,8 @@ def block(kind: str, text: str) -> str:
 
 def page() -> str:
     "The page."
-    loud, silent = [], []
+    loud: list[str] = []
+    silent: list[str] = []
     for path in lessons():
         nb = nbformat.read(path, 4)
         title = re.search(r"^# (.+)$", nb.cells[0].source, re.M)
@@ -66,11 +67,11 @@ def page() -> str:
         link = (f"[{path.name[:2]} · {title[1] if title else path.stem}]"
                 f"({name}.html#what-can-go-wrong)")
         for m in mistakes(nb):
-            parts = [f"### {m.name}", m.words, block("python", m.code) if m.code else "",
-                     block("text", m.shown) if m.shown else "", f"From {link}."]
+            parts = [f"### {m.name}", m.words, m.code and block("python", m.code),
+                     m.shown and block("text", m.shown), f"From {link}."]
             (loud if m.raises else silent).append("\n\n".join(p for p in parts if p))
-    head = ("---\ntitle: Common errors\ndescription: Every message that the lessons show "
-            "on purpose, with its cause and its cure, and the mistakes that raise "
+    head = ("---\ntitle: Common errors\ndescription: Every message that the lessons "
+            "show on purpose, with its cause and its cure, and the mistakes that raise "
             "nothing.\n---\n\nSearch this page for a part of the message that you got "
             "(Ctrl+F).\n\n")
     return (head + "## Errors with a message\n\n" + "\n\n".join(loud)

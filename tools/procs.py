@@ -14,7 +14,7 @@ from nbdev.process import Processor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reference                          # noqa: E402
-from layers import evidence, only_imports, workbench    # noqa: E402
+from layers import evidence, only_imports    # noqa: E402
 
 callout = re.compile(r"^> \*\*(Note|Tip|Warning|Important|Caution|Think)[.!:]\*\*[ "
                      r"]*(.*(?:\n>.*)*)", re.M)
@@ -123,13 +123,13 @@ def layers(cell):
     its code, and the workbench has the name that its cell gives it."""
     if cell.cell_type != "code" or not cell.get("source"):
         return
-    named = workbench.search(cell.source)
-    source = workbench.sub("", cell.source, count=1).lstrip("\n")
+    named = " ".join((getattr(cell, "directives_", None) or {}).get("fold", []))
+    source = cell.source
     if evidence.match(source) and (said := ticks(cell.get("outputs", []))):
         cell.outputs = [out for out in cell.outputs if not ticks([out])]
         summary = claim_mark + claim_mark.join(said)
     elif named or only_imports(source):
-        summary = named[1] if named else "imports"
+        summary = named or "imports"
     else:
         return
     cell.source = (f"#| code-fold: true\n#| code-summary: {json.dumps(summary)}\n"
