@@ -7,7 +7,7 @@ __all__ = ['likelihoods', 'Bernoulli', 'Gaussian', 'dequantize', 'kl_divergence'
            'check_inputs', 'check_latents', 'VAE', 'mlp', 'likelihood_settings', 'make_likelihood', 'mlp_networks',
            'mlp_vae', 'Crop', 'image_ends', 'conv_networks', 'conv_vae']
 
-# %% ../nbs/03_elbo.ipynb #a136d83d
+# %% ../nbs/03_elbo.ipynb #02d74a2c
 #| fold: imports of the package
 import json, math
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ from .reparameterization import bound_logvar
 from .model import LatentVariableModel, with_configs
 from .old_names import redirect_old_names
 
-# %% ../nbs/03_elbo.ipynb #c7909a7d
+# %% ../nbs/03_elbo.ipynb #1fbccc1e
 class Bernoulli(Likelihood):
     """p(x|z) for pixels of 0 and 1, one logit each. On grey pixels its −log_prob is the
     cross-entropy, which is not −log p(x)."""
@@ -40,7 +40,7 @@ class Bernoulli(Likelihood):
     ) -> D.Distribution:
         return D.Bernoulli(logits=out, validate_args=False)
 
-# %% ../nbs/03_elbo.ipynb #0dc6f5f8
+# %% ../nbs/03_elbo.ipynb #e50d8570
 #| fold: the class Gaussian
 class Gaussian(Likelihood):
     """p(x|z) = N(decoder(z), σ²) for every pixel: σ fixed, or shared by all pixels and
@@ -76,7 +76,7 @@ class Gaussian(Likelihood):
     ) -> D.Distribution:
         return D.Normal(out, self.sigma, validate_args=False)
 
-# %% ../nbs/03_elbo.ipynb #f0891416
+# %% ../nbs/03_elbo.ipynb #fa59646d
 def dequantize(
     x: Tensor,                                # images as uint8, 0…255
     generator: torch.Generator | None = None, # None takes the global one
@@ -90,7 +90,7 @@ def dequantize(
                    generator=on_device(generator, x.device)).clamp(max=1 - 2**-15)
     return (x.float() + u) / 256
 
-# %% ../nbs/03_elbo.ipynb #9262aa03
+# %% ../nbs/03_elbo.ipynb #6bb0a817
 def kl_divergence(
     q: D.Distribution, # q(z|x), over `(B, D)`
     p: D.Distribution, # p(z)
@@ -102,7 +102,7 @@ def kl_divergence(
                     for d in (q, p))
     return kl_gaussians(q, p) if gaussians else q.log_prob(z) - p.log_prob(z)
 
-# %% ../nbs/03_elbo.ipynb #16797291
+# %% ../nbs/03_elbo.ipynb #833b257c
 def full_precision(
     out: Tensor, # what a network gave
 ) -> Tensor:
@@ -110,7 +110,7 @@ def full_precision(
     is."""
     return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
 
-# %% ../nbs/03_elbo.ipynb #27df207b
+# %% ../nbs/03_elbo.ipynb #d189b52c
 class DiagonalGaussian(nn.Module):
     "Makes q(z|x) of what an encoder gives: mu and a bounded logvar, side by side."
     def forward(
@@ -120,7 +120,7 @@ class DiagonalGaussian(nn.Module):
         mu, logvar = out.chunk(2, -1)
         return diagonal_gaussian(mu, bound_logvar(logvar))
 
-# %% ../nbs/03_elbo.ipynb #f7a946df
+# %% ../nbs/03_elbo.ipynb #567e4652
 #| fold: checks of what a model is given
 def check_inputs(
     x: Tensor,                          # as `encode` was given it
@@ -147,17 +147,8 @@ def check_latents(
         raise ValueError(f'got z of shape {tuple(z.shape)}: the last dimension must be '
                          f'{latent_dim}, the width of this latent space')
 
-# %% ../nbs/03_elbo.ipynb #3a86faf4
+# %% ../nbs/03_elbo.ipynb #ef4a80fb
 #| fold: the class VAE
-class DiagonalGaussian(nn.Module):
-    "Makes q(z|x) of what an encoder gives: mu and a bounded logvar, side by side."
-    def forward(
-        self,
-        out: Tensor, # mu and logvar, `(..., 2 D)`
-    ) -> D.Distribution:
-        mu, logvar = out.chunk(2, -1)
-        return diagonal_gaussian(mu, bound_logvar(logvar))
-
 class VAE(LatentVariableModel):
     """A variational autoencoder from exchangeable parts (Kingma and Welling 2014): the
     encoder maps x `(B, *data_shape)` to mu and logvar, the decoder z `(B, D)` to the
@@ -239,7 +230,7 @@ class VAE(LatentVariableModel):
         return dict(loss=reconstruction + self.beta * kl, reconstruction=reconstruction,
                     kl=kl, neg_elbo=reconstruction + kl)
 
-# %% ../nbs/03_elbo.ipynb #e4f6249e
+# %% ../nbs/03_elbo.ipynb #16e1f0ac
 def mlp(
     *sizes: int,                                   # widths, input first
     activation: Callable[[], nn.Module] = nn.SiLU, # makes the module between two layers
@@ -249,7 +240,7 @@ def mlp(
     for a, b in zip(sizes, sizes[1:]): layers += [nn.Linear(a, b), activation()]
     return nn.Sequential(*layers[:-1])
 
-# %% ../nbs/03_elbo.ipynb #f646890b
+# %% ../nbs/03_elbo.ipynb #c5069e41
 #| fold: likelihoods by name
 likelihoods: dict[str, Callable[..., Likelihood]] = dict(
     bernoulli=Bernoulli, gaussian=Gaussian,
@@ -297,7 +288,7 @@ def make_likelihood(
     if 'data_shape' in signature(make).parameters: settings['data_shape'] = data_shape
     return make(**settings)
 
-# %% ../nbs/03_elbo.ipynb #4d05fc6f
+# %% ../nbs/03_elbo.ipynb #8c103586
 #| fold: a VAE of fully connected layers, by name
 def mlp_networks(
     data_shape: Sequence[int], # of one example
@@ -337,7 +328,7 @@ def mlp_vae(
     model.config = with_configs(dict(name='vae', **config), prior=prior)
     return model
 
-# %% ../nbs/03_elbo.ipynb #b6ecdcd6
+# %% ../nbs/03_elbo.ipynb #d52bbecb
 class Crop(nn.Module):
     "The first `height` rows and `width` columns of each image."
     def __init__(
@@ -354,7 +345,7 @@ class Crop(nn.Module):
     ) -> Tensor:
         return x[..., :self.height, :self.width]
 
-# %% ../nbs/03_elbo.ipynb #c21218c0
+# %% ../nbs/03_elbo.ipynb #2d34fa46
 #| fold: what stands at the ends of the networks
 def image_ends(
     data_shape: Sequence[int],     # channels, height and width of an image
@@ -371,7 +362,7 @@ def image_ends(
     after: list[nn.Module] = [nn.Unflatten(1, made[:-2])] if len(made) > 3 else []
     return [before] if before else [], after, shape[0], math.prod(made[:-2])
 
-# %% ../nbs/03_elbo.ipynb #59d8d38c
+# %% ../nbs/03_elbo.ipynb #a892a1d7
 #| fold: encoder and decoder of convolutions
 def conv_networks(
     data_shape: Sequence[int], # channels, height and width of an image, of any size
@@ -402,7 +393,7 @@ def conv_networks(
                             Crop(height, width), *after)
     return encoder, decoder
 
-# %% ../nbs/03_elbo.ipynb #16979e17
+# %% ../nbs/03_elbo.ipynb #cba72d49
 #| fold: a VAE of convolutions, by name
 def conv_vae(
     data_shape: Sequence[int] = (1, 28, 28), # of one example: channels, height, width
@@ -423,5 +414,5 @@ def conv_vae(
     model.config = with_configs(dict(name='conv_vae', **config), prior=prior)
     return model
 
-# %% ../nbs/03_elbo.ipynb #398ddea2
+# %% ../nbs/03_elbo.ipynb #c4cf2c8a
 redirect_old_names(__name__)
