@@ -320,15 +320,15 @@ class Once:
 @pytest.mark.parametrize("given, message", [
     (lambda: (b for b in Batches(images(), 10)), "train is a generator.*list"),
     (lambda: iter([1]), "train is a list_iterator.*only once"),
-    (lambda: Once(), "has a length of 2 and gave [01] batches this time"),
+    (lambda: Once(), "has a length of 2 but gave [01] batches this time"),
     (lambda: [], "train holds no batches"),
     (lambda: DataLoader(Rows([]), 2), "train holds no batches"),
-    (lambda: Changing([(images().x, None)]), "a length of 3 and gave 2 batches"),
+    (lambda: Changing([(images().x, None)]), "a length of 3 but gave 2 batches"),
     (lambda: ["words", "more"], "a str, which has no rows"),
     (lambda: [("a", "b")], "a tuple of 2, which has no rows"),
     (lambda: [(torch.tensor(1.), None)], "no rows"),
     (lambda: [(images().x, None), images().x],
-     r"batch 2 of train is a tensor \(40, 1, 6, 6\), and those before it"),
+     r"batch 2 of train is a tensor \(40, 1, 6, 6\), unlike those before it"),
     (lambda: [dict(x=images().x), dict(x=images().x, z=images().x)],
      "batch 2 of train is a dict with x, z"),
     (lambda: [(images().x.byte(), None)], "got images as torch.uint8: give float32"),
@@ -428,6 +428,17 @@ def test_fingerprints_tell_data_apart_and_leave_no_trace():
         assert fingerprint(a) == fingerprint(again) != fingerprint(b), a
         json.dumps(fingerprint(a))
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_fingerprint_tells_other_labels_and_another_last_batch_apart():
+    data = images()
+    other = Examples(data.x, (data.y + 1) % 10)
+    last = [*list(Batches(data, 8))[:-1], list(Batches(images(seed=1), 8))[-1]]
+    for make in (lambda d: d, lambda d: Batches(d, 8), lambda d: list(Batches(d, 8)),
+                 lambda d: MixedBatches(d, data, (4, 4)),
+                 lambda d: MixedBatches(data, d, (4, 4)), lambda d: Rows(list(d))):
+        assert fingerprint(make(data)) != fingerprint(make(other))
+    assert fingerprint(list(Batches(data, 8))) != fingerprint(last)
 
 
 class TurnsBad(Toy):
@@ -662,6 +673,18 @@ def test_mixed_batches_are_dealt_part_by_part():
                 assert torch.equal(torch.cat([a[i][j], b[i][j]]), one[i][j])
 
 
+def test_the_pixels_of_both_parts_are_drawn_anew_in_every_epoch():
+    few, many = (Examples(torch.full((40, 36), .3), torch.zeros(40).long())
+                 for _ in range(2))
+    mixed = MixedBatches(few, many, (10, 10), binarize=True, generator=numbers())
+    epochs = [[torch.cat([batch[i][0] for batch in mixed]) for i in (0, 1)]
+              for _ in range(2)]
+    for first, second in zip(*epochs):
+        assert set(first.unique().tolist()) == {0, 1} and not first.equal(second)
+        # 1440 pixels, five standard errors
+        assert first.mean().item() == pytest.approx(.3, abs=.06)
+
+
 def test_each_part_is_averaged_over_its_own_size():
     "A model of two means: a part with three times the examples counts the same."
     class Two(Toy):
@@ -694,12 +717,12 @@ def test_labelled_beside_unlabelled_trains_and_is_gone_on_with(tmp_path):
 
 def test_loaders_of_one_of_several_processes(monkeypatch):
     several_processes(monkeypatch, 0, 2)
-    message = "train is a DataLoader that gives every one of 2 .*DistributedSampler"
+    message = "train is a DataLoader that gives all .* of 2 .*DistributedSampler"
     with pytest.raises(DataError, match=message):
         train(small(), DataLoader(images(), 4))
     dealt = DataLoader(images(), 4, sampler=DistributedSampler(images(), 2, 0))
     many = DataLoader(images(), 4, sampler=DistributedSampler(images(), 4, 0))
-    with pytest.raises(DataError, match="among 4 processes, and 2 train here"):
+    with pytest.raises(DataError, match="among 4 processes, but 2 train here"):
         train(small(), many)
     with pytest.raises(DataError, match="valid is a DataLoader that deals.*leave out"):
         train(small(), images(), dealt, batch_size=4)

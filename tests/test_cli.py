@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vae_course import cli, model_settings
+from vae_course import cli, model_settings, run_folder
+from vae_course.callbacks import Callback
 from vae_course.cli import main
 from vae_course.data import Batches, binarized, Examples
 from vae_course.datasets import load
@@ -21,7 +22,7 @@ from vae_course.step import Trainable, evaluate
 from vae_course.run_folder import epochs_kept
 from vae_course.protocol import TEST_BATCH
 from vae_course.evaluation import bits_per_dim, rate_distortion
-from vae_course.training import build, load_model, registry, save_model
+from vae_course.training import build, fit, load_model, registry, save_model
 
 SMALL = ("train --data digits --device cpu --batch-size 64 --set latent_dim=4 "
          "--set hidden=[32]".split())
@@ -374,6 +375,17 @@ def test_out_of_memory_is_one_line(monkeypatch):
     ("train --lr -1", 2, "finite_from_0"), ("train --lr nan", 2, "finite_from_0: nan"),
     ("train --lr inf", 2, "finite_from_0: inf"),
     ("train --precision fp8", 2, "'fp32', 'bf16', 'auto'"),
+    ("train --weight-decay -1", 2, 'key "weight_decay": Not of type finite_from_0'),
+    ("train --weight-decay nan", 2, 'key "weight_decay": Not of type finite_from_0'),
+    ("train --weight-decay inf", 2, 'key "weight_decay": Not of type finite_from_0'),
+    ("train --weight-decay much", 2, 'key "weight_decay"'),
+    ("train --accumulate 0", 1, "accumulate=0: give a whole number of at least 1"),
+    ("train --max-steps 0", 1, "max_steps=0: give a whole number of at least 1"),
+    ("train --max-steps -5", 1, "max_steps=-5: give a whole number of at least 1"),
+    ("train --valid-every 0", 1, "valid_every=0: give a whole number of at least 1"),
+    ("train --accumulate 1.5", 2, 'key "accumulate"'),
+    ("train --max-steps all", 2, 'key "max_steps"'),
+    ("train --valid-every 1.5", 2, 'key "valid_every"'),
     ("train --channels 2", 2, "[1, 3]"), ("train --size 32x", 2, "such as 32x48"),
     ("train --latent_dim 3", 2, "unrecognized arguments: --latent_dim 3"),
     ("sample -n 0", 2, 'key "n": Not of type int_from_1: 0'),
@@ -394,6 +406,21 @@ def test_a_setting_that_cannot_be_is_said_before_anything_is_loaded(
         assert end.value.code == 2 and answer in " ".join(
             capsys.readouterr().err.split("error:")[1].split())
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("name, value", [
+    ("epochs", 0), ("batch_size", 1.5), ("weight_decay", -1.0),
+    ("weight_decay", "much"), ("weight_decay", float("nan")), ("accumulate", True),
+    ("max_steps", 0), ("valid_every", 1.5)])
+def test_from_python_a_value_that_cannot_be_is_refused_as_by_fit(
+        monkeypatch, name, value):
+    for late in ("pick_device", "_load_named", "build_model", "own_folder"):
+        monkeypatch.setattr(cli, late, lambda *a, **k: pytest.fail("too late"))
+    with pytest.raises(ValueError, match=f"{name}={value!r}: give a") as by_command:
+        cli.train("run", **{name: value})
+    with pytest.raises(ValueError) as by_fit:
+        fit(build("vae"), load("digits").train, device="cpu", **{name: value})
+    assert str(by_command.value) == str(by_fit.value) and not Path("run").exists()
 
 
 # --- what is written
@@ -499,6 +526,89 @@ def test_a_learning_rate_that_is_not_given_is_left_to_fit_and_recorded_as_before
     main(with_lr)
     assert ("finished already" in said(capsys, without)
             and "finished already" in said(capsys, with_lr))
+
+
+# an option that `run.json` leaves out at its default: the flag, a value, the default
+LEFT_OUT = [("--weight-decay", 0.1, 0.0), ("--accumulate", 3, 1),
+            ("--max-steps", 70, None), ("--valid-every", 2, 1)]
+
+
+def settings_of(folder):
+    return json.loads(Path(folder, "run.json").read_text(encoding="utf-8"))["settings"]
+
+
+@pytest.mark.parametrize("flag, value, default", LEFT_OUT)
+def test_an_option_of_fit_reaches_it_and_is_recorded_where_it_is_not_the_default(
+        given, flag, value, default):
+    name = flag.strip("-").replace("-", "_")
+    assert given(SMALL + [flag, str(value), "--out", "run"])[name] == value
+    assert settings_of("run")[name] == value
+    assert given(SMALL + ["--out", "plain"])[name] == default
+    more = [] if default is None else [flag, str(default)]
+    assert given(SMALL + more + ["--out", "said"])[name] == default
+    assert settings_of("said") == settings_of("plain")
+    assert name not in settings_of("plain")
+
+
+@pytest.mark.parametrize("flag, value, default", LEFT_OUT)
+def test_a_run_goes_on_with_the_same_option_of_fit_alone(capsys, flag, value, default):
+    name, plain = flag.strip("-").replace("-", "_"), SMALL + ["--epochs", "2", "--out"]
+    asked = [flag, str(value)]
+    said(capsys, plain + ["with"] + asked)
+    assert "finished already: epoch 2 of 2" in said(capsys, plain + ["with"] + asked)
+    assert f"{name} was {value} and is {default}." in refused(plain + ["with"])
+    said(capsys, plain + ["without"])
+    assert "finished already: epoch 2 of 2" in said(capsys, plain + ["without"])
+    before = Path("without/run.json").read_bytes()
+    assert f"{name} was {default} and is {value}." in refused(
+        plain + ["without"] + asked)
+    assert Path("without/run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("flag, value, default", LEFT_OUT)
+def test_an_old_folder_goes_on_and_has_the_defaults(capsys, flag, value, default):
+    shutil.copytree(Path(__file__).parent / "files" / "run-0.1.0", "run")
+    command = ("train --data digits --epochs 1 --set hidden=[4] --set latent_dim=2 "
+               "--device cpu --out run").split()
+    more = [] if default is None else [flag, str(default)]
+    assert "finished already: epoch 1 of 1" in said(capsys, command + more)
+    assert flag.strip("-").replace("-", "_") + f" was {default} and is {value}" in (
+        refused(command + [flag, str(value)]))
+
+
+def test_the_way_of_resizing_that_is_left_out_is_named_too():
+    folder_of_images(Path("mine"))
+    command = ("train --data folder:mine --size 8 --epochs 1 --batch-size 8 --set "
+               "hidden=[4] --device cpu --out run")
+    main(command.split())
+    assert "resize was pad and is crop" in refused(command + " --resize crop")
+
+
+def test_a_run_of_few_steps_says_how_many_epochs_these_are(monkeypatch, capsys):
+    "3,600 images in batches of 64: 57 batches, of which two make one of 29 steps."
+    command = SMALL + "--epochs 9 --accumulate 2 --max-steps 70 --out run".split()
+    real, stop = cli.fit, KeyboardInterrupt()
+    class Stopped(Callback):
+        def on_epoch(self, run):
+            if len(run.history) == 1: raise stop
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "fit", lambda *a, **k: real(*a, **k, callbacks=[Stopped()]))
+        assert "holds epoch 1 of 3, and the same command goes on" in refused(command)
+    assert "an unfinished run, after epoch 1 of 3" in said(
+        capsys, "sample run --device cpu")
+    assert "goes on after epoch 1 of 3" in said(capsys, command)
+    assert epochs_kept(Path("run")) == (3, 3)
+    assert "finished already: epoch 3 of 3" in said(capsys, command)
+
+
+@pytest.mark.parametrize("n, batch, accumulate, most, epochs", [
+    (3600, 64, 1, 57, 1), (3600, 64, 1, 58, 2), (3600, 64, 2, 29, 1),
+    (3600, 64, 2, 30, 2), (3600, 64, 100, 4, 4), (3600, 64, 1, 10**9, 5),
+    (3600, 64, 1, None, 5)])
+def test_max_steps_may_leave_fewer_epochs(n, batch, accumulate, most, epochs):
+    facts = dict(epochs=5, batch_size=batch, accumulate=accumulate, max_steps=most,
+                 train=dict(examples=n))
+    assert run_folder._all_epochs(facts) == epochs
 
 
 @pytest.mark.parametrize("prior", ["transformer", "uniform"])

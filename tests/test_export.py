@@ -305,7 +305,7 @@ class Layers(Toy):
     (Trainable(), "a Trainable has neither encoder and decoder nor classes"),
     (nn.Linear(1, 1), "a Linear has neither"),
     (build("code_prior"), "a CodePrior has neither"),
-    (Layers(), "one tensor as x, as z and as c, and a Layers has a tuple there")],
+    (Layers(), "one tensor as x, as z and as c, but a Layers has a tuple there")],
     ids=lambda v: type(v).__name__)
 def test_a_model_that_cannot_be_exported_is_refused_in_a_sentence(
         model, words, tmp_path):

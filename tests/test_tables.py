@@ -132,7 +132,7 @@ def with_column(values, n=40):
 @pytest.mark.parametrize("make, words", [
     (lambda: [[1, 2]], "got a list: give a pandas DataFrame"),
     (lambda: pd.DataFrame(), "got a table of 0 rows and 0 columns"),
-    (lambda: pd.DataFrame(np.ones((5, 2))), "a column called 0: name columns in words"),
+    (lambda: pd.DataFrame(np.ones((5, 2))), "a column called 0: make names strings"),
     (lambda: pd.DataFrame(np.ones((5, 2)), columns=["a", "a"]),
      "two columns called 'a'"),
     (lambda: with_column(math.nan), "column 'c' holds nothing but gaps in the trai"),
@@ -152,12 +152,12 @@ def with_column(values, n=40):
     (lambda: with_column(lambda i: [True, 1.5][i % 2]), "several types"),
     (lambda: with_column(lambda i: (1, 2)), r"column 'c' holds \(1, 2\) \(tuple\)"),
     (lambda: with_column(lambda i: 1j * i), "column 'c' holds .*complex"),
-    (lambda: with_column(lambda i: f"person {i}"), "categories in 28 rows: leave names "
-                                                   "out, or group them"),
-    (lambda: with_column(lambda i: 1e308 * (-1)**i), "too little or too far"),
+    (lambda: with_column(lambda i: f"person {i}"), "categories in 28 rows: leave out "
+                                                   "names, or group them"),
+    (lambda: with_column(lambda i: 1e308 * (-1)**i), "too little or too much"),
     (lambda: with_column(pd.Categorical(pd.date_range("2026", periods=40).repeat(20)[
         :40])), "has categories such as .*: give words or numbers"),
-    (lambda: people(3)[1], "cannot put shares of 0.2 and 0.1 of 3 rows a")])
+    (lambda: people(3)[1], "cannot set aside shares of 0.2 and 0.1 of 3 rows")])
 def test_what_cannot_be_a_table_is_refused_in_one_sentence(make, words):
     with pytest.raises(DataError, match=words) as e: from_table(make())
     assert "\n" not in str(e.value) and ". " not in str(e.value)
@@ -167,20 +167,20 @@ def shuffled(frame): return frame[frame.columns[::-1]]
 
 
 @pytest.mark.parametrize("change, words", [
-    (lambda f: f.assign(town="Rom"), "column 'town' of this table holds 'Rom', and in "
+    (lambda f: f.assign(town="Rom"), "column 'town' of this table holds 'Rom', but in "
                                      "the training part it held 'Graz', 'Linz', 'We"),
     (lambda f: f.assign(grade=7), "column 'grade' of this table holds 7"),
-    (lambda f: f.assign(age="old"), "column 'age' .* held numbers: pd.to_numeric ma"),
+    (lambda f: f.assign(age="old"), "column 'age' .* held numbers: pd.to_numeric tu"),
     (lambda f: f.assign(age=True), "column 'age' of this table holds True"),
     (lambda f: f.assign(age=-math.inf), "column 'age' holds infinity in row 0"),
     (lambda f: f.assign(member=2), "column 'member' .* it held truth values"),
     (lambda f: f.assign(age=pd.Timestamp("2026-01-01")), "column 'age' of this table "
                                                          "holds"),
-    (shuffled, "this table has another order: give the columns that were trained on, "
-               r"in their order, as frame\[model.likelihood.names\] does"),
+    (shuffled, "this table has another column order: give the columns that were "
+               r"trained on, in their order, as frame\[model.likelihood.names\] does"),
     (lambda f: f.drop(columns="age"), "this table lacks 'age': give the columns"),
-    (lambda f: f.assign(shoes=3), "this table has 'shoes' besides: give the columns"),
-    (lambda f: f.rename(columns=dict(age="Age")), "lacks 'age' and has 'Age' besides"),
+    (lambda f: f.assign(shoes=3), "this table also has 'shoes': give the columns"),
+    (lambda f: f.rename(columns=dict(age="Age")), "lacks 'age' and also has 'Age'"),
     (lambda f: f.to_numpy(), "got a ndarray: give a pandas DataFrame"),
     (lambda f: f[:0], "got a table of 0 rows")])
 def test_another_table_than_trained_on_is_refused_in_one_sentence(
@@ -390,6 +390,20 @@ def test_draws_have_the_mean_and_the_spread_of_what_is_missing():
     assert got.effective[1] > 19_999                      # nothing known: q is right
 
 
+def test_the_effective_sample_size_is_that_of_the_weights():
+    "(Σw)²/Σw², against its expectation by a fine grid: q is N(0, 1), w is p(x|z)."
+    model = linear_model(torch.tensor([[1.0], [1.0]]), torch.tensor([0.5, 0.5]))
+    known = [0.0, 0.7, -1.5]
+    frame = pd.DataFrame(dict(c0=known, c1=[math.nan] * 3))
+    got = impute(model, frame, draws=2, samples=20_000)
+    z = torch.linspace(-8, 8, 16_001).double()
+    p = torch.softmax(-z**2 / 2, 0)
+    for x, n in zip(known, got.effective):
+        w = torch.exp(-(x - z)**2 / (2 * 0.5**2))
+        share = (p * w).sum()**2 / (p * w**2).sum()
+        assert n.item() / 20_000 == pytest.approx(share.item(), rel=0.05)
+
+
 def test_a_category_gets_the_probability_that_it_has():
     "A category that z decides and a number shows: p(category | number) by a fine grid."
     columns = [dict(name="x", kind="number", mean=0.0, std=1.0),
@@ -452,7 +466,7 @@ def test_intervals_hold_the_draws_and_probabilities_sum_to_1(gappy, data):
         assert np.allclose(shares.sum(axis=1), 1)
     with pytest.raises(ValueError, match="got 'age': give a column of booleans or cat"):
         got.probabilities("age")
-    with pytest.raises(ValueError, match="level=1.5: it lies between 0 and 1"):
+    with pytest.raises(ValueError, match="level=1.5: it must lie between 0 and 1"):
         got.interval(1.5)
 
 

@@ -49,8 +49,7 @@ def files_in(folder):
 # ---------------------------------------------------------------- encode
 
 def test_the_table_of_a_trained_run_holds_what_its_model_gives(capsys):
-    main(SMALL + ["--epochs", "1", "--out", "run"])
-    capsys.readouterr()
+    said(capsys, SMALL + ["--epochs", "1", "--out", "run"])
     out = said(capsys, "encode run --data digits --device cpu")
     assert ("1,000 images of digits (test), encoded by the trained model: "
             "run/latents.csv, mean (4), sigma (4) of each") in out
@@ -165,7 +164,7 @@ def test_the_labels_of_a_folder_count_when_it_has_the_classes_of_the_model(capsy
     x = torch.stack([read_image(Path("mine", row["file"])) for row in rows]) / 255
     with torch.no_grad(): q = model.encode(x, torch.arange(3).repeat_interleave(10))
     assert torch.allclose(numbers(rows, "mean", 20), q.mean, atol=1e-5)
-    assert "folder:mine has 3 classes and this model was trained on 10" in refused(
+    assert "folder:mine has 3 classes but this model was trained on 10" in refused(
         "encode ten --data folder:mine --device cpu")
     said(capsys, "encode ten --data folder:mine --condition 7 --device cpu")
 
@@ -226,8 +225,7 @@ def test_an_empty_folder_is_filled_and_of_an_interrupted_one_nothing_stays(
 # ---------------------------------------------------------------- export
 
 def test_an_exported_run_runs_in_onnx_runtime(capsys):
-    main(SMALL + ["--epochs", "1", "--out", "run"])
-    capsys.readouterr()
+    said(capsys, SMALL + ["--epochs", "1", "--out", "run"])
     out = said(capsys, "export run --onnx deep/er/my")
     assert ("the trained model as ONNX: deep/er/my-encoder.onnx and "
             "deep/er/my-decoder.onnx") in out

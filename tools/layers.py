@@ -3,11 +3,12 @@
     python tools/layers.py             write the metadata of every notebook of nbs/
     python tools/layers.py --check     say what is out of step, and exit with 1
 
-A cell of evidence begins with `with claim(`; a cell of the workbench with `#| fold:` and
-a name, such as `#| fold: imports`; a section whose heading begins with `Deeper:` is
-folded as a whole. Everything else is the story and stays open. The site folds the same
-cells by the same rules (`procs.py`, `site.py`)."""
-import argparse, re, sys
+A cell of evidence begins with `with claim(`; a cell of the workbench with `#| fold:`
+and a name, such as `#| fold: how this picture is drawn`, or it holds imports alone; a
+section whose heading begins with `Deeper:` is folded as a whole. Everything else is the
+story and stays open. The site folds the same cells by the same rules (`procs.py`,
+`site.py`)."""
+import argparse, ast, re, sys
 from pathlib import Path
 
 import nbformat
@@ -20,13 +21,24 @@ hidden = re.compile(r"^#\|\s*(default_exp|hide)\b", re.M)
 collapsed = "jp-MarkdownHeadingCollapsed"
 
 
+def only_imports(source: str) -> bool:
+    "Whether a cell holds imports and nothing else."
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:                 # a magic
+        return False
+    return bool(body) and all(isinstance(node, (ast.Import, ast.ImportFrom))
+                              for node in body)
+
+
 def layer(cell: nbformat.NotebookNode) -> str:
     "`evidence`, `workbench`, `deeper` (its heading), or `story`."
     if cell.cell_type == "markdown":
         return "deeper" if deeper.search(cell.source) else "story"
     if evidence.search(cell.source):
         return "evidence"
-    folded = workbench.search(cell.source) or hidden.search(cell.source)
+    folded = (workbench.search(cell.source) or hidden.search(cell.source)
+              or only_imports(cell.source))
     return "workbench" if folded else "story"
 
 

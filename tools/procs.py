@@ -3,18 +3,22 @@ and `renderer` in settings.ini.
 
 The site is then the same whether smalldocs (`make docs`) or Quarto (`nbdev_docs`)
 renders it."""
-import ast, html, inspect, re, shutil
+import ast, html, json, re, shutil, sys
 from pathlib import Path
 from urllib.parse import unquote
 
 from execnb.nbio import mk_cell, read_nb
-from fastcore.docments import docments
 from nbdev.config import get_config
 from nbdev.frontmatter import _dict2fm
 from nbdev.process import Processor
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import reference                          # noqa: E402
+from layers import evidence, only_imports, workbench    # noqa: E402
+
 callout = re.compile(r"^> \*\*(Note|Tip|Warning|Important|Caution|Think)[.!:]\*\*[ "
                      r"]*(.*(?:\n>.*)*)", re.M)
+claim_mark = "✓ "
 images = "image/svg+xml", "image/png", "image/jpeg"
 widget = "application/vnd.jupyter.widget-view+json"
 still = ('<p class="needs-kernel">A still image: its controls work where a '
@@ -23,12 +27,6 @@ still = ('<p class="needs-kernel">A still image: its controls work where a '
 download = ('<p class="download"><a href="notebooks/{0}" download="{0}"><i class="bi '
             'bi-download" aria-hidden="true"></i> '
             "Download this notebook</a></p>")
-
-
-def is_ours(module):
-    """Whether a name in this module is written in this course; a notebook's own names
-    are in `__main__`."""
-    return module.split(".")[0] in (get_config().lib_path.name, "__main__")
 
 
 def text_of(value):
@@ -112,6 +110,32 @@ def outputs(cell):
                                  + still * live}
 
 
+def ticks(outs):
+    "The sentences of the claims that these outputs show."
+    found = [re.search(r'^<p class="claim">✓ (.*)</p>$',
+                       text_of(out.get("data", {}).get("text/html", "")), re.S)
+             for out in outs]
+    return [html.unescape(match[1]) for match in found if match]
+
+
+def layers(cell):
+    """What the cell's layer folds (`layers.py`): a claim's sentence is the summary of
+    its code, and the workbench has the name that its cell gives it."""
+    if cell.cell_type != "code" or not cell.get("source"):
+        return
+    named = workbench.search(cell.source)
+    source = workbench.sub("", cell.source, count=1).lstrip("\n")
+    if evidence.match(source) and (said := ticks(cell.get("outputs", []))):
+        cell.outputs = [out for out in cell.outputs if not ticks([out])]
+        summary = claim_mark + claim_mark.join(said)
+    elif named or only_imports(source):
+        summary = named[1] if named else "imports"
+    else:
+        return
+    cell.source = (f"#| code-fold: true\n#| code-summary: {json.dumps(summary)}\n"
+                   + source)
+
+
 class page(Processor):
     """A page's title begins with the number of its notebook, and a link downloads the
     notebook as it is.
@@ -129,79 +153,51 @@ class page(Processor):
         folder = get_config().config_path / "_proc" / "notebooks"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / path.name)
+        held = self.claims(nb.metadata.get("vae_course", {}))
         rest = re.sub(r"^# .*$\n*|^> .*$", "", read_nb(path).cells[0].source,
                       flags=re.M).strip()
         nb.cells.insert(1,
-                        mk_cell(f"{download.format(path.name)}\n\n{rest}", "markdown"))
+                        mk_cell(f"{download.format(path.name)}\n\n{held}{rest}",
+                                "markdown"))
+
+    def claims(self, record):
+        "A line that says how many claims held, and when and on what they last ran."
+        if not record.get("claims"):
+            return ""
+        plural = "s" * (record["claims"] > 1)
+        return (f'<p class="held">✓ {record["claims"]} claim{plural} held on '
+                f'{record["date"]}: Python {record["python"]}, PyTorch '
+                f'{record["torch"]}, {html.escape(record["machine"])}</p>\n\n')
 
 
 class ApiCard:
-    """What `show_doc` shows on the site: the call, the docstring, a table of parameters
-    and, for a class, one of its methods."""
+    """What `show_doc` shows on the site: below source that is shown, a line that leads
+    to the reference; for what is exported without its source, the call and the first
+    sentence of its docstring, too."""
 
     def __init__(self, sym, name=None, title_level=3):
-        self.sym, self.name, self.level = sym, name or sym.__qualname__, title_level
-
-    def call(self, f, name):
-        """How `f` is called, on one line; the name alone where the call is not written
-        in this course."""
-        init = (next((k for k in f.__mro__ if "__init__" in vars(k)), object)
-                if inspect.isclass(f) else f)
-        if not is_ours(init.__module__):
-            return name
-        try:
-            params = [p.replace(annotation=inspect.Parameter.empty)
-                      for p in inspect.signature(f).parameters.values()
-                      if p.name != "self"]
-        except (TypeError, ValueError):
-            return name
-        return name + re.sub(r"<(?:function|class) '?(?:[\w.]*\.)?(\w+).*?>", r"\1",
-                             str(inspect.Signature(params)))
-
-    def parameters(self):
-        "The table of the parameters that have a word of explanation."
-        rows = [(n, d) for n, d in docments(self.sym, full=True).items()
-                if n not in ("self", "return") and d.get("docment")]
-        rows = [f"| <code>{n}</code> | {in_cell(d['docment'])} |" for n, d in rows]
-        returns = docments(self.sym, full=True).get("return", {}).get("docment")
-        rows += [f"| *returns* | {in_cell(returns)} |"] if returns else []
-        return table("parameter", rows)
-
-    def methods(self):
-        "The table of a class's public methods and properties."
-        members = vars(self.sym).items() if inspect.isclass(self.sym) else ()
-        rows = []
-        for name, f in members:
-            f = getattr(f, "__func__", f)
-            source = f.fget if isinstance(f, property) else f
-            if (name.startswith("_") or not inspect.isfunction(source)
-                    or not is_ours(source.__module__)):
-                continue
-            call = name if isinstance(f, property) else self.call(f, name)
-            rows.append(f'| <span id="{self.name.lower()}.{name.lower()}"></span><code>'
-                        f'{html.escape(call)}</code> | {in_cell(doc_of(f))} |')
-        return table("method", rows)
+        self.sym, self.name = sym, name or sym.__qualname__
 
     def _repr_markdown_(self):
-        head = (f"{'#' * self.level} `{self.call(self.sym, self.name)}` "
-                f"{{#{self.name.lower()}}}")
-        parts = [head, doc_of(self.sym), self.parameters(), self.methods()]
-        return "::::: {.api-card}\n" + "\n\n".join(p for p in parts if p) + "\n:::::"
+        # nbdev runs the cell: the symbol's own module is `__main__`
+        module, there = next(((m, found[self.name]) for m, found
+                              in reference.places().items() if self.name in found),
+                             ("", None))
+        key, page = self.name.lower(), f"ref_{module.replace('.', '_')}.html"
+        known = module in reference.modules()
+        link = f'<a href="{page}#{key}">{self.name} in the reference</a>' * known
+        first = "" if there and there.shown else (
+            f"<code>{html.escape(reference.call(self.sym, self.name))}</code> "
+            f"{sentence(reference.doc_of(self.sym))} ")
+        methods = reference.methods(self.sym) if isinstance(self.sym, type) else ()
+        spots = "".join(f'<span id="{key}.{name.lower()}"></span>'
+                        for name, _ in methods)
+        return f"::: {{.api-link #{key}}}\n{first}{link}{spots}\n:::"
 
     def __repr__(self):
         return self.name
 
 
-def doc_of(f):
-    "The docstring of `f` itself, not that of a parent."
-    return inspect.cleandoc(f.__doc__ or "")
-
-
-def in_cell(text):
-    "Text that fits into a cell of a Markdown table."
-    return " ".join(text.split()).replace("|", r"\|")
-
-
-def table(title, rows):
-    "A Markdown table of two columns, or nothing when it has no rows."
-    return "\n".join([f"| {title} | |", "|---|---|", *rows]) if rows else ""
+def sentence(text):
+    "The first sentence of a docstring, on one line."
+    return re.split(r"(?<=[.])\s", " ".join(text.split()), maxsplit=1)[0]

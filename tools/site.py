@@ -18,6 +18,9 @@ os.chdir(root)
 from smalldocs import config, layout      # noqa: E402
 from smalldocs.site import Site           # noqa: E402
 
+import reference                      # noqa: E402
+from procs import claim_mark          # noqa: E402
+
 
 class Course(Site):
     """A smalldocs site of nbdev's pages: it honours `output-file`, takes KaTeX from the
@@ -41,6 +44,10 @@ class Course(Site):
             self.outs[str(page.out)] = src
         self.warnings = [w for w in self.warnings if "output-file" not in w]
         return page
+
+    def render_page(self, page):
+        super().render_page(page)
+        page.html = layered(page.html)
 
     def find_page(self, target):
         return super().find_page(PurePosixPath(self.outs.get(str(target), target)))
@@ -76,6 +83,30 @@ class Course(Site):
             f"window.searchIndex = {index.read_text(encoding='utf-8')};\n",
             encoding="utf-8")
         index.unlink()
+
+
+def layered(text):
+    """The HTML of a page with its layers: a claim's code behind its sentences, and a
+    section whose heading begins with `Deeper:` behind its heading."""
+    def sentences(match):
+        lines = match[2].split(claim_mark)[1:]
+        spans = "".join(f'<span class="claim">✓ {line}</span>' for line in lines)
+        return f'<details{match[1]} class="code-fold evidence">\n<summary>{spans}'
+
+    text = re.sub(rf'<details([^>]*) class="code-fold">\n<summary>({claim_mark}'
+                  r"[^<]*)", sentences, text)
+    while match := re.search(r"<section ([^>]*)>\s*(<h([2-4])[^>]*>\s*Deeper: .*?"
+                             r"</h\3>)", text, re.S):
+        depth, end = 1, match.end()
+        while depth:
+            edge = re.compile(r"<section\b|</section>").search(text, end)
+            depth, end = depth + (1 if edge[0] != "</section>" else -1), edge.end()
+        body = text[match.end():end - len("</section>")]
+        head = match[2].replace("Deeper: ", '<span class="deeper-mark">Deeper</span> ')
+        text = (f"{text[:match.start()]}<details {match[1]}>\n<summary>{head}"
+                f"</summary>{body}</details>{text[end:]}")
+    return re.sub(r'<details ([^>]*)class="(level\d)', r'<details \1class="deeper \2',
+                  text)
 
 
 class Names(HTMLParser):
@@ -130,6 +161,7 @@ def build(out):
     wrong with them."""
     from nbdev.serve import proc_nbs
     proc = proc_nbs(force=True)
+    reference.write(Path(proc))
     site = Course(config.load(proc), quiet=True)
     pages = site.build()
     if out.exists() and any(out.iterdir()) and not (out / "site_libs").is_dir():

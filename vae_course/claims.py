@@ -8,7 +8,7 @@ __all__ = ['ClaimFailed', 'claim']
 # %% ../nbs/90a_claims.ipynb #773a5883
 import html, re
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 # %% ../nbs/90a_claims.ipynb #e18b750f
 class ClaimFailed(AssertionError):
@@ -40,12 +40,15 @@ class claim:
             found = str(error).strip() or type(error).__name__
             raise ClaimFailed(f'{self.sentence}\nThis does not hold: {found}') from error
 
+def _shell() -> Any: # of IPython; None outside a notebook
+    try: from IPython.core.getipython import get_ipython
+    except ImportError: return None
+    return get_ipython()
+
 def _show(sentence: str) -> None:
     "Show the sentence with its tick: as HTML in a notebook, else printed."
     words = f'✓ {sentence}'
-    try: from IPython.core.getipython import get_ipython
-    except ImportError: get_ipython = None
-    shell = get_ipython() if get_ipython else None
+    shell = _shell()
     if shell is None: return print(words)
     text = f'<p class="claim">{html.escape(words, quote=False)}</p>'
     shell.display_pub.publish({'text/plain': words, 'text/html': text})

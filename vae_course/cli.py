@@ -34,7 +34,8 @@ from .model_settings import read_conditions, read_settings, settings_parser
 from .protocol import evaluate_test_set, format_result, prepare
 from .run_folder import as_utf8, check_no_file, epochs_kept, load_trained
 from .run_folder import (
-    own_folder, read_run, versions, what_is_kept, write_json)
+    own_folder, read_run, versions, what_is_kept, without_defaults, write_json)
+from .run_config import RunConfig
 from .step import Trainable
 from .training import fit, registry, save_model
 from .use import write_latents, write_onnx, write_reconstructions
@@ -188,6 +189,13 @@ def train(
     batch_size: int = 128,   # images in a batch, over all processes
     # highest learning rate; 0.003 or the model's own, when not given
     lr: float | None = None,
+    # share of each weight that a step takes away, times the rate, as AdamW does
+    weight_decay: float = 0.0,
+    # batches whose gradients are added up to one step
+    accumulate: int = 1,
+    # the most steps, which may end within an epoch; all epochs, when not given
+    max_steps: int | None = None,
+    valid_every: int = 1,    # epochs from one look at the validation set to the next
     seed: int = 0,           # of weights, order and noise
     set: Sequence[str] = (), # a model's setting, such as latent_dim=16; may be repeated
     # of the pixels; when not given, bernoulli for digits, else gaussian_learned
@@ -209,7 +217,15 @@ def train(
 ) -> None:
     """Train a model and print its -ELBO on the test set; the same command again goes on
     with it. For N processes: torchrun --nproc-per-node N -m vae_course.cli train ..."""
-    if likelihood: likelihood_settings(likelihood)         # before anything is loaded
+    ways: dict[str, bool | str] = dict(off=False, on=True, auto='auto')
+    how: dict[str, Any] = dict(
+        epochs=epochs, batch_size=batch_size, seed=seed, weight_decay=weight_decay,
+        accumulate=accumulate, max_steps=max_steps, valid_every=valid_every,
+        precision=precision, compile=ways[compile],
+        graphs='auto' if compile == 'auto' else False)
+    RunConfig(lr=lr, **how)                                # before anything is loaded
+    if lr is not None: how['lr'] = lr                      # otherwise `fit` decides
+    if likelihood: likelihood_settings(likelihood)
     pick_device(device)
     given = read_settings(model, set)
     images = _load_named(data, size, channels, resize)
@@ -218,36 +234,32 @@ def train(
     prepared = prepare(net, images, binarize)
     name = images.source or f'folder:{as_utf8(images.name)}'
     own = {k: v for k, v in (net.config or {}).items() if k != 'name'}
-    settings = dict(model=model, set=own, data=name,
-                    shape=list(images.data_shape), binarize=prepared.binarize,
-                    epochs=epochs, batch_size=batch_size,
-                    lr=3e-3 if lr is None else lr, seed=seed)
-    ways: dict[str, bool | str] = dict(off=False, on=True, auto='auto')
-    if resize != 'pad': settings['resize'] = resize
-    how: dict[str, Any] = dict(
-        epochs=epochs, batch_size=batch_size, seed=seed, precision=precision,
-        compile=ways[compile], graphs='auto' if compile == 'auto' else False)
-    if lr is not None: how['lr'] = lr                      # otherwise `fit` decides
+    settings = without_defaults(dict(
+        model=model, set=own, data=name, shape=list(images.data_shape),
+        binarize=prepared.binarize, epochs=epochs, batch_size=batch_size,
+        lr=3e-3 if lr is None else lr, seed=seed, resize=resize,
+        weight_decay=weight_decay, accumulate=accumulate, max_steps=max_steps,
+        valid_every=valid_every))
     what = (
         f'{model} ({sum(p.numel() for p in net.parameters()):,} parameters) on {data}')
     folder = Path(out).expanduser()
     owned = own_folder(folder, settings) if _rank() == 0 else nullcontext()
     with (owned, join_processes(device) as (rank, world, place),
           _last_words(folder, rank, world)):
-        done = epochs_kept(folder)[0]
-        if rank == 0: _announce(what, prepared, place, world, done, epochs)
+        done, of = epochs_kept(folder)
+        if rank == 0: _announce(what, prepared, place, world, done, of)
         history = fit(net, prepared.train, prepared.valid, binarize=prepared.binarize,
                       device=place, checkpoint=folder/'run.safetensors',
-                      progress=rank == 0 and done < epochs, **how)
+                      progress=rank == 0 and not 0 < of <= done, **how)
         if rank == 0: _finish(net, prepared, folder, settings, history, place, world)
 
 # %% ../nbs/96_cli.ipynb #580249fe
-def _announce(what, prepared, device, world, done, epochs): # `done` of the `epochs`
+def _announce(what, prepared, device, world, done, of): # epochs `done`, of so many
     "Say what is about to happen."
     _say(f'{what}: {len(prepared.train):,} images to train, {len(prepared.valid):,} to '
          f'validate; {device}' + (f', {world} processes' if world > 1 else ''))
-    if done >= epochs: _say(f'finished already: epoch {done} of {epochs}')
-    elif done: _say(f'goes on after epoch {done} of {epochs}')
+    if done: _say(f'{"goes on after" if done < of else "finished already:"} epoch '
+                  f'{done} of {of}')
 
 def _finish(net, prepared, folder, settings, history, device, world): # on rank 0
     """Write `model.safetensors`, which took longest to get; test, write `run.json`, and
@@ -418,7 +430,8 @@ _SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
         model=dict(help=f'one of {", ".join(registry)}'),
         data=_DATA, out=dict(metavar='DIR'), epochs=dict(type=_COUNT),
         batch_size=dict(flag='--batch-size', type=_COUNT), seed=dict(type=_SEED),
-        lr=dict(type=_RATE),
+        lr=dict(type=_RATE), weight_decay=dict(flag='--weight-decay', type=_RATE),
+        max_steps=dict(flag='--max-steps'), valid_every=dict(flag='--valid-every'),
         set=dict(type=str, action='append', metavar='KEY=VALUE'),
         binarize=dict(type=bool, action=BooleanOptionalAction),
         size=dict(type=_SIZE, metavar='N|HxW'), channels=dict(type=Literal[1, 3])),

@@ -25,7 +25,8 @@ from .likelihoods import (
 from .tables import TableLikelihood
 from .latent import StandardNormal, diagonal_gaussian, kl_gaussians
 from .reparameterization import bound_logvar
-from .model import LatentVariableModel, with_configs
+from .model import (LatentVariableModel, require_condition,
+                              with_configs)
 from .old_names import redirect_old_names
 
 # %% ../nbs/03_elbo.ipynb #1fbccc1e
@@ -183,7 +184,8 @@ class VAE(LatentVariableModel):
         self,
         c: Any = None, # of a model with a condition
     ) -> D.Distribution:
-        "p(z), over `(D,)`."
+        "p(z), over `(D,)`. Raises `Unsupported` for a condition that there is not."
+        if c is not None: require_condition(self, 'prior', c)
         return self.prior_net()
 
     def encode(
@@ -192,7 +194,8 @@ class VAE(LatentVariableModel):
         c: Any = None, # of a model with a condition
     ) -> D.Distribution:
         """q(z|x), over `(B, D)`. Raises `ValueError` for another shape or for whole
-        numbers."""
+        numbers, `Unsupported` for a condition that there is not."""
+        if c is not None: require_condition(self, 'encode', c)
         check_inputs(x, self.data_shape)
         return self.posterior(full_precision(self.encoder(x.to(self.device))))
 
@@ -202,7 +205,8 @@ class VAE(LatentVariableModel):
         c: Any = None, # of a model with a condition
     ) -> D.Distribution:
         """p(x|z), over `(..., *data_shape)`. Raises `ValueError` when z has another
-        width."""
+        width, `Unsupported` for a condition that there is not."""
+        if c is not None: require_condition(self, 'decode', c)
         check_latents(z, self.latent_dim)
         out = full_precision(self.decoder(z.to(self.device).reshape(-1, z.shape[-1])))
         return self.likelihood_of(out.reshape(*z.shape[:-1], *out.shape[1:]), z.dim())

@@ -48,8 +48,8 @@ def require_condition(
     "Raise `Unsupported` where `model` needs a condition and has none, or the reverse."
     kind, conditional = type(model).__name__, getattr(model, 'conditional', False)
     if conditional and c is None:
-        raise Unsupported(f'`{asked}` needs to know what the examples are or shall be: '
-                          f'a {kind} has a condition; give c=, or a model for one '
+        raise Unsupported(f'`{asked}` needs to know what the examples are or should '
+                          f'be: a {kind} has a condition; give c=, or a model for one '
                           'condition, such as `model.at(7)`')
     if c is not None and not conditional:
         raise Unsupported(f'`{asked}` got c={c!r:.60}, and a {kind} has no condition: '
@@ -57,7 +57,7 @@ def require_condition(
 
 # %% ../nbs/88_model.ipynb #2251bd49
 def _mean(q: Any) -> Any:
-    "The mean of a distribution; None without. torch calls that of categories NaN."
+    "The mean of a distribution, or None; torch's mean of categories is NaN."
     inner = q
     while isinstance(inner, D.Independent): inner = inner.base_dist
     if isinstance(inner, (D.Categorical, D.Cauchy)): return None
@@ -101,7 +101,7 @@ def check_gaussian(
 def mean_or_draw(
     p: Any, # p(x|z): a distribution, or anything with `sample`
 ) -> Any:
-    "The mean of `p`; a draw where it has none, as words have none."
+    "The mean of `p`; a draw where it has none, as with words."
     mean = _mean(p)
     return p.sample() if mean is None else mean
 
@@ -149,17 +149,17 @@ class LatentVariableModel(Trainable):
     def check_examples(
         self,
         examples: Examples,  # to train on, to watch, or to measure
-        name: str = 'train', # how the reader calls them
+        name: str = 'train', # what the reader calls them
     ) -> None:
-        """Raise `DataError` for values that the `likelihood` does not take, where the
-        model has one that says so; else for what is not finite."""
+        """Raise `DataError` for values that the `likelihood` does not accept, where it
+        has a `check`; else for what is not finite."""
         check = getattr(getattr(self, 'likelihood', None), 'check', None)
         if check and isinstance(examples.x, Tensor): check(examples.x, name)
         else: super().check_examples(examples, name)
 
     def as_condition(
         self,
-        c: Any, # as a user says it: one condition for all, or n of them
+        c: Any, # as a user gives it: one condition for all, or n of them
         n: int, # examples
     ) -> Any:
         "c for each of `n` examples; None for a model without. Raises `Unsupported`."
@@ -169,7 +169,7 @@ class LatentVariableModel(Trainable):
         self,
         c: Any, # one condition
     ) -> 'LatentVariableModel':
-        "The model while its condition stays at c. Raises `Unsupported`."
+        "The model with its condition fixed at c. Raises `Unsupported`."
         require_condition(self, 'at', c)
         raise NotImplementedError(f'{type(self).__name__} needs a method `at`')
 
@@ -190,7 +190,7 @@ class LatentVariableModel(Trainable):
     def sample(
         self,
         n: int,        # how many
-        c: Any = None, # what they shall be: one for all of them, or n
+        c: Any = None, # what they should be: one for all of them, or n
     ) -> Any:
         """`n` new examples: the mean of p(x|z, c) for z from the prior, `(n, ...)`; a
         draw where p(x|z, c) has no mean."""
@@ -214,7 +214,9 @@ class LatentVariableModel(Trainable):
         x: Any,        # examples, `(B, *data_shape)`
         c: Any = None, # the condition of each
     ) -> Any:
-        "As `reconstruct`, with a gradient: for summaries, hooks and exports."
+        """As `reconstruct`, with a gradient: for summaries, hooks and exports. Raises
+        `Unsupported`."""
+        if c is not None: require_condition(self, 'forward', c)
         return mean_or_draw(self.decode(center(self.encode(x, c)), c))
 
 # %% ../nbs/88_model.ipynb #2195805f
@@ -223,7 +225,7 @@ def at_condition(
     asked: str, # name of the function that asks
     c: Any,     # one condition; None for a model without
 ) -> Any:
-    "`model`, or what it is while its condition stays at c. Raises `Unsupported`."
+    "`model`, or the model with its condition fixed at c. Raises `Unsupported`."
     require_condition(model, asked, c)
     return model if c is None else model.at(c)
 
@@ -231,19 +233,19 @@ def latent_width(
     model: LatentVariableModel, # any
     asked: str,                 # name of the function that asks
 ) -> int:
-    "How many latents. Raises `Unsupported` where z is not one row of numbers."
+    "The number of latents. Raises `Unsupported` where z is not a row of numbers."
     with evaluating(model, seed=0): z = model.prior().sample()
     if isinstance(z, Tensor) and z.dim() == 1 and z.is_floating_point(): return len(z)
-    raise Unsupported(f'`{asked}` needs a row of numbers as z, and those of a '
-                      f'{type(model).__name__} are something else')
+    raise Unsupported(f'`{asked}` needs a row of numbers as z, but the latents '
+                      f'of a {type(model).__name__} are something else')
 
 # %% ../nbs/88_model.ipynb #1cc9f764
 def with_configs(
-    config: dict[str, Any],    # of a model, less its parts
-    **parts: nn.Module | None, # by argument; of a default, None, nothing is said
+    config: dict[str, Any],    # of a model, without its parts
+    **parts: nn.Module | None, # by argument; None, a default, is left out
 ) -> dict[str, Any] | None:
-    """`config` with that of each part; None where a part has none, and no file could
-    say how to build it. Raises `ValueError` for a part of another width."""
+    """`config` with that of each part; None where a part has none, since no file could
+    then say how to build it. Raises `ValueError` for a part of another width."""
     configs = {k: getattr(p, 'config', None) for k, p in parts.items() if p is not None}
     width = config.get('latent_dim')
     for name, own in configs.items():
@@ -265,7 +267,7 @@ class MixturePrior(nn.Module):
             raise ValueError(f'got components={components}: a mixture needs at least 1')
         self.config = dict(name='mixture_prior', latent_dim=latent_dim,
                            components=components)
-        # to begin with, not far from N(0, I), and each in its own place
+        # initially close to N(0, I), and each in a place of its own
         self.mu = nn.Parameter(0.5 * torch.randn(components, latent_dim))
         self.logvar = nn.Parameter(torch.full_like(self.mu, math.log(0.75)))
         self.logits = nn.Parameter(torch.zeros(components))

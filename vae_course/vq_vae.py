@@ -311,14 +311,16 @@ class VQVAE(LatentVariableModel):
         x: Tensor,      # images, `(B, *data_shape)`
         c: None = None, # there is no condition
     ) -> PointMass:     # over int64 `(B, h, w)`
-        "q(codes|x), certain of `codes(x)`. Raises `ValueError` as `vectors`."
+        "q(codes|x), certain of `codes(x)`. Raises `ValueError` and `Unsupported`."
+        if c is not None: require_condition(self, 'encode', c)
         return PointMass(self.codes(x))
 
     def prior(
         self,
         c: None = None,      # there is no condition
     ) -> CodeDistribution:   # over int64 `(h, w)`
-        "p(codes)."
+        "p(codes). Raises `Unsupported` for a condition."
+        if c is not None: require_condition(self, 'prior', c)
         return CodeDistribution(self.prior_net)
 
     def decode(
@@ -326,7 +328,9 @@ class VQVAE(LatentVariableModel):
         z: Tensor,           # codes, int64 `(…, h, w)`
         c: None = None,      # there is no condition
     ) -> D.Distribution:     # over `(…, *data_shape)`
-        "p(x|codes). Raises `ValueError` for numbers that are no codes."
+        """p(x|codes). Raises `ValueError` for numbers that are no codes, `Unsupported`
+        for a condition."""
+        if c is not None: require_condition(self, 'decode', c)
         if z.is_floating_point():
             raise ValueError(f'got codes as {z.dtype}: give int64, as `codes(x)` does; '
                              '`decode_entries` takes entries of the codebook')
