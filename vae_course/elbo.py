@@ -7,8 +7,7 @@ __all__ = ['likelihoods', 'Bernoulli', 'Gaussian', 'dequantize', 'kl_divergence'
            'check_inputs', 'check_latents', 'VAE', 'mlp', 'likelihood_settings', 'make_likelihood', 'mlp_networks',
            'mlp_vae', 'Crop', 'image_ends', 'conv_networks', 'conv_vae']
 
-# %% ../nbs/03_elbo.ipynb #02d74a2c
-#| fold: imports of the package
+# %% ../nbs/03_elbo.ipynb #f4d2e2d1
 import json, math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,7 +28,7 @@ from .model import (LatentVariableModel, require_condition,
                               with_configs)
 from .old_names import redirect_old_names
 
-# %% ../nbs/03_elbo.ipynb #1fbccc1e
+# %% ../nbs/03_elbo.ipynb #6b877f19
 class Bernoulli(Likelihood):
     """p(x|z) for pixels of 0 and 1, one logit each. On grey pixels its −log_prob is the
     cross-entropy, which is not −log p(x)."""
@@ -41,7 +40,7 @@ class Bernoulli(Likelihood):
     ) -> D.Distribution:
         return D.Bernoulli(logits=out, validate_args=False)
 
-# %% ../nbs/03_elbo.ipynb #e50d8570
+# %% ../nbs/03_elbo.ipynb #fdb3adee
 #| fold: the class Gaussian
 class Gaussian(Likelihood):
     """p(x|z) = N(decoder(z), σ²) for every pixel: σ fixed, or shared by all pixels and
@@ -77,7 +76,7 @@ class Gaussian(Likelihood):
     ) -> D.Distribution:
         return D.Normal(out, self.sigma, validate_args=False)
 
-# %% ../nbs/03_elbo.ipynb #fa59646d
+# %% ../nbs/03_elbo.ipynb #27071194
 def dequantize(
     x: Tensor,                                # images as uint8, 0…255
     generator: torch.Generator | None = None, # None takes the global one
@@ -91,7 +90,7 @@ def dequantize(
                    generator=on_device(generator, x.device)).clamp(max=1 - 2**-15)
     return (x.float() + u) / 256
 
-# %% ../nbs/03_elbo.ipynb #6bb0a817
+# %% ../nbs/03_elbo.ipynb #b04f7c15
 def kl_divergence(
     q: D.Distribution, # q(z|x), over `(B, D)`
     p: D.Distribution, # p(z)
@@ -103,7 +102,7 @@ def kl_divergence(
                     for d in (q, p))
     return kl_gaussians(q, p) if gaussians else q.log_prob(z) - p.log_prob(z)
 
-# %% ../nbs/03_elbo.ipynb #833b257c
+# %% ../nbs/03_elbo.ipynb #4bcc1d01
 def full_precision(
     out: Tensor, # what a network gave
 ) -> Tensor:
@@ -111,7 +110,7 @@ def full_precision(
     is."""
     return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
 
-# %% ../nbs/03_elbo.ipynb #d189b52c
+# %% ../nbs/03_elbo.ipynb #b90d94c3
 class DiagonalGaussian(nn.Module):
     "Makes q(z|x) of what an encoder gives: mu and a bounded logvar, side by side."
     def forward(
@@ -121,7 +120,7 @@ class DiagonalGaussian(nn.Module):
         mu, logvar = out.chunk(2, -1)
         return diagonal_gaussian(mu, bound_logvar(logvar))
 
-# %% ../nbs/03_elbo.ipynb #567e4652
+# %% ../nbs/03_elbo.ipynb #d6470a1d
 #| fold: checks of what a model is given
 def check_inputs(
     x: Tensor,                          # as `encode` was given it
@@ -148,7 +147,7 @@ def check_latents(
         raise ValueError(f'got z of shape {tuple(z.shape)}: the last dimension must be '
                          f'{latent_dim}, the width of this latent space')
 
-# %% ../nbs/03_elbo.ipynb #ef4a80fb
+# %% ../nbs/03_elbo.ipynb #a08eb1c0
 #| fold: the class VAE
 class VAE(LatentVariableModel):
     """A variational autoencoder from exchangeable parts (Kingma and Welling 2014): the
@@ -234,7 +233,7 @@ class VAE(LatentVariableModel):
         return dict(loss=reconstruction + self.beta * kl, reconstruction=reconstruction,
                     kl=kl, neg_elbo=reconstruction + kl)
 
-# %% ../nbs/03_elbo.ipynb #16e1f0ac
+# %% ../nbs/03_elbo.ipynb #d6651243
 def mlp(
     *sizes: int,                                   # widths, input first
     activation: Callable[[], nn.Module] = nn.SiLU, # makes the module between two layers
@@ -244,7 +243,7 @@ def mlp(
     for a, b in zip(sizes, sizes[1:]): layers += [nn.Linear(a, b), activation()]
     return nn.Sequential(*layers[:-1])
 
-# %% ../nbs/03_elbo.ipynb #c5069e41
+# %% ../nbs/03_elbo.ipynb #01825aa5
 #| fold: likelihoods by name
 likelihoods: dict[str, Callable[..., Likelihood]] = dict(
     bernoulli=Bernoulli, gaussian=Gaussian,
@@ -292,7 +291,7 @@ def make_likelihood(
     if 'data_shape' in signature(make).parameters: settings['data_shape'] = data_shape
     return make(**settings)
 
-# %% ../nbs/03_elbo.ipynb #8c103586
+# %% ../nbs/03_elbo.ipynb #732f6b52
 #| fold: a VAE of fully connected layers, by name
 def mlp_networks(
     data_shape: Sequence[int], # of one example
@@ -332,7 +331,7 @@ def mlp_vae(
     model.config = with_configs(dict(name='vae', **config), prior=prior)
     return model
 
-# %% ../nbs/03_elbo.ipynb #d52bbecb
+# %% ../nbs/03_elbo.ipynb #5788e626
 class Crop(nn.Module):
     "The first `height` rows and `width` columns of each image."
     def __init__(
@@ -349,7 +348,7 @@ class Crop(nn.Module):
     ) -> Tensor:
         return x[..., :self.height, :self.width]
 
-# %% ../nbs/03_elbo.ipynb #2d34fa46
+# %% ../nbs/03_elbo.ipynb #fe41fbea
 #| fold: what stands at the ends of the networks
 def image_ends(
     data_shape: Sequence[int],     # channels, height and width of an image
@@ -366,7 +365,7 @@ def image_ends(
     after: list[nn.Module] = [nn.Unflatten(1, made[:-2])] if len(made) > 3 else []
     return [before] if before else [], after, shape[0], math.prod(made[:-2])
 
-# %% ../nbs/03_elbo.ipynb #a892a1d7
+# %% ../nbs/03_elbo.ipynb #cf0cd329
 #| fold: encoder and decoder of convolutions
 def conv_networks(
     data_shape: Sequence[int], # channels, height and width of an image, of any size
@@ -397,7 +396,7 @@ def conv_networks(
                             Crop(height, width), *after)
     return encoder, decoder
 
-# %% ../nbs/03_elbo.ipynb #cba72d49
+# %% ../nbs/03_elbo.ipynb #6f063907
 #| fold: a VAE of convolutions, by name
 def conv_vae(
     data_shape: Sequence[int] = (1, 28, 28), # of one example: channels, height, width
@@ -418,5 +417,5 @@ def conv_vae(
     model.config = with_configs(dict(name='conv_vae', **config), prior=prior)
     return model
 
-# %% ../nbs/03_elbo.ipynb #c4cf2c8a
+# %% ../nbs/03_elbo.ipynb #0ee23cdd
 redirect_old_names(__name__)
