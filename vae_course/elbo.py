@@ -7,7 +7,7 @@ __all__ = ['likelihoods', 'Bernoulli', 'Gaussian', 'dequantize', 'kl_divergence'
            'check_inputs', 'check_latents', 'VAE', 'mlp', 'likelihood_settings', 'make_likelihood', 'mlp_networks',
            'mlp_vae', 'Crop', 'image_ends', 'conv_networks', 'conv_vae']
 
-# %% ../nbs/03_elbo.ipynb #f4d2e2d1
+# %% ../nbs/03_elbo.ipynb #609ea93e
 import json, math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,7 +28,7 @@ from .model import (LatentVariableModel, require_condition,
                               with_configs)
 from .old_names import redirect_old_names
 
-# %% ../nbs/03_elbo.ipynb #6b877f19
+# %% ../nbs/03_elbo.ipynb #a951b19f
 class Bernoulli(Likelihood):
     """p(x|z) for pixels of 0 and 1, one logit each. On grey pixels its −log_prob is the
     cross-entropy, which is not −log p(x)."""
@@ -40,7 +40,7 @@ class Bernoulli(Likelihood):
     ) -> D.Distribution:
         return D.Bernoulli(logits=out, validate_args=False)
 
-# %% ../nbs/03_elbo.ipynb #fdb3adee
+# %% ../nbs/03_elbo.ipynb #1dd46fed
 #| fold: the class Gaussian
 class Gaussian(Likelihood):
     """p(x|z) = N(decoder(z), σ²) for every pixel: σ fixed, or shared by all pixels and
@@ -76,7 +76,7 @@ class Gaussian(Likelihood):
     ) -> D.Distribution:
         return D.Normal(out, self.sigma, validate_args=False)
 
-# %% ../nbs/03_elbo.ipynb #27071194
+# %% ../nbs/03_elbo.ipynb #4a3d0c97
 def dequantize(
     x: Tensor,                                # images as uint8, 0…255
     generator: torch.Generator | None = None, # None takes the global one
@@ -90,7 +90,7 @@ def dequantize(
                    generator=on_device(generator, x.device)).clamp(max=1 - 2**-15)
     return (x.float() + u) / 256
 
-# %% ../nbs/03_elbo.ipynb #b04f7c15
+# %% ../nbs/03_elbo.ipynb #4b551ba4
 def kl_divergence(
     q: D.Distribution, # q(z|x), over `(B, D)`
     p: D.Distribution, # p(z)
@@ -102,7 +102,7 @@ def kl_divergence(
                     for d in (q, p))
     return kl_gaussians(q, p) if gaussians else q.log_prob(z) - p.log_prob(z)
 
-# %% ../nbs/03_elbo.ipynb #4bcc1d01
+# %% ../nbs/03_elbo.ipynb #f3d130ca
 def full_precision(
     out: Tensor, # what a network gave
 ) -> Tensor:
@@ -110,7 +110,7 @@ def full_precision(
     is."""
     return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
 
-# %% ../nbs/03_elbo.ipynb #b90d94c3
+# %% ../nbs/03_elbo.ipynb #b706ac8a
 class DiagonalGaussian(nn.Module):
     "Makes q(z|x) of what an encoder gives: mu and a bounded logvar, side by side."
     def forward(
@@ -120,7 +120,7 @@ class DiagonalGaussian(nn.Module):
         mu, logvar = out.chunk(2, -1)
         return diagonal_gaussian(mu, bound_logvar(logvar))
 
-# %% ../nbs/03_elbo.ipynb #d6470a1d
+# %% ../nbs/03_elbo.ipynb #da4bfd49
 #| fold: checks of what a model is given
 def check_inputs(
     x: Tensor,                          # as `encode` was given it
@@ -147,7 +147,7 @@ def check_latents(
         raise ValueError(f'got z of shape {tuple(z.shape)}: the last dimension must be '
                          f'{latent_dim}, the width of this latent space')
 
-# %% ../nbs/03_elbo.ipynb #a08eb1c0
+# %% ../nbs/03_elbo.ipynb #575f8625
 #| fold: the class VAE
 class VAE(LatentVariableModel):
     """A variational autoencoder from exchangeable parts (Kingma and Welling 2014): the
@@ -233,7 +233,7 @@ class VAE(LatentVariableModel):
         return dict(loss=reconstruction + self.beta * kl, reconstruction=reconstruction,
                     kl=kl, neg_elbo=reconstruction + kl)
 
-# %% ../nbs/03_elbo.ipynb #d6651243
+# %% ../nbs/03_elbo.ipynb #a423356a
 def mlp(
     *sizes: int,                                   # widths, input first
     activation: Callable[[], nn.Module] = nn.SiLU, # makes the module between two layers
@@ -243,7 +243,7 @@ def mlp(
     for a, b in zip(sizes, sizes[1:]): layers += [nn.Linear(a, b), activation()]
     return nn.Sequential(*layers[:-1])
 
-# %% ../nbs/03_elbo.ipynb #01825aa5
+# %% ../nbs/03_elbo.ipynb #f4b347de
 #| fold: likelihoods by name
 likelihoods: dict[str, Callable[..., Likelihood]] = dict(
     bernoulli=Bernoulli, gaussian=Gaussian,
@@ -291,7 +291,7 @@ def make_likelihood(
     if 'data_shape' in signature(make).parameters: settings['data_shape'] = data_shape
     return make(**settings)
 
-# %% ../nbs/03_elbo.ipynb #732f6b52
+# %% ../nbs/03_elbo.ipynb #960f3c71
 #| fold: a VAE of fully connected layers, by name
 def mlp_networks(
     data_shape: Sequence[int], # of one example
@@ -331,7 +331,7 @@ def mlp_vae(
     model.config = with_configs(dict(name='vae', **config), prior=prior)
     return model
 
-# %% ../nbs/03_elbo.ipynb #5788e626
+# %% ../nbs/03_elbo.ipynb #85fbae43
 class Crop(nn.Module):
     "The first `height` rows and `width` columns of each image."
     def __init__(
@@ -348,7 +348,7 @@ class Crop(nn.Module):
     ) -> Tensor:
         return x[..., :self.height, :self.width]
 
-# %% ../nbs/03_elbo.ipynb #fe41fbea
+# %% ../nbs/03_elbo.ipynb #8600addf
 #| fold: what stands at the ends of the networks
 def image_ends(
     data_shape: Sequence[int],     # channels, height and width of an image
@@ -365,7 +365,7 @@ def image_ends(
     after: list[nn.Module] = [nn.Unflatten(1, made[:-2])] if len(made) > 3 else []
     return [before] if before else [], after, shape[0], math.prod(made[:-2])
 
-# %% ../nbs/03_elbo.ipynb #cf0cd329
+# %% ../nbs/03_elbo.ipynb #9b4f84d1
 #| fold: encoder and decoder of convolutions
 def conv_networks(
     data_shape: Sequence[int], # channels, height and width of an image, of any size
@@ -396,7 +396,7 @@ def conv_networks(
                             Crop(height, width), *after)
     return encoder, decoder
 
-# %% ../nbs/03_elbo.ipynb #6f063907
+# %% ../nbs/03_elbo.ipynb #a44d59f9
 #| fold: a VAE of convolutions, by name
 def conv_vae(
     data_shape: Sequence[int] = (1, 28, 28), # of one example: channels, height, width
@@ -417,5 +417,5 @@ def conv_vae(
     model.config = with_configs(dict(name='conv_vae', **config), prior=prior)
     return model
 
-# %% ../nbs/03_elbo.ipynb #0ee23cdd
+# %% ../nbs/03_elbo.ipynb #68ee025a
 redirect_old_names(__name__)
