@@ -8,7 +8,7 @@ __all__ = ['score_methods', 'auroc', 'auroc_interval', 'reconstruction_error', '
            'conformal_threshold', 'precision_from_rates', 'Proportion', 'Detection', 'AnomalyDetector',
            'read_image_folder']
 
-# %% ../nbs/10_anomaly_detection.ipynb #6c215a0c
+# %% ../nbs/10_anomaly_detection.ipynb #2383b1e8
 #| fold: imports of the package
 import copy, inspect, io, math, warnings
 import numpy as np, torch
@@ -44,7 +44,7 @@ from .latent import diagonal_gaussian
 from .training import History, build, fit
 from .old_names import redirect_old_names
 
-# %% ../nbs/10_anomaly_detection.ipynb #9cc3d6ee
+# %% ../nbs/10_anomaly_detection.ipynb #5cf24c33
 def _as_scores(values: Tensor | ArrayLike) -> Tensor:
     "Numbers of any kind as a row of float64 on the CPU."
     if isinstance(values, Tensor):
@@ -69,7 +69,7 @@ def auroc(
     not_above = torch.searchsorted(normal, anomalous, right=True)
     return ((below + not_above).double() / 2 / len(normal)).mean().item()
 
-# %% ../nbs/10_anomaly_detection.ipynb #27ee93f3
+# %% ../nbs/10_anomaly_detection.ipynb #4566e452
 #| fold: the bootstrap
 def auroc_interval(
     normal: Tensor | ArrayLike, # scores of normal examples, `(N,)`
@@ -89,7 +89,7 @@ def auroc_interval(
     low, high = torch.tensor(found).quantile(ends).tolist()
     return low, high
 
-# %% ../nbs/10_anomaly_detection.ipynb #014c21ca
+# %% ../nbs/10_anomaly_detection.ipynb #6f28d62e
 #| fold: one noise for all images
 def _sample_codes(q, samples, seed=0):
     """K = `samples` codes from `q` over `(B, D)`, `(K, B, D)`: of a diagonal Gaussian,
@@ -117,7 +117,7 @@ def _ask(
     require_condition(model, asked, c)
     return to_device(x, device_of(model)), model.as_condition(c, examples_in(x))
 
-# %% ../nbs/10_anomaly_detection.ipynb #b8dc8119
+# %% ../nbs/10_anomaly_detection.ipynb #bddd27d7
 def reconstruction_error(
     model: LatentVariableModel, # the model that scores
     x: Tensor, # images, `(B, *data_shape)`
@@ -130,7 +130,7 @@ def reconstruction_error(
     reconstruction = mean_of(p, 'reconstruction_error')
     return (x - reconstruction).square().flatten(1).sum(1).cpu()
 
-# %% ../nbs/10_anomaly_detection.ipynb #d9548c8f
+# %% ../nbs/10_anomaly_detection.ipynb #80564293
 #| fold: reconstruction probability
 def reconstruction_probability(
     model: LatentVariableModel, # the model that scores
@@ -145,7 +145,7 @@ def reconstruction_probability(
     z = _sample_codes(model.encode(x, c), samples, seed)
     return -model.decode(z, c).log_prob(x).mean(0).cpu()
 
-# %% ../nbs/10_anomaly_detection.ipynb #4a202721
+# %% ../nbs/10_anomaly_detection.ipynb #829b3afd
 #| fold: −ELBO and −L_K
 def _neg_elbo_of(model, q, x, samples, seed, c=None):
     """−ELBO with any `q` in the place of q(z|x), `(B,)`, in nats: the mean over codes
@@ -183,7 +183,7 @@ def neg_log_px(
     log_w = p.log_prob(x) + model.prior(c).log_prob(z) - q.log_prob(z)
     return -importance_weighted(log_w).cpu()
 
-# %% ../nbs/10_anomaly_detection.ipynb #15218b58
+# %% ../nbs/10_anomaly_detection.ipynb #20a5b549
 #| fold: likelihood regret
 def likelihood_regret(
     model: LatentVariableModel, # the model that scores
@@ -215,7 +215,7 @@ def likelihood_regret(
     neg_elbos = torch.stack(rows).detach()
     return (neg_elbos[0] - neg_elbos.amin(0)).cpu()
 
-# %% ../nbs/10_anomaly_detection.ipynb #0127bdf8
+# %% ../nbs/10_anomaly_detection.ipynb #2cfda7aa
 #| fold: corrected for complexity
 def _png_bytes(image):
     "Length of one image `(..., H, W)`, uint8, as a PNG file."
@@ -254,7 +254,7 @@ def complexity_corrected(
     levels = 0 if discrete else math.log(256) * x[0].numel()
     return neg_log_px(model, x, samples, seed, c) + levels - complexity(x)
 
-# %% ../nbs/10_anomaly_detection.ipynb #a2f0702f
+# %% ../nbs/10_anomaly_detection.ipynb #83030768
 #| fold: all six by name
 score_methods: dict[str, Callable[..., Tensor]] = dict(
     reconstruction_error=reconstruction_error,
@@ -281,7 +281,7 @@ def anomaly_scores(
         model, x, **settings, **(dict(c=c[0]) if c else {}))
     return per_example(f, model, examples, batch_size)
 
-# %% ../nbs/10_anomaly_detection.ipynb #3bae0018
+# %% ../nbs/10_anomaly_detection.ipynb #b6149eda
 #| fold: a share is between 0 and 1
 def _check_fraction(name, value): # of a setting
     "Raise `ValueError` when `value` is not a share, between 0 and 1."
@@ -289,7 +289,7 @@ def _check_fraction(name, value): # of a setting
         raise ValueError(f'got {name}={value!r}: it is a share between 0 and 1, such '
                          'as 0.05 for 5 %')
 
-# %% ../nbs/10_anomaly_detection.ipynb #7450dba7
+# %% ../nbs/10_anomaly_detection.ipynb #ba0aee30
 def _least_calibration_size(false_alarm):
     "The least number of scores with which a threshold can keep this false-alarm rate."
     return math.ceil(1 / float(false_alarm) - 1e-9) - 1
@@ -315,7 +315,7 @@ def conformal_threshold(
                          f'{_least_calibration_size(false_alarm)}')
     return scores.sort().values[n - above].item()
 
-# %% ../nbs/10_anomaly_detection.ipynb #8d27fb2f
+# %% ../nbs/10_anomaly_detection.ipynb #e7967298
 def precision_from_rates(
     detection: float, # share of the anomalies that raise the alarm
     false_alarm: float, # share of the normal examples that do
@@ -326,7 +326,7 @@ def precision_from_rates(
     true, false = prevalence * detection, (1 - prevalence) * false_alarm
     return true / (true + false) if true + false else math.nan
 
-# %% ../nbs/10_anomaly_detection.ipynb #da178014
+# %% ../nbs/10_anomaly_detection.ipynb #8b94cb81
 #| fold: a share with its interval
 class Proportion:
     """A proportion, `count` of `n`, as `value` with its 95 % interval from `low` to
@@ -350,7 +350,7 @@ class Proportion:
         share, low, high = (f'{100 * v:.1f}' for v in (self.value, self.low, self.high))
         return f'{share} % ({low} to {high} %; {self.count:,} of {self.n:,})'
 
-# %% ../nbs/10_anomaly_detection.ipynb #f21ae245
+# %% ../nbs/10_anomaly_detection.ipynb #c4cc813c
 #| fold: all numbers at once
 class Detection:
     """How well scores and a threshold tell anomalies: `auroc` with its 95 % `interval`,
@@ -376,7 +376,7 @@ class Detection:
                 f'{self.false_alarm}\nprecision {100*self.precision:.1f} % where '
                 f'{100*self.prevalence:g} % are anomalies')
 
-# %% ../nbs/10_anomaly_detection.ipynb #ffebca40
+# %% ../nbs/10_anomaly_detection.ipynb #503eeb0e
 #| fold: settings in Python's own types
 def _as_python(value): # a setting: of Python, NumPy or torch, perhaps nested
     "`value` in Python's own types, which a file can hold."
@@ -420,7 +420,7 @@ def _storable(settings): # of a detector, by name
     except TypeError as e: raise ValueError(str(e)) from e
     return settings
 
-# %% ../nbs/10_anomaly_detection.ipynb #f3fcfefd
+# %% ../nbs/10_anomaly_detection.ipynb #4fd978e5
 #| fold: checks of the settings
 def _checked_settings(settings): # of a detector, by name
     """The settings in Python's own types. Raises `ValueError` for one that cannot work,
@@ -443,7 +443,7 @@ def _checked_settings(settings): # of a detector, by name
     _check_score_settings(settings['score_method'], settings['settings'])
     return _storable(settings)
 
-# %% ../nbs/10_anomaly_detection.ipynb #5bd7954c
+# %% ../nbs/10_anomaly_detection.ipynb #3179d289
 #| fold: reading arrays
 def _not_a_number(x): # an array of objects or text
     "The first text, date or time in `x`; None where there is none."
@@ -481,7 +481,7 @@ def _as_array(X): # an array, list, tensor, DataFrame or `Examples`
                         'out, or encode them first, as OneHotEncoder does')
     return x
 
-# %% ../nbs/10_anomaly_detection.ipynb #cc8c0516
+# %% ../nbs/10_anomaly_detection.ipynb #5bd8b315
 #| fold: the unit of the numbers
 def _unit_of(x, data_shape=None, learned=None):
     """The number that stands for 1 in an array. None in a table `(N, D)`, whose numbers
@@ -506,7 +506,7 @@ def _read_numbers(X, data_shape=None, learned=None):
     with np.errstate(over='ignore'): x = np.array(x, np.float32, order='C')
     return torch.from_numpy(x) / (unit or 1), own
 
-# %% ../nbs/10_anomaly_detection.ipynb #9e3202b9
+# %% ../nbs/10_anomaly_detection.ipynb #bcffe95d
 #| fold: shapes and finite numbers
 def _check_rows(x): # a tensor
     "Raise `DataError` unless `x` has rows, and these hold numbers."
@@ -566,7 +566,7 @@ def _column_names(X):
     validate_data(reader, X, skip_check_array=True, ensure_2d=False)
     return vars(reader).get('feature_names_in_')
 
-# %% ../nbs/10_anomaly_detection.ipynb #9b718eb8
+# %% ../nbs/10_anomaly_detection.ipynb #65fee7ca
 #| fold: the format that is remembered
 @dataclass(frozen=True)
 class _InputFormat:
@@ -596,7 +596,7 @@ class _InputFormat:
                           'largest possible value', stacklevel=3)
         return examples
 
-# %% ../nbs/10_anomaly_detection.ipynb #3e971c71
+# %% ../nbs/10_anomaly_detection.ipynb #dab33847
 #| fold: the model
 def _new_model(name, config, data_shape, seed): # `config` may be None
     "An untrained VAE, with the weights that `seed` gives it. Raises `ValueError`."
@@ -619,7 +619,7 @@ def _default_epochs(n, batch_size): # examples to train on
     "The epochs that make about 1,500 steps, from 3 to 200."
     return max(3, min(200, round(1500 * batch_size / n)))
 
-# %% ../nbs/10_anomaly_detection.ipynb #2542e441
+# %% ../nbs/10_anomaly_detection.ipynb #7a252f0e
 #| fold: what it takes
 def _data_range(model, score_method): # a VAE
     """The numbers that it takes: any under a density such as a Gaussian, ±1e15 where
@@ -674,7 +674,7 @@ def _check_black_and_white(model, examples, score_method): # a VAE
     p = model.decode(torch.zeros(1, model.latent_dim))
     for x, _ in Batches(examples, 1000): check_pixels(p, x)
 
-# %% ../nbs/10_anomaly_detection.ipynb #01d5ca08
+# %% ../nbs/10_anomaly_detection.ipynb #ef28fda1
 #| fold: finite scores, and the calibration
 def _finite_scores(
     model,
@@ -715,7 +715,7 @@ class _Calibration:
         "The calibration that promises this rate. Raises `ValueError`."
         return cls(scores, conformal_threshold(scores, false_alarm))
 
-# %% ../nbs/10_anomaly_detection.ipynb #01d84e18
+# %% ../nbs/10_anomaly_detection.ipynb #868fed58
 #| fold: files, also of version 0.1
 _RENAMED = dict(score='score_method', held_out='calibration_fraction',
                 held_out_scores='calibration_scores')   # name in version 0.1: name now
@@ -732,7 +732,7 @@ def _load_state(path):
             f'{path} holds no anomaly detector: `load_model` opens models')
     return dict(unit=255, names=None) | _with_new_names(state)
 
-# %% ../nbs/10_anomaly_detection.ipynb #40511da7
+# %% ../nbs/10_anomaly_detection.ipynb #1487d467
 #| fold: the detector
 class AnomalyDetector(OutlierMixin, BaseEstimator):
     """A VAE trained on normal examples, a score and a threshold, with scikit-learn's
@@ -927,7 +927,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self, msg='this %(name)s has seen no data yet: call `fit` with '
                                   'normal examples first')
 
-# %% ../nbs/10_anomaly_detection.ipynb #6f6756ee
+# %% ../nbs/10_anomaly_detection.ipynb #d7eca72f
 #| fold: reading a folder
 def read_image_folder(
     path: str | PathLike, # folder, with or without sub-folders
@@ -940,6 +940,6 @@ def read_image_folder(
     x, files, *_ = read_images(path, size, channels, resize)
     return x, files
 
-# %% ../nbs/10_anomaly_detection.ipynb #b52adfb4
+# %% ../nbs/10_anomaly_detection.ipynb #666d76a3
 #| fold: old names
 redirect_old_names(__name__)
