@@ -86,7 +86,7 @@ def joined(chosen, shape, classes):
         Concat(mlp(d + classes, *hidden, 2 * latent), nn.Flatten()) if told
         else Unconditional(nn.Sequential(nn.Flatten(), mlp(d, *hidden, 2 * latent))))
     decoder = ReshapeOutput(Concat(mlp(latent + classes, *reversed(hidden), d)), shape)
-    if (scale := chosen["joined"]) is not True:
+    if (scale := chosen.get("joined", True)) is not True:
         for part in (encoder, decoder.net):
             if isinstance(part, Concat):
                 nn.init.normal_(part.net[0].weight[:, -classes:], std=scale)
