@@ -34,6 +34,8 @@ ways = {"c to encoder and decoder, β from 5 to 1": {},
         "c to the decoder alone, β = 1": dict(sees=["decoder"], beta=1.0),
         "c joined to the input of both, β from 5 to 1": dict(joined=True),
         "c joined to the input of both, β = 1": dict(joined=True, beta=1.0),
+        "c joined to the input of both, β = 1, 16 epochs": dict(joined=True, beta=1.0,
+                                                                epochs=16),
         "c joined to the input of both, at the scale of modulation, β = 1": dict(
             joined=1.0, beta=1.0),
         "c joined to the decoder's input alone, β = 1": dict(
