@@ -7,7 +7,7 @@ __all__ = ['quadrant_names', 'FiLM', 'Condition', 'Labels', 'Concat', 'Unconditi
            'CVAE', 'FixedConditionVAE', 'build_condition', 'ReshapeOutput', 'mlp_cvae', 'quadrant_mask', 'Quadrants',
            'complete', 'Number', 'Columns']
 
-# %% ../nbs/07_cvae.ipynb #50faadec
+# %% ../nbs/07_cvae.ipynb #a953304c
 #| fold: imports of the package
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from .model import (LatentVariableModel, Unsupported, center, mean_or_draw,
 from .reparameterization import bound_logvar
 from .old_names import redirect_old_names
 
-# %% ../nbs/07_cvae.ipynb #d738094c
+# %% ../nbs/07_cvae.ipynb #c1c3c84f
 class FiLM(nn.Module):
     """A network whose first layer is multiplied and shifted by what the condition says:
     (1 + G e) (W x + b) + V e (Perez et al. 2018)."""
@@ -49,7 +49,7 @@ class FiLM(nn.Module):
         h = self.first(self.before(x))
         return self.after(h * (1 + self.scale(e)) + self.shift(e))
 
-# %% ../nbs/07_cvae.ipynb #882b4a14
+# %% ../nbs/07_cvae.ipynb #a2a49628
 #| fold: the classes Condition and Labels
 class Condition(nn.Module):
     """What is known about an example. Called with c, it gives what a network takes,
@@ -81,7 +81,7 @@ class Condition(nn.Module):
         "Raise `DataError` for a value out of range; each kind has its own."
         raise NotImplementedError
 
-# %% ../nbs/07_cvae.ipynb #c6bad6a2
+# %% ../nbs/07_cvae.ipynb #17808d52
 #| fold: Labels
 class Labels(Condition):
     """One label: `(B,)` whole numbers 0 … classes − 1, or one-hot `(B, classes)`.
@@ -134,7 +134,7 @@ def _check_one_hot(
         raise DataError(f'{name} is not one-hot: '
                         'every row needs one 1, and 0 everywhere else')
 
-# %% ../nbs/07_cvae.ipynb #e2b394ae
+# %% ../nbs/07_cvae.ipynb #4a7ce0df
 #| fold: Concat
 class Concat(nn.Module):
     "A network that takes x and the condition's numbers, joined into one row."
@@ -153,7 +153,7 @@ class Concat(nn.Module):
     ) -> Tensor:    # as `net` gives it
         return self.net(torch.cat([self.before(x), e], -1))
 
-# %% ../nbs/07_cvae.ipynb #5a33bdb4
+# %% ../nbs/07_cvae.ipynb #89ab2808
 #| fold: Unconditional and LearnedPrior
 class Unconditional(nn.Module):
     "A part that does not see the condition, which comes last."
@@ -187,7 +187,7 @@ class LearnedPrior(nn.Module):
         mu, logvar = full_precision(self.net(e)).chunk(2, -1)
         return diagonal_gaussian(mu, bound_logvar(logvar))
 
-# %% ../nbs/07_cvae.ipynb #a32e7e49
+# %% ../nbs/07_cvae.ipynb #090692ac
 #| fold: how a condition reaches the networks
 def _embed(
     condition: Condition,          # that knows how
@@ -222,7 +222,7 @@ def _expand(
     condition.check(c)
     return c
 
-# %% ../nbs/07_cvae.ipynb #961671b7
+# %% ../nbs/07_cvae.ipynb #f4e96448
 #| fold: MaskedIndependent
 class MaskedIndependent(D.Independent):
     """`Independent` over the last dimensions, whose `log_prob` counts what the mask
@@ -245,7 +245,7 @@ class MaskedIndependent(D.Independent):
         if self.mask is not None: each = each * self.mask
         return each.flatten(-self.reinterpreted_batch_ndims).sum(-1)
 
-# %% ../nbs/07_cvae.ipynb #9c020462
+# %% ../nbs/07_cvae.ipynb #02168b70
 #| fold: the class CVAE
 class CVAE(VAE):
     """A conditional VAE, p(x|c) (Sohn, Lee and Yan 2015): encoder, decoder and prior
@@ -366,7 +366,7 @@ class CVAE(VAE):
         c = self.condition.from_batch(examples.x, examples.y)
         if c is not None: self.condition.check(c, name)
 
-# %% ../nbs/07_cvae.ipynb #9f443e47
+# %% ../nbs/07_cvae.ipynb #ed6f5b35
 #| fold: FixedConditionVAE, what `model.at(7)` gives
 class _OfOne:
     "The distribution over `(D,)` that a batch of one holds."
@@ -429,7 +429,7 @@ class FixedConditionVAE(LatentVariableModel):
         if z.dim() == 1: z = z[None]
         return self.model.decode(z, self._repeated(z.shape[-2]))
 
-# %% ../nbs/07_cvae.ipynb #e8aa6eaa
+# %% ../nbs/07_cvae.ipynb #efd8ed8a
 #| fold: build_condition, ReshapeOutput
 def build_condition(
     spec: dict | list,          # a JSON value, such as `{'labels': 10}`
@@ -467,7 +467,7 @@ class ReshapeOutput(nn.Module):
     ) -> Tensor:    # `(B, *data_shape)`
         return self.net(z, e).unflatten(-1, self.data_shape)
 
-# %% ../nbs/07_cvae.ipynb #7a2aed35
+# %% ../nbs/07_cvae.ipynb #83ae9208
 def _conditional_mlp(
     condition: Condition,  # whose numbers are the second input
     before: nn.Module,     # what is done to the first input
@@ -480,7 +480,7 @@ def _conditional_mlp(
     after = nn.Sequential(nn.SiLU(), mlp(*sizes[1:]))
     return FiLM(first, after, condition.width, before)
 
-# %% ../nbs/07_cvae.ipynb #30b5aec0
+# %% ../nbs/07_cvae.ipynb #dcfd5257
 def mlp_cvae(
     data_shape: Sequence[int] = (1, 28, 28),       # of one example
     condition: dict | list | None = None,          # for `build_condition`; 10 labels
@@ -517,7 +517,7 @@ def mlp_cvae(
     model.config = dict(name='cvae', **config)
     return model
 
-# %% ../nbs/07_cvae.ipynb #1ae27117
+# %% ../nbs/07_cvae.ipynb #435ee658
 #| fold: quadrant_mask
 quadrant_names = ('upper left', 'upper right', 'lower left', 'lower right')
 
@@ -541,7 +541,7 @@ def quadrant_mask(
         mask[:, rows, columns] = 0
     return mask
 
-# %% ../nbs/07_cvae.ipynb #9e6b9832
+# %% ../nbs/07_cvae.ipynb #37dbb9fc
 #| fold: the class Quadrants
 class Quadrants(Condition):
     """A part of the image: the pixels in the `seen` quadrants. `unseen` is 1 at the
@@ -589,7 +589,7 @@ class Quadrants(Condition):
             raise DataError(f'{name} has pixels outside [0, 1] in its seen quadrants: '
                             'rescale them')
 
-# %% ../nbs/07_cvae.ipynb #141c0567
+# %% ../nbs/07_cvae.ipynb #185a14cc
 #| fold: complete
 @torch.no_grad()
 def complete(
@@ -609,7 +609,7 @@ def complete(
     p = model.decode(model.prior(c).sample((n,)), c)
     return torch.where(condition.unseen > 0, p.sample() if drawn else p.mean, c)
 
-# %% ../nbs/07_cvae.ipynb #659e556f
+# %% ../nbs/07_cvae.ipynb #20d32c74
 #| fold: the class Number
 class Number(Condition):
     """One number: `(B,)` or `(B, 1)`; `low` becomes −1 and `high` 1.
@@ -646,7 +646,7 @@ class Number(Condition):
             raise DataError(f'{name} has numbers from {low:g} to {high:g}: '
                             f'this model was built for {self.low:g} to {self.high:g}')
 
-# %% ../nbs/07_cvae.ipynb #f10de9e7
+# %% ../nbs/07_cvae.ipynb #a77ecb75
 #| fold: the class Columns
 class Columns(Condition):
     """Several conditions at once, `(B, how many)`: a part, such as `Labels` or
@@ -679,6 +679,6 @@ class Columns(Condition):
         for i, column in enumerate(c.unbind(1)):
             cast(Condition, self.parts[i]).check(column, f'column {i} of {name}')
 
-# %% ../nbs/07_cvae.ipynb #2e34f2d1
+# %% ../nbs/07_cvae.ipynb #4ba71ec4
 #| fold: names of version 0.1.0
 redirect_old_names(__name__)
