@@ -7,7 +7,7 @@ __all__ = ['quadrant_names', 'FiLM', 'Condition', 'Labels', 'Concat', 'Unconditi
            'CVAE', 'FixedConditionVAE', 'build_condition', 'ReshapeOutput', 'mlp_cvae', 'quadrant_mask', 'Quadrants',
            'complete', 'Number', 'Columns']
 
-# %% ../nbs/07_cvae.ipynb #a953304c
+# %% ../nbs/07_cvae.ipynb #99589f66
 #| fold: imports of the package
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from .model import (LatentVariableModel, Unsupported, center, mean_or_draw,
 from .reparameterization import bound_logvar
 from .old_names import redirect_old_names
 
-# %% ../nbs/07_cvae.ipynb #c1c3c84f
+# %% ../nbs/07_cvae.ipynb #8e6d3c53
 class FiLM(nn.Module):
     """A network whose first layer is multiplied and shifted by what the condition says:
     (1 + G e) (W x + b) + V e (Perez et al. 2018)."""
@@ -49,7 +49,7 @@ class FiLM(nn.Module):
         h = self.first(self.before(x))
         return self.after(h * (1 + self.scale(e)) + self.shift(e))
 
-# %% ../nbs/07_cvae.ipynb #a2a49628
+# %% ../nbs/07_cvae.ipynb #5b398dfc
 #| fold: the classes Condition and Labels
 class Condition(nn.Module):
     """What is known about an example. Called with c, it gives what a network takes,
@@ -81,7 +81,7 @@ class Condition(nn.Module):
         "Raise `DataError` for a value out of range; each kind has its own."
         raise NotImplementedError
 
-# %% ../nbs/07_cvae.ipynb #17808d52
+# %% ../nbs/07_cvae.ipynb #bd381cb9
 #| fold: Labels
 class Labels(Condition):
     """One label: `(B,)` whole numbers 0 … classes − 1, or one-hot `(B, classes)`.
@@ -134,7 +134,7 @@ def _check_one_hot(
         raise DataError(f'{name} is not one-hot: '
                         'every row needs one 1, and 0 everywhere else')
 
-# %% ../nbs/07_cvae.ipynb #4a7ce0df
+# %% ../nbs/07_cvae.ipynb #ff2937e7
 #| fold: Concat
 class Concat(nn.Module):
     "A network that takes x and the condition's numbers, joined into one row."
@@ -153,7 +153,7 @@ class Concat(nn.Module):
     ) -> Tensor:    # as `net` gives it
         return self.net(torch.cat([self.before(x), e], -1))
 
-# %% ../nbs/07_cvae.ipynb #89ab2808
+# %% ../nbs/07_cvae.ipynb #04659c24
 #| fold: Unconditional and LearnedPrior
 class Unconditional(nn.Module):
     "A part that does not see the condition, which comes last."
@@ -187,7 +187,7 @@ class LearnedPrior(nn.Module):
         mu, logvar = full_precision(self.net(e)).chunk(2, -1)
         return diagonal_gaussian(mu, bound_logvar(logvar))
 
-# %% ../nbs/07_cvae.ipynb #090692ac
+# %% ../nbs/07_cvae.ipynb #7b679b5a
 #| fold: how a condition reaches the networks
 def _embed(
     condition: Condition,          # that knows how
@@ -222,7 +222,7 @@ def _expand(
     condition.check(c)
     return c
 
-# %% ../nbs/07_cvae.ipynb #f4e96448
+# %% ../nbs/07_cvae.ipynb #106f3fcf
 #| fold: MaskedIndependent
 class MaskedIndependent(D.Independent):
     """`Independent` over the last dimensions, whose `log_prob` counts what the mask
@@ -245,7 +245,7 @@ class MaskedIndependent(D.Independent):
         if self.mask is not None: each = each * self.mask
         return each.flatten(-self.reinterpreted_batch_ndims).sum(-1)
 
-# %% ../nbs/07_cvae.ipynb #02168b70
+# %% ../nbs/07_cvae.ipynb #03c03e30
 #| fold: the class CVAE
 class CVAE(VAE):
     """A conditional VAE, p(x|c) (Sohn, Lee and Yan 2015): encoder, decoder and prior
@@ -366,7 +366,7 @@ class CVAE(VAE):
         c = self.condition.from_batch(examples.x, examples.y)
         if c is not None: self.condition.check(c, name)
 
-# %% ../nbs/07_cvae.ipynb #ed6f5b35
+# %% ../nbs/07_cvae.ipynb #43d26c60
 #| fold: FixedConditionVAE, what `model.at(7)` gives
 class _OfOne:
     "The distribution over `(D,)` that a batch of one holds."
@@ -429,7 +429,7 @@ class FixedConditionVAE(LatentVariableModel):
         if z.dim() == 1: z = z[None]
         return self.model.decode(z, self._repeated(z.shape[-2]))
 
-# %% ../nbs/07_cvae.ipynb #efd8ed8a
+# %% ../nbs/07_cvae.ipynb #5de07bfd
 #| fold: build_condition, ReshapeOutput
 def build_condition(
     spec: dict | list,          # a JSON value, such as `{'labels': 10}`
@@ -467,7 +467,7 @@ class ReshapeOutput(nn.Module):
     ) -> Tensor:    # `(B, *data_shape)`
         return self.net(z, e).unflatten(-1, self.data_shape)
 
-# %% ../nbs/07_cvae.ipynb #83ae9208
+# %% ../nbs/07_cvae.ipynb #0cc3c514
 def _conditional_mlp(
     condition: Condition,  # whose numbers are the second input
     before: nn.Module,     # what is done to the first input
@@ -480,7 +480,7 @@ def _conditional_mlp(
     after = nn.Sequential(nn.SiLU(), mlp(*sizes[1:]))
     return FiLM(first, after, condition.width, before)
 
-# %% ../nbs/07_cvae.ipynb #dcfd5257
+# %% ../nbs/07_cvae.ipynb #8f266739
 def mlp_cvae(
     data_shape: Sequence[int] = (1, 28, 28),       # of one example
     condition: dict | list | None = None,          # for `build_condition`; 10 labels
@@ -517,7 +517,7 @@ def mlp_cvae(
     model.config = dict(name='cvae', **config)
     return model
 
-# %% ../nbs/07_cvae.ipynb #435ee658
+# %% ../nbs/07_cvae.ipynb #d66b2296
 #| fold: quadrant_mask
 quadrant_names = ('upper left', 'upper right', 'lower left', 'lower right')
 
@@ -541,7 +541,7 @@ def quadrant_mask(
         mask[:, rows, columns] = 0
     return mask
 
-# %% ../nbs/07_cvae.ipynb #37dbb9fc
+# %% ../nbs/07_cvae.ipynb #5489faa0
 #| fold: the class Quadrants
 class Quadrants(Condition):
     """A part of the image: the pixels in the `seen` quadrants. `unseen` is 1 at the
@@ -589,7 +589,7 @@ class Quadrants(Condition):
             raise DataError(f'{name} has pixels outside [0, 1] in its seen quadrants: '
                             'rescale them')
 
-# %% ../nbs/07_cvae.ipynb #185a14cc
+# %% ../nbs/07_cvae.ipynb #47efd929
 #| fold: complete
 @torch.no_grad()
 def complete(
@@ -609,7 +609,7 @@ def complete(
     p = model.decode(model.prior(c).sample((n,)), c)
     return torch.where(condition.unseen > 0, p.sample() if drawn else p.mean, c)
 
-# %% ../nbs/07_cvae.ipynb #20d32c74
+# %% ../nbs/07_cvae.ipynb #dc84b3f5
 #| fold: the class Number
 class Number(Condition):
     """One number: `(B,)` or `(B, 1)`; `low` becomes −1 and `high` 1.
@@ -646,7 +646,7 @@ class Number(Condition):
             raise DataError(f'{name} has numbers from {low:g} to {high:g}: '
                             f'this model was built for {self.low:g} to {self.high:g}')
 
-# %% ../nbs/07_cvae.ipynb #a77ecb75
+# %% ../nbs/07_cvae.ipynb #dae0c14a
 #| fold: the class Columns
 class Columns(Condition):
     """Several conditions at once, `(B, how many)`: a part, such as `Labels` or
@@ -679,6 +679,6 @@ class Columns(Condition):
         for i, column in enumerate(c.unbind(1)):
             cast(Condition, self.parts[i]).check(column, f'column {i} of {name}')
 
-# %% ../nbs/07_cvae.ipynb #4ba71ec4
+# %% ../nbs/07_cvae.ipynb #812cbcd2
 #| fold: names of version 0.1.0
 redirect_old_names(__name__)
