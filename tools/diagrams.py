@@ -257,7 +257,7 @@ def lesson_07() -> Drawing:
     d.parts.append('<rect x="180" y="196" width="240" height="32" fill="#fff"/>')
     d.value(300, 256, "c", "new", w=56, h=42)
     d.line([(126, 250), (68, 250), (68, 28), (194, 28)], "maybe")
-    d.text(78, 46, "where\nit pays", "small", "start")
+    d.text(78, 56, "where\nit pays", "small", "start")
     d.line([(272, 250), (126, 250), (126, 154)])
     d.line([(328, 250), (460, 250), (460, 154)])
     d.text(126, 268, "encoder gets c", "small green")
