@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_bits_per_image', 'check_residual_codes', 'check_rotate', 'check_fsq']
 
-# %% ../../nbs/99h_exercises_vq_vae.ipynb #54e3cbc6
+# %% ../../nbs/99h_exercises_vq_vae.ipynb #a11e4476
 #| fold: imports of the package
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import torch, torch.nn.functional as F
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_number, to_tensor)
 
-# %% ../../nbs/99h_exercises_vq_vae.ipynb #ea3faaf5
+# %% ../../nbs/99h_exercises_vq_vae.ipynb #05b0301e
 @exercise
 def check_bits_per_image(
     f: Callable, # `f(counts, places)`
@@ -50,7 +50,7 @@ def check_bits_per_image(
         raise WrongAnswer('two codes used alike cost 1 bit a place, however many '
                           'others the codebook holds')
 
-# %% ../../nbs/99h_exercises_vq_vae.ipynb #672fbfd4
+# %% ../../nbs/99h_exercises_vq_vae.ipynb #78687cb4
 @exercise
 def check_residual_codes(
     f: Callable, # `f(z, books)`
@@ -74,8 +74,8 @@ def check_residual_codes(
     if codes.shape == right.T.shape:
         raise WrongAnswer('your codes are (L, N): give one row for each vector')
     if codes.shape != right.shape:
-        raise WrongAnswer(f'your codes have the shape {tuple(codes.shape)}: one of each '
-                          f'book for each vector is {tuple(right.shape)}')
+        raise WrongAnswer(f'your codes have the shape {tuple(codes.shape)}: one of '
+                          f'each book for each vector is {tuple(right.shape)}')
     if matches(codes, quantize(torch.zeros_like)[0]):
         raise WrongAnswer('every book quantized z itself: after the first, quantize '
                           'what is left of z')
@@ -93,7 +93,7 @@ def check_residual_codes(
     if not matches(made, total):
         raise WrongAnswer('the second tensor is not the sum of the chosen entries')
 
-# %% ../../nbs/99h_exercises_vq_vae.ipynb #f2402103
+# %% ../../nbs/99h_exercises_vq_vae.ipynb #46975363
 @exercise
 def check_rotate(
     f: Callable, # `f(z, e)`
@@ -136,7 +136,7 @@ def check_rotate(
     if to_e is not None and to_e.any():
         raise WrongAnswer('the gradient reaches e as well: its own loss moves it')
 
-# %% ../../nbs/99h_exercises_vq_vae.ipynb #7ea91d88
+# %% ../../nbs/99h_exercises_vq_vae.ipynb #e661da6a
 @exercise
 def check_fsq(
     f: Callable, # `f(z, levels)`
