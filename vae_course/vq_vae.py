@@ -7,7 +7,7 @@ __all__ = ['code_priors', 'nearest_codes', 'batch_squared_distance', 'perplexity
            'UniformCodes', 'TransformerBlock', 'CodePrior', 'PriorOverCodes', 'PointMass', 'CodeDistribution', 'VQVAE',
            'vq_vae', 'dataset_codes', 'reconstruction_mse', 'train_steps']
 
-# %% ../nbs/08_vq_vae.ipynb #da0753be
+# %% ../nbs/08_vq_vae.ipynb #d203ded0
 #| fold: imports of the package
 import math, os
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ from .reparameterization import straight_through
 from .training import warmup_cosine
 from .old_names import redirect_old_names
 
-# %% ../nbs/08_vq_vae.ipynb #03decd38
+# %% ../nbs/08_vq_vae.ipynb #9fb2bc44
 def nearest_codes(
     z: Tensor,         # vectors, `(N, D)`
     codebook: Tensor,  # `(K, D)`
@@ -44,7 +44,7 @@ def nearest_codes(
         z, codebook = z.float(), codebook.float()
         return (codebook.square().sum(1) - 2 * z @ codebook.T).argmin(1)
 
-# %% ../nbs/08_vq_vae.ipynb #f5f0e801
+# %% ../nbs/08_vq_vae.ipynb #e1509ab0
 def batch_squared_distance(
     a: Tensor,  # `(B, …)`
     b: Tensor,  # the same shape
@@ -52,7 +52,7 @@ def batch_squared_distance(
     "‖a − b‖², summed over each example and averaged over the batch."
     return (a - b).square().flatten(1).sum(1).mean()
 
-# %% ../nbs/08_vq_vae.ipynb #e7232c8c
+# %% ../nbs/08_vq_vae.ipynb #0ae7ced0
 def perplexity(
     counts: Tensor,  # how often each code was chosen, `(K,)`
 ) -> Tensor:         # from 1 to K, 0-d
@@ -66,7 +66,7 @@ def codebook_usage(
     "The share of codes chosen at least `share` times as often as if all were alike."
     return (counts >= share * counts.sum() / len(counts)).float().mean()
 
-# %% ../nbs/08_vq_vae.ipynb #66dc5c01
+# %% ../nbs/08_vq_vae.ipynb #370a9cc4
 def _moving_average(
     usage: Tensor,   # running count of each entry, in uniform shares, `(K,)`
     sums: Tensor,    # running sum of the vectors that chose it, `(K, D)`
@@ -78,7 +78,7 @@ def _moving_average(
     weight = (1 - decay) * len(counts) / counts.sum().clamp(min=1)
     return decay * usage + weight * counts, decay * sums + weight * totals
 
-# %% ../nbs/08_vq_vae.ipynb #226941a0
+# %% ../nbs/08_vq_vae.ipynb #57ac24a3
 def _restart(
     dead: Tensor,      # which entries, bool `(K,)`
     drawn: Tensor,     # vectors of the batch, `(K, D)`
@@ -91,7 +91,7 @@ def _restart(
     return (torch.where(rows, drawn, codebook), torch.where(rows, drawn, sums),
             torch.where(dead, torch.ones_like(usage), usage))
 
-# %% ../nbs/08_vq_vae.ipynb #2599fdcb
+# %% ../nbs/08_vq_vae.ipynb #bde7195c
 #| fold: how several processes agree on counts, sums and draws
 def _over_processes(
     counts: Tensor,  # of this process's part of the batch, `(K,)`
@@ -103,7 +103,7 @@ def _over_processes(
         for kept in (counts, totals): torch.distributed.all_reduce(kept)
         torch.distributed.broadcast(drawn, 0)
 
-# %% ../nbs/08_vq_vae.ipynb #1a3c63e8
+# %% ../nbs/08_vq_vae.ipynb #b993e505
 #| fold: the whole layer, VectorQuantizer
 class VectorQuantizer(nn.Module):
     """A codebook of K entries of D numbers, and what replaces vectors by entries
@@ -197,7 +197,7 @@ class VectorQuantizer(nn.Module):
         for kept, value in zip((self.codebook, self.sums, self.usage), moved):
             kept.copy_(value)
 
-# %% ../nbs/08_vq_vae.ipynb #001b8521
+# %% ../nbs/08_vq_vae.ipynb #198e7c2a
 #| fold: the prior of equally likely codes, UniformCodes
 class UniformCodes(nn.Module):
     "The prior of codes that know nothing of each other: all equally likely."
@@ -228,7 +228,7 @@ class UniformCodes(nn.Module):
         "`n` lists of codes."
         return torch.randint(self.n_codes, (n, *self.shape), device=self.log_p.device)
 
-# %% ../nbs/08_vq_vae.ipynb #f56771bf
+# %% ../nbs/08_vq_vae.ipynb #3395f0f2
 class TransformerBlock(nn.Module):
     """A layer of a transformer that looks back only: attention, then two linear layers,
     each added to what came in (Vaswani et al. 2017)."""
@@ -254,7 +254,7 @@ class TransformerBlock(nn.Module):
         x = x + self.out(attended.transpose(1, 2).flatten(2))
         return x + self.mlp(self.norm2(x))
 
-# %% ../nbs/08_vq_vae.ipynb #77f74867
+# %% ../nbs/08_vq_vae.ipynb #74852534
 #| fold: the whole prior, CodePrior
 class CodePrior(Trainable):
     """p(codes), each code given those before it in reading order: a small causal
@@ -331,7 +331,7 @@ class CodePrior(Trainable):
             codes = torch.cat([codes, following[:, None]], 1)
         return codes.view(n, *self.shape)
 
-# %% ../nbs/08_vq_vae.ipynb #d8d7d0f5
+# %% ../nbs/08_vq_vae.ipynb #0ded8953
 #| fold: what a prior over codes must have
 class PriorOverCodes(Protocol):
     "What a `VQVAE` needs of its prior, which is a module as well."
@@ -346,7 +346,7 @@ class PriorOverCodes(Protocol):
         progress: bool = False,  # show a progress bar
     ) -> Tensor: ...             # int64 `(n, h, w)`
 
-# %% ../nbs/08_vq_vae.ipynb #b53dc57b
+# %% ../nbs/08_vq_vae.ipynb #4c3e583d
 #| fold: point mass, distribution over codes, and VQVAE
 class PointMass:
     "The distribution that is certain of one value for each example of a batch."
@@ -512,7 +512,7 @@ def _rename_prior(module, state, prefix, *_): # weights that are about to be loa
         new = f'{prefix}prior_net.{name.removeprefix(prefix + "prior.")}'
         state[new] = state.pop(name)
 
-# %% ../nbs/08_vq_vae.ipynb #b6870f8e
+# %% ../nbs/08_vq_vae.ipynb #eaa36987
 #| fold: encoder and decoder of convolutions
 def _encoder_and_decoder(
     data_shape: Sequence[int],  # channels, height and width
@@ -535,7 +535,7 @@ def _encoder_and_decoder(
                             Crop(height, width), *after)
     return encoder, decoder, (h, w)
 
-# %% ../nbs/08_vq_vae.ipynb #4ca6dc29
+# %% ../nbs/08_vq_vae.ipynb #e82c599d
 #| fold: the constructor, vq_vae
 code_priors = dict(transformer=CodePrior, uniform=UniformCodes)
 
@@ -569,7 +569,7 @@ def vq_vae(
     model.config = dict(name='vq_vae', **config)
     return model
 
-# %% ../nbs/08_vq_vae.ipynb #71fbb989
+# %% ../nbs/08_vq_vae.ipynb #3653a9f8
 #| fold: codes of a whole set, and the error of what is rebuilt
 def dataset_codes(
     model: VQVAE,            # whose encoder and codebook
@@ -595,7 +595,7 @@ def reconstruction_mse(
         return (made - x).square().flatten(1).mean(1)
     return per_example(errors, model, examples, batch_size).mean().item()
 
-# %% ../nbs/08_vq_vae.ipynb #cc53fddd
+# %% ../nbs/08_vq_vae.ipynb #f2111fee
 #| fold: training by steps, train_steps
 def train_steps(
     model: Trainable,       # with `losses`
@@ -620,5 +620,5 @@ def train_steps(
     model.eval()
     return {name: torch.stack([row[name] for row in terms]).cpu() for name in terms[0]}
 
-# %% ../nbs/08_vq_vae.ipynb #d5bd065c
+# %% ../nbs/08_vq_vae.ipynb #b1950498
 redirect_old_names(__name__)
