@@ -430,6 +430,17 @@ def test_fingerprints_tell_data_apart_and_leave_no_trace():
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_a_fingerprint_tells_other_labels_and_another_last_batch_apart():
+    data = images()
+    other = Examples(data.x, (data.y + 1) % 10)
+    last = [*list(Batches(data, 8))[:-1], list(Batches(images(seed=1), 8))[-1]]
+    for make in (lambda d: d, lambda d: Batches(d, 8), lambda d: list(Batches(d, 8)),
+                 lambda d: MixedBatches(d, data, (4, 4)),
+                 lambda d: MixedBatches(data, d, (4, 4)), lambda d: Rows(list(d))):
+        assert fingerprint(make(data)) != fingerprint(make(other))
+    assert fingerprint(list(Batches(data, 8))) != fingerprint(last)
+
+
 class TurnsBad(Toy):
     "NaN at the seventh step of its life."
     seen = 0
@@ -660,6 +671,18 @@ def test_mixed_batches_are_dealt_part_by_part():
             assert len(a[i][0]) == len(b[i][0]) == len(one[i][0]) / 2
             for j in (0, 1):
                 assert torch.equal(torch.cat([a[i][j], b[i][j]]), one[i][j])
+
+
+def test_the_pixels_of_both_parts_are_drawn_anew_in_every_epoch():
+    few, many = (Examples(torch.full((40, 36), .3), torch.zeros(40).long())
+                 for _ in range(2))
+    mixed = MixedBatches(few, many, (10, 10), binarize=True, generator=numbers())
+    epochs = [[torch.cat([batch[i][0] for batch in mixed]) for i in (0, 1)]
+              for _ in range(2)]
+    for first, second in zip(*epochs):
+        assert set(first.unique().tolist()) == {0, 1} and not first.equal(second)
+        # 1440 pixels, five standard errors
+        assert first.mean().item() == pytest.approx(.3, abs=.06)
 
 
 def test_each_part_is_averaged_over_its_own_size():

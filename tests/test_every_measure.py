@@ -392,10 +392,25 @@ def test_without_c_a_conditional_model_is_refused_and_with_it_every_other(key, m
         ask(models["cvae"], blind)
     assert re.search(r"c=|model\.at\(7\)", str(e.value))
     told = World(z=torch.zeros(4, 4), conditional=True, **digits)
-    if key == "method.forward": return                # `encode` and `decode` ask
     for other in ("vae", "cvae at 7"):
         with pytest.raises(Unsupported, match="has no condition: leave c out"):
             ask(models[other], told)
+
+
+@pytest.mark.parametrize("name", [n for n in WORLDS if n not in CONTRACT
+                                  and not WORLDS[n].conditional])
+def test_called_directly_a_model_refuses_a_condition_that_it_has_not(name, models):
+    model, world = models[name], WORLDS[name]
+    if not isinstance(model, LatentVariableModel): return
+    x, z = world.few(), world.z
+    for asked, call in dict(encode=lambda c: model.encode(x, c), prior=model.prior,
+                            decode=lambda c: model.decode(z, c),
+                            forward=lambda c: model(x, c)).items():
+        with pytest.raises(Unsupported, match=(
+                f"`{asked}` got c=7, and a {type(model).__name__} has no condition: "
+                "leave c out")):
+            call(7)
+        if asked not in model.lacks: call(None)
 
 
 def told(*sees, latents=4, **settings):

@@ -5,6 +5,7 @@ import copy
 import gc
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,26 @@ def test_accumulated_batches_equal_one_that_is_larger(config, n, every):
     tolerance = 2e-3 if config.precision == "bf16" else 1e-5
     assert near(weights(many), weights(one), tolerance)
     assert not near(weights(many), weights(Line()), 1e-2)
+
+
+@pytest.mark.parametrize("clip", [None, 3.])
+def test_a_group_moves_the_weights_by_its_mean_gradient_clipped_once(clip):
+    """With SGD, for which the length of a gradient counts: Adam is blind to a gradient
+    of the wrong length in every step."""
+    class Plain(Line):
+        def optimizers(self): return torch.optim.SGD(self.parameters(), lr=1e-3)
+    def steps(size, every):
+        model, batches = Plain(), Batches(images(), size)    # of 8: the last has 4
+        optimizers = make_optimizers(model, torch.device("cpu"))
+        step = AccumulatedStep(lambda move: partial(
+            training_step, model, optimizers=optimizers, clip=clip, move=move),
+            every, len(batches))
+        for batch in batches: step(batch)
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+    start = torch.cat([p.detach().flatten() for p in Plain().parameters()])
+    many, one = steps(8, 4) - start, steps(32, 1) - start
+    assert (many - one).norm() < 1e-4 * one.norm()
+    if clip: assert one.norm() <= 4 * 1e-3 * clip * 1.0001       # four steps
 
 
 def test_a_run_with_accumulation_counts_steps_of_the_optimizers():

@@ -121,6 +121,18 @@ def test_counts_are_those_of_scipy():
         p.variance[:, 0], mean + mean**2 / theta)
 
 
+def test_poisson_in_float32_is_right_to_a_hundredth_nat_up_to_10_000():
+    "For rates from 0.05 to 10,000, as the docstring says."
+    x = torch.tensor([0., 1, 2, 10, 100, 1000, 5000, 9999, 10_000])[:, None]
+    log_rate = torch.linspace(math.log(.05), math.log(10_000), 2000)
+    out = 15 * torch.atanh(log_rate.double() / 15).float()
+    exact = st.poisson.logpmf(x.numpy(), np.exp(bounded(out.double().numpy(), 15)))
+    ours = Poisson()(out).log_prob(x)
+    assert ours.dtype == torch.float32
+    error = np.abs(ours.double().numpy() - exact)
+    assert error.max() < 0.02
+
+
 def test_real_numbers_are_those_of_scipy():
     x, mean = np.linspace(-3, 3, 13)[:, None], np.array([[0.5, -2.0]])
     both = torch.tensor(mean)
@@ -282,6 +294,12 @@ def test_what_does_not_suit_is_refused_in_one_sentence(name, x, words):
     assert "\n" not in str(e.value) and ". " not in str(e.value)
 
 
+def test_a_value_between_the_steps_is_found_in_the_last_of_many_rows():
+    x = torch.ones(5000, 1)
+    x[-1] = 0.5
+    with pytest.raises(DataError, match="holds 0.5"): Poisson().check(x)
+
+
 def test_bytes_are_v_over_255_for_every_likelihood():
     x = torch.arange(256, dtype=torch.uint8)[:, None]
     for name in ("bernoulli", "gaussian", "laplace", "discretized_logistic"):
@@ -413,6 +431,13 @@ def test_classes_are_read_as_places_and_counts_by_their_logarithm():
     model = made("mlp_vae", "poisson")
     x = data_for("poisson")
     assert torch.equal(model.encoder[0](x), torch.log1p(x).flatten(1))
+
+
+@pytest.mark.parametrize("size", [0.02, 0.3, 2.0])
+def test_a_learned_scale_begins_where_it_was_told_to(size):
+    for scale in (GaussianPerDimension((2,), size).sigma, Laplace(size, True).scale,
+                  Gaussian(size, True).sigma):
+        assert torch.allclose(scale, torch.tensor(size), rtol=1e-4)
 
 
 def test_a_learned_sigma_for_each_value_finds_the_noise_of_each():

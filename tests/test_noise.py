@@ -101,6 +101,18 @@ def test_dropout_has_the_same_mask_and_its_gradient():
     assert len(noise) == 0
 
 
+@pytest.mark.parametrize("p", [0.2, 0.5])
+def test_the_dropout_of_gpus_is_scaled_as_ever(p):
+    "`native_dropout`, which a GPU takes and a CPU knows: kept values count 1/(1 − p)."
+    x = torch.ones(1000, requires_grad=True)
+    with recorded_noise() as noise: a, mask = torch.native_dropout(x, p, True)
+    with replayed_noise(noise): b, again = torch.native_dropout(x, p, True)
+    assert torch.equal(a, b) and torch.equal(mask, again) and mask.dtype == torch.bool
+    assert torch.allclose(a, mask / (1 - p)) and 0 < mask.sum() < 1000
+    with recorded_noise() as noise: torch.native_dropout(x, p, False)
+    assert len(noise) == 0
+
+
 def test_several_draws_come_in_order_and_must_fit():
     def both(): return torch.randn(3), torch.rand(2)
     with recorded_noise() as noise: a = both()

@@ -390,6 +390,20 @@ def test_draws_have_the_mean_and_the_spread_of_what_is_missing():
     assert got.effective[1] > 19_999                      # nothing known: q is right
 
 
+def test_the_effective_sample_size_is_that_of_the_weights():
+    "(Σw)²/Σw², against its expectation by a fine grid: q is N(0, 1), w is p(x|z)."
+    model = linear_model(torch.tensor([[1.0], [1.0]]), torch.tensor([0.5, 0.5]))
+    known = [0.0, 0.7, -1.5]
+    frame = pd.DataFrame(dict(c0=known, c1=[math.nan] * 3))
+    got = impute(model, frame, draws=2, samples=20_000)
+    z = torch.linspace(-8, 8, 16_001).double()
+    p = torch.softmax(-z**2 / 2, 0)
+    for x, n in zip(known, got.effective):
+        w = torch.exp(-(x - z)**2 / (2 * 0.5**2))
+        share = (p * w).sum()**2 / (p * w**2).sum()
+        assert n.item() / 20_000 == pytest.approx(share.item(), rel=0.05)
+
+
 def test_a_category_gets_the_probability_that_it_has():
     "A category that z decides and a number shows: p(category | number) by a fine grid."
     columns = [dict(name="x", kind="number", mean=0.0, std=1.0),

@@ -627,6 +627,18 @@ def test_every_callback_is_told_of_an_error_and_the_better_error_is_raised(digit
     assert notes.told[-1] == "NonFiniteLoss" and "end" not in notes.told
 
 
+def test_a_run_that_an_error_ends_is_not_told_to_be_at_its_end(digits):
+    "Also where nobody has a better error."
+    class Stops(Notes):
+        def on_epoch(self, run):
+            super().on_epoch(run)
+            raise KeyError("mine")
+    notes = Stops()
+    with pytest.raises(KeyError, match="mine"):
+        quick(new_model(), digits[:128], epochs=2, batch_size=64, callbacks=[notes])
+    assert notes.told == ["start", "step", "step", "epoch 1", "KeyError"]
+
+
 def test_the_bar_is_closed_when_the_run_breaks_off(digits, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     closed, model = [], new_model()

@@ -3,7 +3,7 @@ and `renderer` in settings.ini.
 
 The site is then the same whether smalldocs (`make docs`) or Quarto (`nbdev_docs`)
 renders it."""
-import ast, html, json, re, shutil, sys
+import ast, functools, html, json, re, shutil, sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -14,7 +14,7 @@ from nbdev.process import Processor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reference                          # noqa: E402
-from layers import evidence, workbench    # noqa: E402
+from layers import evidence, only_imports    # noqa: E402
 
 callout = re.compile(r"^> \*\*(Note|Tip|Warning|Important|Caution|Think)[.!:]\*\*[ "
                      r"]*(.*(?:\n>.*)*)", re.M)
@@ -123,13 +123,13 @@ def layers(cell):
     its code, and the workbench has the name that its cell gives it."""
     if cell.cell_type != "code" or not cell.get("source"):
         return
-    named = workbench.search(cell.source)
-    source = workbench.sub("", cell.source, count=1).lstrip("\n")
+    named = " ".join((getattr(cell, "directives_", None) or {}).get("fold", []))
+    source = cell.source
     if evidence.match(source) and (said := ticks(cell.get("outputs", []))):
         cell.outputs = [out for out in cell.outputs if not ticks([out])]
         summary = claim_mark + claim_mark.join(said)
-    elif named:
-        summary = named[1]
+    elif named or only_imports(source):
+        summary = named or "imports"
     else:
         return
     cell.source = (f"#| code-fold: true\n#| code-summary: {json.dumps(summary)}\n"
@@ -153,10 +153,59 @@ class page(Processor):
         folder = get_config().config_path / "_proc" / "notebooks"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / path.name)
+        held = self.claims(nb.metadata.get("vae_course", {}))
         rest = re.sub(r"^# .*$\n*|^> .*$", "", read_nb(path).cells[0].source,
                       flags=re.M).strip()
         nb.cells.insert(1,
-                        mk_cell(f"{download.format(path.name)}\n\n{rest}", "markdown"))
+                        mk_cell(f"{download.format(path.name)}\n\n{held}{rest}",
+                                "markdown"))
+
+    def claims(self, record):
+        "A line that says how many claims held, and when and on what they last ran."
+        if not record.get("claims"):
+            return ""
+        plural = "s" * (record["claims"] > 1)
+        return (f'<p class="held">✓ {record["claims"]} claim{plural} held on '
+                f'{record["date"]}: Python {record["python"]}, PyTorch '
+                f'{record["torch"]}, {html.escape(record["machine"])}</p>\n\n')
+
+
+class glossary(Processor):
+    "In a lesson, the first use of each term of the glossary leads to it."
+    protected = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|!?\[[^\]]*\]"
+                           r"\([^)]*\)|<details.*?</details>|<[^>]*>|^#+ .*$|"
+                           r"\*\*[^*]*\*\*|^> .*$", re.S | re.M)
+
+    def begin(self):
+        name = Path(self.nb.path_).name
+        self.left = dict(terms()) if re.match(r"[01]\d_|index", name) else {}
+
+    def cell(self, cell):
+        if cell.cell_type != "markdown" or not self.left:
+            return
+        text, at, parts = cell.source, 0, []
+        for kept in self.protected.finditer(text):
+            parts += [self.linked(text[at:kept.start()]), kept[0]]
+            at = kept.end()
+        cell.source = "".join([*parts, self.linked(text[at:])])
+
+    def linked(self, text):
+        "Plain prose with links at the first use of the terms that are left."
+        for term in sorted(self.left, key=len, reverse=True):
+            found = re.search(rf"(?<![\w\[-]){re.escape(term)}(?![\w\]-])", text, re.I)
+            if found:
+                link = f"[{found[0]}](glossary.html#{self.left.pop(term)})"
+                before = self.linked(text[:found.start()])
+                return before + link + self.linked(text[found.end():])
+        return text
+
+
+@functools.cache
+def terms():
+    "`{term: its place on the page}` of the glossary."
+    cells = read_nb(get_config().nbs_path / "glossary.ipynb").cells
+    return {name: place for cell in cells for place, name in re.findall(
+        r'<span id="(term-[^"]+)"></span>\*\*(.+?)\*\*', cell.source)}
 
 
 class ApiCard:
@@ -168,14 +217,16 @@ class ApiCard:
         self.sym, self.name = sym, name or sym.__qualname__
 
     def _repr_markdown_(self):
-        module = self.sym.__module__.removeprefix(f"{get_config().lib_path.name}.")
-        key = self.name.lower()
-        page = f"ref_{module.replace('.', '_')}.html"
-        there = reference.places().get(module, {}).get(self.name)
-        link = (f'[`{self.name}` in the reference]({page}#{key})' if there and
-                module in reference.modules() else f"`{self.name}`")
+        # nbdev runs the cell: the symbol's own module is `__main__`
+        module, there = next(((m, found[self.name]) for m, found
+                              in reference.places().items() if self.name in found),
+                             ("", None))
+        key, page = self.name.lower(), f"ref_{module.replace('.', '_')}.html"
+        # asking the package would import it, and its cells are run here
+        known = module and not module.startswith("exercises")
+        link = f'<a href="{page}#{key}">{self.name} in the reference</a>' * bool(known)
         first = "" if there and there.shown else (
-            f"`{reference.call(self.sym, self.name)}`: "
+            f"<code>{html.escape(reference.call(self.sym, self.name))}</code> "
             f"{sentence(reference.doc_of(self.sym))} ")
         methods = reference.methods(self.sym) if isinstance(self.sym, type) else ()
         spots = "".join(f'<span id="{key}.{name.lower()}"></span>'

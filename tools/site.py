@@ -18,6 +18,7 @@ os.chdir(root)
 from smalldocs import config, layout      # noqa: E402
 from smalldocs.site import Site           # noqa: E402
 
+import errors                         # noqa: E402
 import reference                      # noqa: E402
 from procs import claim_mark          # noqa: E402
 
@@ -162,6 +163,7 @@ def build(out):
     from nbdev.serve import proc_nbs
     proc = proc_nbs(force=True)
     reference.write(Path(proc))
+    errors.write(Path(proc))
     site = Course(config.load(proc), quiet=True)
     pages = site.build()
     if out.exists() and any(out.iterdir()) and not (out / "site_libs").is_dir():

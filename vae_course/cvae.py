@@ -18,7 +18,8 @@ from .data import Batch, DataError, Examples, as_pair, to_device
 from .elbo import (VAE, check_inputs, check_latents, full_precision,
                              make_likelihood, mlp)
 from .latent import StandardNormal, diagonal_gaussian
-from .model import LatentVariableModel, Unsupported, center, mean_or_draw
+from .model import (LatentVariableModel, Unsupported, center, mean_or_draw,
+                              require_condition)
 from .reparameterization import bound_logvar
 from .old_names import redirect_old_names
 
@@ -459,7 +460,8 @@ class FixedConditionVAE(LatentVariableModel):
         self,
         c: Any = None,    # held
     ) -> Any:             # a distribution over `(D,)`
-        "p(z|c)."
+        "p(z|c). Raises `Unsupported` for another c."
+        if c is not None: require_condition(self, 'prior', c)
         net = self.model.prior_net
         if isinstance(net, Unconditional): return net.net()
         p = self.model.prior(self.c)
@@ -472,7 +474,8 @@ class FixedConditionVAE(LatentVariableModel):
         x: Tensor,        # images, `(B, *data_shape)`, float
         c: Any = None,    # held
     ) -> D.Distribution:  # over `(B, D)`
-        "q(z|x, c)."
+        "q(z|x, c). Raises `Unsupported` for another c."
+        if c is not None: require_condition(self, 'encode', c)
         return self.model.encode(x, self._repeated(len(x)))
 
     def decode(
@@ -480,7 +483,8 @@ class FixedConditionVAE(LatentVariableModel):
         z: Tensor,        # codes, `(..., D)`
         c: Any = None,    # held
     ) -> D.Distribution:  # over `(..., *data_shape)`; one code gives a batch of one
-        "p(x|z, c)."
+        "p(x|z, c). Raises `Unsupported` for another c."
+        if c is not None: require_condition(self, 'decode', c)
         if z.dim() == 1: z = z[None]
         return self.model.decode(z, self._repeated(z.shape[-2]))
 

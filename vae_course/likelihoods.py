@@ -288,7 +288,7 @@ class _Counts(Likelihood):
 
 class Poisson(_Counts):
     """Counts with rate exp(decoder(z)), from e⁻¹⁵ to e¹⁵. In float32 log p is accurate
-    to about 0.01 nats up to counts of 10,000."""
+    to about 0.01 nats for counts up to 10,000 and rates from 0.05 to 10,000."""
     def forward(
         self,
         out: Tensor, # logarithms of the rates, `(..., *data_shape)`

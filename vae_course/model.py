@@ -214,7 +214,9 @@ class LatentVariableModel(Trainable):
         x: Any,        # examples, `(B, *data_shape)`
         c: Any = None, # the condition of each
     ) -> Any:
-        "As `reconstruct`, with a gradient: for summaries, hooks and exports."
+        """As `reconstruct`, with a gradient: for summaries, hooks and exports. Raises
+        `Unsupported`."""
+        if c is not None: require_condition(self, 'forward', c)
         return mean_or_draw(self.decode(center(self.encode(x, c)), c))
 
 # %% ../nbs/88_model.ipynb #2195805f

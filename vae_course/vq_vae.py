@@ -7,8 +7,7 @@ __all__ = ['code_priors', 'nearest_codes', 'batch_squared_distance', 'perplexity
            'UniformCodes', 'TransformerBlock', 'CodePrior', 'PriorOverCodes', 'PointMass', 'CodeDistribution', 'VQVAE',
            'vq_vae', 'dataset_codes', 'reconstruction_mse', 'train_steps']
 
-# %% ../nbs/08_vq_vae.ipynb #d203ded0
-#| fold: imports of the package
+# %% ../nbs/08_vq_vae.ipynb #195612de
 import math, os
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -33,7 +32,7 @@ from .reparameterization import straight_through
 from .training import warmup_cosine
 from .old_names import redirect_old_names
 
-# %% ../nbs/08_vq_vae.ipynb #9fb2bc44
+# %% ../nbs/08_vq_vae.ipynb #4a68a180
 def nearest_codes(
     z: Tensor,         # vectors, `(N, D)`
     codebook: Tensor,  # `(K, D)`
@@ -44,7 +43,7 @@ def nearest_codes(
         z, codebook = z.float(), codebook.float()
         return (codebook.square().sum(1) - 2 * z @ codebook.T).argmin(1)
 
-# %% ../nbs/08_vq_vae.ipynb #e1509ab0
+# %% ../nbs/08_vq_vae.ipynb #1498d397
 def batch_squared_distance(
     a: Tensor,  # `(B, …)`
     b: Tensor,  # the same shape
@@ -52,7 +51,7 @@ def batch_squared_distance(
     "‖a − b‖², summed over each example and averaged over the batch."
     return (a - b).square().flatten(1).sum(1).mean()
 
-# %% ../nbs/08_vq_vae.ipynb #0ae7ced0
+# %% ../nbs/08_vq_vae.ipynb #25c1001f
 def perplexity(
     counts: Tensor,  # how often each code was chosen, `(K,)`
 ) -> Tensor:         # from 1 to K, 0-d
@@ -66,7 +65,7 @@ def codebook_usage(
     "The share of codes chosen at least `share` times as often as if all were alike."
     return (counts >= share * counts.sum() / len(counts)).float().mean()
 
-# %% ../nbs/08_vq_vae.ipynb #370a9cc4
+# %% ../nbs/08_vq_vae.ipynb #42471b49
 def _moving_average(
     usage: Tensor,   # running count of each entry, in uniform shares, `(K,)`
     sums: Tensor,    # running sum of the vectors that chose it, `(K, D)`
@@ -78,7 +77,7 @@ def _moving_average(
     weight = (1 - decay) * len(counts) / counts.sum().clamp(min=1)
     return decay * usage + weight * counts, decay * sums + weight * totals
 
-# %% ../nbs/08_vq_vae.ipynb #57ac24a3
+# %% ../nbs/08_vq_vae.ipynb #39ff6e4a
 def _restart(
     dead: Tensor,      # which entries, bool `(K,)`
     drawn: Tensor,     # vectors of the batch, `(K, D)`
@@ -91,8 +90,7 @@ def _restart(
     return (torch.where(rows, drawn, codebook), torch.where(rows, drawn, sums),
             torch.where(dead, torch.ones_like(usage), usage))
 
-# %% ../nbs/08_vq_vae.ipynb #bde7195c
-#| fold: how several processes agree on counts, sums and draws
+# %% ../nbs/08_vq_vae.ipynb #d33d8bc9
 def _over_processes(
     counts: Tensor,  # of this process's part of the batch, `(K,)`
     totals: Tensor,  # `(K, D)`
@@ -103,8 +101,7 @@ def _over_processes(
         for kept in (counts, totals): torch.distributed.all_reduce(kept)
         torch.distributed.broadcast(drawn, 0)
 
-# %% ../nbs/08_vq_vae.ipynb #b993e505
-#| fold: the whole layer, VectorQuantizer
+# %% ../nbs/08_vq_vae.ipynb #85c76ce1
 class VectorQuantizer(nn.Module):
     """A codebook of K entries of D numbers, and what replaces vectors by entries
     (van den Oord et al. 2017). In evaluation mode nothing in it changes."""
@@ -197,8 +194,7 @@ class VectorQuantizer(nn.Module):
         for kept, value in zip((self.codebook, self.sums, self.usage), moved):
             kept.copy_(value)
 
-# %% ../nbs/08_vq_vae.ipynb #198e7c2a
-#| fold: the prior of equally likely codes, UniformCodes
+# %% ../nbs/08_vq_vae.ipynb #8a4b1f59
 class UniformCodes(nn.Module):
     "The prior of codes that know nothing of each other: all equally likely."
     log_p: Tensor  # of every list, in nats
@@ -228,7 +224,7 @@ class UniformCodes(nn.Module):
         "`n` lists of codes."
         return torch.randint(self.n_codes, (n, *self.shape), device=self.log_p.device)
 
-# %% ../nbs/08_vq_vae.ipynb #3395f0f2
+# %% ../nbs/08_vq_vae.ipynb #b6eeb39c
 class TransformerBlock(nn.Module):
     """A layer of a transformer that looks back only: attention, then two linear layers,
     each added to what came in (Vaswani et al. 2017)."""
@@ -254,8 +250,7 @@ class TransformerBlock(nn.Module):
         x = x + self.out(attended.transpose(1, 2).flatten(2))
         return x + self.mlp(self.norm2(x))
 
-# %% ../nbs/08_vq_vae.ipynb #74852534
-#| fold: the whole prior, CodePrior
+# %% ../nbs/08_vq_vae.ipynb #7fa5568a
 class CodePrior(Trainable):
     """p(codes), each code given those before it in reading order: a small causal
     transformer. It can be trained by `fit` on codes as floats."""
@@ -331,8 +326,7 @@ class CodePrior(Trainable):
             codes = torch.cat([codes, following[:, None]], 1)
         return codes.view(n, *self.shape)
 
-# %% ../nbs/08_vq_vae.ipynb #0ded8953
-#| fold: what a prior over codes must have
+# %% ../nbs/08_vq_vae.ipynb #1dc85bc4
 class PriorOverCodes(Protocol):
     "What a `VQVAE` needs of its prior, which is a module as well."
     def log_prob(
@@ -346,8 +340,7 @@ class PriorOverCodes(Protocol):
         progress: bool = False,  # show a progress bar
     ) -> Tensor: ...             # int64 `(n, h, w)`
 
-# %% ../nbs/08_vq_vae.ipynb #4c3e583d
-#| fold: point mass, distribution over codes, and VQVAE
+# %% ../nbs/08_vq_vae.ipynb #92d01855
 class PointMass:
     "The distribution that is certain of one value for each example of a batch."
     def __init__(
@@ -442,14 +435,16 @@ class VQVAE(LatentVariableModel):
         x: Tensor,      # images, `(B, *data_shape)`
         c: None = None, # there is no condition
     ) -> PointMass:     # over int64 `(B, h, w)`
-        "q(codes|x), certain of `codes(x)`. Raises `ValueError` as `vectors`."
+        "q(codes|x), certain of `codes(x)`. Raises `ValueError` and `Unsupported`."
+        if c is not None: require_condition(self, 'encode', c)
         return PointMass(self.codes(x))
 
     def prior(
         self,
         c: None = None,      # there is no condition
     ) -> CodeDistribution:   # over int64 `(h, w)`
-        "p(codes)."
+        "p(codes). Raises `Unsupported` for a condition."
+        if c is not None: require_condition(self, 'prior', c)
         return CodeDistribution(self.prior_net)
 
     def decode(
@@ -457,7 +452,9 @@ class VQVAE(LatentVariableModel):
         z: Tensor,           # codes, int64 `(…, h, w)`
         c: None = None,      # there is no condition
     ) -> D.Distribution:     # over `(…, *data_shape)`
-        "p(x|codes). Raises `ValueError` for numbers that are no codes."
+        """p(x|codes). Raises `ValueError` for numbers that are no codes, `Unsupported`
+        for a condition."""
+        if c is not None: require_condition(self, 'decode', c)
         if z.is_floating_point():
             raise ValueError(f'got codes as {z.dtype}: give int64, as `codes(x)` does; '
                              '`decode_entries` takes entries of the codebook')
@@ -512,8 +509,7 @@ def _rename_prior(module, state, prefix, *_): # weights that are about to be loa
         new = f'{prefix}prior_net.{name.removeprefix(prefix + "prior.")}'
         state[new] = state.pop(name)
 
-# %% ../nbs/08_vq_vae.ipynb #eaa36987
-#| fold: encoder and decoder of convolutions
+# %% ../nbs/08_vq_vae.ipynb #48e5eac8
 def _encoder_and_decoder(
     data_shape: Sequence[int],  # channels, height and width
     widths: Sequence[int],      # channels of the layers, each of which halves the image
@@ -535,8 +531,7 @@ def _encoder_and_decoder(
                             Crop(height, width), *after)
     return encoder, decoder, (h, w)
 
-# %% ../nbs/08_vq_vae.ipynb #e82c599d
-#| fold: the constructor, vq_vae
+# %% ../nbs/08_vq_vae.ipynb #befced25
 code_priors = dict(transformer=CodePrior, uniform=UniformCodes)
 
 def vq_vae(
@@ -569,8 +564,7 @@ def vq_vae(
     model.config = dict(name='vq_vae', **config)
     return model
 
-# %% ../nbs/08_vq_vae.ipynb #3653a9f8
-#| fold: codes of a whole set, and the error of what is rebuilt
+# %% ../nbs/08_vq_vae.ipynb #03dbba02
 def dataset_codes(
     model: VQVAE,            # whose encoder and codebook
     examples: Examples,      # to be encoded
@@ -595,8 +589,7 @@ def reconstruction_mse(
         return (made - x).square().flatten(1).mean(1)
     return per_example(errors, model, examples, batch_size).mean().item()
 
-# %% ../nbs/08_vq_vae.ipynb #f2111fee
-#| fold: training by steps, train_steps
+# %% ../nbs/08_vq_vae.ipynb #da9b5426
 def train_steps(
     model: Trainable,       # with `losses`
     examples: Examples,     # to draw from
@@ -620,5 +613,5 @@ def train_steps(
     model.eval()
     return {name: torch.stack([row[name] for row in terms]).cpu() for name in terms[0]}
 
-# %% ../nbs/08_vq_vae.ipynb #b1950498
+# %% ../nbs/08_vq_vae.ipynb #8cd178b4
 redirect_old_names(__name__)

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['check_bits_per_image', 'check_residual_codes', 'check_rotate', 'check_fsq']
 
-# %% ../../nbs/99h_exercises_vq_vae.ipynb #a11e4476
-#| fold: imports of the package
+# %% ../../nbs/99h_exercises_vq_vae.ipynb #cd281d5d
 import math
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +13,7 @@ import torch, torch.nn.functional as F
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_number, to_tensor)
 
-# %% ../../nbs/99h_exercises_vq_vae.ipynb #05b0301e
+# %% ../../nbs/99h_exercises_vq_vae.ipynb #a7182dd9
 @exercise
 def check_bits_per_image(
     f: Callable, # `f(counts, places)`
@@ -50,7 +49,7 @@ def check_bits_per_image(
         raise WrongAnswer('two codes used alike cost 1 bit a place, however many '
                           'others the codebook holds')
 
-# %% ../../nbs/99h_exercises_vq_vae.ipynb #78687cb4
+# %% ../../nbs/99h_exercises_vq_vae.ipynb #d64c01fd
 @exercise
 def check_residual_codes(
     f: Callable, # `f(z, books)`
@@ -93,7 +92,7 @@ def check_residual_codes(
     if not matches(made, total):
         raise WrongAnswer('the second tensor is not the sum of the chosen entries')
 
-# %% ../../nbs/99h_exercises_vq_vae.ipynb #46975363
+# %% ../../nbs/99h_exercises_vq_vae.ipynb #7b410fe2
 @exercise
 def check_rotate(
     f: Callable, # `f(z, e)`
@@ -136,7 +135,7 @@ def check_rotate(
     if to_e is not None and to_e.any():
         raise WrongAnswer('the gradient reaches e as well: its own loss moves it')
 
-# %% ../../nbs/99h_exercises_vq_vae.ipynb #e661da6a
+# %% ../../nbs/99h_exercises_vq_vae.ipynb #3e19490b
 @exercise
 def check_fsq(
     f: Callable, # `f(z, levels)`
