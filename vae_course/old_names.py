@@ -297,7 +297,8 @@ NAMES: dict[str, str] = {
     'exercises.check_effective_beta': 'exercises.elbo.check_effective_beta',
     'exercises.check_effective_samples': 'exercises.evaluation.check_effective_samples',
     'exercises.check_elbo_terms': 'exercises.elbo.check_elbo_terms',
-    'exercises.check_frechet_diagonal': 'exercises.generation.check_frechet_diagonal',
+    'exercises.check_frechet_diagonal':
+        'none: lesson 09 has another exercise, `exercises.generation.check_without_excess`',
     'exercises.check_free_bits': 'exercises.beta_vae.check_free_bits',
     'exercises.check_fsq': 'exercises.vq_vae.check_fsq',
     'exercises.check_gap': 'exercises.beta_vae.check_gap',
