@@ -2,8 +2,9 @@
 
 The code cells of a notebook have a hash, kept in its metadata beside the stored
 outputs, so that outputs which belong to older code are noticed."""
-import argparse, hashlib, os, re, sys, time
+import argparse, datetime, hashlib, os, platform, re, sys, time
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 
 import nbformat
@@ -81,12 +82,40 @@ def tidy(nb: nbformat.NotebookNode) -> None:
         cell.outputs = merged
 
 
+def claims(nb: nbformat.NotebookNode) -> int:
+    "How many claims hold, by the outputs of a notebook."
+    texts = (out.get("data", {}).get("text/html", "") for cell in nb.cells
+             if cell.cell_type == "code" for out in cell.outputs)
+    return sum("".join(text).startswith('<p class="claim">') for text in texts)
+
+
+def processor() -> str:
+    "The processor's name, without its maker's marks."
+    name = platform.processor() or platform.machine()
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$",
+                          Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
+    except OSError:
+        found = None
+    name = found[1] if found else name
+    return " ".join(re.sub(r"\((R|TM|C)\)|CPU|@.*", " ", name).split())
+
+
+def record(nb: nbformat.NotebookNode, seconds: float) -> dict[str, str | int]:
+    "What a run leaves in the metadata: the code's hash, when, on what, what held."
+    return {"code": code_hash(nb), "seconds": round(seconds), "claims": claims(nb),
+            "date": datetime.date.today().isoformat(),
+            "machine": f"{os.cpu_count()} cores, {processor()}",
+            "torch": metadata.version("torch").split("+")[0],
+            "python": platform.python_version()}
+
+
 def store(path: Path) -> float:
-    "Execute a notebook and keep it with its outputs, its code's hash and its seconds."
+    "Execute a notebook and keep it with its outputs and a record of the run."
     nb = nbformat.read(path, 4)
     seconds = execute(nb)
     tidy(nb)
-    nb.metadata[key] = {"code": code_hash(nb), "seconds": round(seconds)}
+    nb.metadata[key] = record(nb, seconds)
     nbformat.write(nb, path)
     return seconds
 

@@ -3,7 +3,7 @@ and `renderer` in settings.ini.
 
 The site is then the same whether smalldocs (`make docs`) or Quarto (`nbdev_docs`)
 renders it."""
-import ast, html, json, re, shutil, sys
+import ast, functools, html, json, re, shutil, sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -153,10 +153,61 @@ class page(Processor):
         folder = get_config().config_path / "_proc" / "notebooks"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / path.name)
+        held = self.claims(nb.metadata.get("vae_course", {}))
         rest = re.sub(r"^# .*$\n*|^> .*$", "", read_nb(path).cells[0].source,
                       flags=re.M).strip()
         nb.cells.insert(1,
-                        mk_cell(f"{download.format(path.name)}\n\n{rest}", "markdown"))
+                        mk_cell(f"{download.format(path.name)}\n\n{held}{rest}",
+                                "markdown"))
+
+    def claims(self, record):
+        "A line that says how many claims held, and when and on what they last ran."
+        if not record.get("claims"):
+            return ""
+        plural = "s" * (record["claims"] > 1)
+        return (f'<p class="held">✓ {record["claims"]} claim{plural} held on '
+                f'{record["date"]}: Python {record["python"]}, PyTorch '
+                f'{record["torch"]}, {html.escape(record["machine"])}</p>\n\n')
+
+
+class glossary(Processor):
+    "In a lesson, the first use of each term of the glossary leads to it."
+    protected = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|!?\[[^\]]*\]"
+                           r"\([^)]*\)|<details.*?</details>|<[^>]*>|^#+ .*$|"
+                           r"\*\*[^*]*\*\*|^> .*$", re.S | re.M)
+
+    def begin(self):
+        name = Path(self.nb.path_).name
+        self.left = dict(terms()) if re.match(r"[01]\d_|index", name) else {}
+
+    def cell(self, cell):
+        if cell.cell_type != "markdown" or not self.left:
+            return
+        text, at, parts = cell.source, 0, []
+        for kept in self.protected.finditer(text):
+            parts += [self.linked(text[at:kept.start()]), kept[0]]
+            at = kept.end()
+        cell.source = "".join([*parts, self.linked(text[at:])])
+
+    def linked(self, text):
+        "Plain prose with links at the first use of the terms that are left."
+        for term in sorted(self.left, key=len, reverse=True):
+            found = re.search(rf"(?<![\w\[-]){re.escape(term)}(?![\w\]-])", text, re.I)
+            if found:
+                link = f"[{found[0]}](glossary.html#{self.left.pop(term)})"
+                before = self.linked(text[:found.start()])
+                return before + link + self.linked(text[found.end():])
+        return text
+
+
+@functools.cache
+def terms():
+    "`{term: its place on the page}` of the glossary."
+    cells = read_nb(get_config().nbs_path / "glossary.ipynb").cells
+    listed = next(c.source for c in cells if re.search(r"^terms = ", c.source, re.M))
+    names = [line.split("|")[0].strip() for line in listed.split("'''")[1].split("\n")
+             if line.strip()]
+    return {n: "term-" + re.sub(r"[^\w]+", "-", n.lower()).strip("-") for n in names}
 
 
 class ApiCard:

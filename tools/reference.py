@@ -5,13 +5,13 @@ returned, and a link to the section of the course that teaches it.
     python tools/reference.py FOLDER    write reference.md and ref_MODULE.md there
 
 `make docs` does it on the way; before `nbdev_docs`, give it the folder `_proc`."""
-import ast, dataclasses, functools, importlib, inspect, json, re, sys
+import ast, dataclasses, functools, importlib, inspect, io, json, re, sys, textwrap
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
-from fastcore.docments import docments
 
 root = Path(__file__).resolve().parent.parent
 package = "vae_course"
@@ -103,30 +103,92 @@ def code(text: str) -> str:
 
 
 def signature(f: Any) -> inspect.Signature | None:
-    "The signature of `f`; None where there is none to read."
+    """The signature of `f`; None where there is none to read, for a protocol, or where
+    a class takes over the constructor of another package."""
+    if getattr(f, "_is_protocol", False):
+        return None
+    if inspect.isclass(f) and not hasattr(f, "_fields"):
+        init = next((k for k in f.__mro__ if "__init__" in vars(k)), object)
+        if not init.__module__.startswith((package, "__main__")):
+            return None
     try:
         return inspect.signature(f)
     except (TypeError, ValueError):
         return None
 
 
+def words_by_parameter(f: Any) -> dict[str, str]:
+    """The comment of each parameter of a function, of a constructor or of a class of
+    fields: at the end of its line, or alone on the lines above."""
+    try:
+        source = textwrap.dedent(inspect.getsource(f))
+    except (OSError, TypeError):
+        return {}
+    tree, lines = ast.parse(source).body[0], source.split("\n")
+    comments, alone = {}, set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row = token.start[0]
+            comments[row] = token.string.lstrip("# ").strip()
+            if lines[row - 1].lstrip().startswith("#"):
+                alone.add(row)
+
+    def words(node: ast.AST) -> str:
+        row = getattr(node, "end_lineno", 0)
+        if row in comments:
+            return comments[row]
+        found: list[str] = []
+        row = getattr(node, "lineno", 0) - 1
+        while row in alone:
+            found.insert(0, comments[row])
+            row -= 1
+        return " ".join(found)
+
+    if isinstance(tree, ast.ClassDef):
+        fields = [node for node in tree.body if isinstance(node, ast.AnnAssign)]
+        return {ast.unparse(node.target): words(node) for node in fields}
+    if not isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return {}
+    a = tree.args
+    every = [*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg]
+    found = {node.arg: words(node) for node in every if node}
+    # a default may end on a later line than its parameter
+    for node, default in zip(reversed([*a.posonlyargs, *a.args]), reversed(a.defaults)):
+        found[node.arg] = found[node.arg] or words(default)
+    if tree.returns:
+        found["return"] = words(tree.returns)
+    return found
+
+
+def words_of_call(f: Any) -> dict[str, str]:
+    "`words_by_parameter` of a function; of a class, those of what constructs it."
+    if not inspect.isclass(f):
+        return words_by_parameter(inspect.unwrap(f))
+    found: dict[str, str] = {}
+    for kind in reversed(f.__mro__):
+        if kind.__module__.startswith((package, "__main__")):
+            found |= words_by_parameter(kind)
+            if "__init__" in vars(kind) and not dataclasses.is_dataclass(kind):
+                found |= words_by_parameter(vars(kind)["__init__"])
+    return found
+
+
 def parameter_rows(f: Any) -> list[str]:
     "A row for every parameter of a function or of a constructor, and what it returns."
-    found, sign = docments(f, full=True), signature(f)
+    found, sign = words_of_call(f), signature(f)
     rows = []
     for name, p in (sign.parameters.items() if sign else ()):
         if name in ("self", "cls"):
             continue
-        said = (found.get(name) or {}).get("docment") or ""
         star = "*" * ((p.kind == p.VAR_POSITIONAL) + 2 * (p.kind == p.VAR_KEYWORD))
         given = "" if star else default_of(p.default)
         given = given if given == "required" else code(given)
         rows.append(f"| {code(star + name)} | {code(words_of(p.annotation))} | {given} "
-                    f"| {in_cell(said)} |")
-    returned = (found.get("return") or {}).get("docment")
-    kind = words_of(sign.return_annotation) if sign and not inspect.isclass(f) else ""
+                    f"| {in_cell(found.get(name, ''))} |")
+    kind = words_of(sign.return_annotation) if sign else ""
+    returned = found.get("return", "")
     if not inspect.isclass(f) and ((kind and kind != "None") or returned):
-        rows.append(f"| *returns* | {code(kind)} | | {in_cell(returned or '')} |")
+        rows.append(f"| *returns* | {code(kind)} | | {in_cell(returned)} |")
     return rows
 
 

@@ -42,8 +42,8 @@ Batch = Any      # a tensor; or a tuple, list or dict of batches
 
 class MixedBatch(NamedTuple):
     "A batch of two parts, each a pair `(x, y)`."
-    labelled: Any
-    unlabelled: Any
+    labelled: Any   # `(x, y)` of examples with labels
+    unlabelled: Any # `(x, y)` of examples without; y is not used
 
 def map_tensors(
     f: Callable[[Tensor], Any], # of a tensor

@@ -77,8 +77,8 @@ def _brief(values: Any) -> Any: # nested dicts and lists
 
 class OnGPU(NamedTuple):
     "What a GPU gave: its name and the values; without either where none was to be had."
-    device: str | None = None
-    values: Any = None
+    device: str | None = None # name of the GPU
+    values: Any = None        # what was measured on it
     def __bool__(self) -> bool: return self.device is not None
     def __repr__(self) -> str:
         if self: return f'{self.device}: {_brief(self.values)}'

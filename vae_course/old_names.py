@@ -280,11 +280,12 @@ NAMES: dict[str, str] = {
     'exercises.Verdict': 'exercises.verdicts.Verdict',
     'exercises.WrongAnswer': 'exercises.verdicts.WrongAnswer',
     'exercises.a_number': 'exercises.verdicts.to_number',
-    'exercises.check_active_units': 'exercises.evaluation.check_active_units',
+    'exercises.check_active_units':
+        'none: lesson 05 has other exercises, in `exercises.evaluation`',
     'exercises.check_auroc': 'exercises.anomaly_detection.check_auroc',
     'exercises.check_beta_loss': 'exercises.beta_vae.check_beta_loss',
     'exercises.check_bits_per_dimension':
-        'exercises.evaluation.check_bits_per_dimension',
+        'none: lesson 05 has other exercises, in `exercises.evaluation`',
     'exercises.check_careful_step': 'exercises.training.check_careful_step',
     'exercises.check_class_probabilities': 'exercises.cvae.check_class_probabilities',
     'exercises.check_conditional_bound': 'exercises.cvae.check_conditional_bound',
@@ -295,7 +296,8 @@ NAMES: dict[str, str] = {
     'exercises.check_draw_exponential':
         'exercises.reparameterization.check_draw_exponential',
     'exercises.check_effective_beta': 'exercises.elbo.check_effective_beta',
-    'exercises.check_effective_samples': 'exercises.evaluation.check_effective_samples',
+    'exercises.check_effective_samples':
+        'none: lesson 05 has other exercises, in `exercises.evaluation`',
     'exercises.check_elbo_terms': 'exercises.elbo.check_elbo_terms',
     'exercises.check_frechet_diagonal':
         'none: lesson 09 has another exercise, `exercises.generation.check_without_excess`',
@@ -303,7 +305,8 @@ NAMES: dict[str, str] = {
     'exercises.check_fsq': 'exercises.vq_vae.check_fsq',
     'exercises.check_gap': 'exercises.beta_vae.check_gap',
     'exercises.check_gaussian_nll': 'exercises.elbo.check_gaussian_nll',
-    'exercises.check_importance_bound': 'exercises.evaluation.check_importance_bound',
+    'exercises.check_importance_bound':
+        'none: lesson 05 has other exercises, in `exercises.evaluation`',
     'exercises.check_intensity': 'exercises.gpu.check_intensity',
     'exercises.check_kl_estimate': 'exercises.latent.check_kl_estimate',
     'exercises.check_kl_to_wide_prior': 'exercises.latent.check_kl_to_wide_prior',

@@ -38,9 +38,9 @@ def likelihood_for(
 @dataclass(frozen=True)
 class PreparedData:
     "Examples as a model needs them, and what that makes of the reported number."
-    train: Examples
-    valid: Examples
-    test: Examples
+    train: Examples # to learn from
+    valid: Examples # to choose the epoch by
+    test: Examples  # to report on, once
     binarize: bool # draw the training pixels anew every time
     pixels: str    # what became of the test pixels, and what the number therefore is
     name: str      # of the number

@@ -13,6 +13,7 @@ from functools import wraps
 from typing import Any
 import torch
 from torch import Tensor
+from ..progress import note_pass
 
 # %% ../../nbs/99_exercises.ipynb #54af02e3
 class WrongAnswer(AssertionError):
@@ -38,11 +39,16 @@ def is_blank(
 def exercise(
     check: Callable[[Callable], None], # takes the function, raises `WrongAnswer`
 ) -> Callable[[Callable], Verdict]:
-    "Turn `check` into one that says whether an answer is blank or correct."
+    """Turn `check` into one that says whether an answer is blank or correct; a check of
+    the course remembers that it was passed."""
+    ours = __name__.rpartition('.')[0]
     @wraps(check)
     def verdict(function):
         if is_blank(function): return Verdict('Not attempted yet.')
         check(function)
+        module = check.__module__
+        if module.startswith(f'{ours}.'):
+            note_pass(f'{module.removeprefix(ours + ".")}.{check.__name__}')
         return Verdict('Correct.')
     return verdict
 
