@@ -300,7 +300,8 @@ NAMES: dict[str, str] = {
         'none: lesson 05 has other exercises, in `exercises.evaluation`',
     'exercises.check_elbo_terms': 'exercises.elbo.check_elbo_terms',
     'exercises.check_frechet_diagonal':
-        'none: lesson 09 has another exercise, `exercises.generation.check_without_excess`',
+        'none: lesson 09 has another exercise, '
+        '`exercises.generation.check_without_excess`',
     'exercises.check_free_bits': 'exercises.beta_vae.check_free_bits',
     'exercises.check_fsq': 'exercises.vq_vae.check_fsq',
     'exercises.check_gap': 'exercises.beta_vae.check_gap',
