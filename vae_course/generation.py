@@ -8,7 +8,7 @@ __all__ = ['encode_point', 'decode_mean', 'generate', 'AggregatedPosterior', 'ag
            'thickness', 'slant', 'nearest_neighbours', 'memorized_share', 'frechet_gaussians', 'frechet_distance',
            'precision_recall', 'Quality', 'quality']
 
-# %% ../nbs/09_generation.ipynb #7eca7e55
+# %% ../nbs/09_generation.ipynb #f8d560cc
 #| fold: imports of the module
 import math
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from .model import (LatentVariableModel, Unsupported, center, check_gaussian,
 from .step import evaluating, map_rows
 from .old_names import redirect_old_names
 
-# %% ../nbs/09_generation.ipynb #d8f0a07f
+# %% ../nbs/09_generation.ipynb #7fbcaf2f
 #| fold: `encode_point` and `decode_mean`: the codes of images, the images of codes
 def encode_point(
     model: LatentVariableModel, # the model that is asked
@@ -53,7 +53,7 @@ def decode_mean(
     c = model.as_condition(c, examples_in(z))
     return map_rows(lambda part, c: mean_or_draw(model.decode(part, c)), model, z, c)
 
-# %% ../nbs/09_generation.ipynb #dbdfb69d
+# %% ../nbs/09_generation.ipynb #f9c17413
 #| fold: `generate`: draw codes, decode them
 def generate(
     model: LatentVariableModel, # the model that is asked
@@ -85,7 +85,7 @@ def generate(
                 z = mean + temperature * (z - mean)
         return decode_mean(model, z, c)
 
-# %% ../nbs/09_generation.ipynb #76717864
+# %% ../nbs/09_generation.ipynb #ff11134f
 #| fold: the mixture of all q(z|x), with draws and a density
 class AggregatedPosterior:
     """q(z), the mean of q(z|x) over examples: a mixture with one Gaussian for each, in
@@ -133,7 +133,7 @@ def aggregated_posterior(
     c = model.as_condition(c, examples_in(x))
     return AggregatedPosterior(*map_rows(mean_and_stddev, model, x, c).unbind(1))
 
-# %% ../nbs/09_generation.ipynb #adbdd913
+# %% ../nbs/09_generation.ipynb #13c66aff
 #| fold: `confidence`, the largest probability
 def confidence(
     classifier: Classifier, # that is asked
@@ -145,7 +145,7 @@ def confidence(
     return map_rows(lambda part: classifier(part).softmax(-1).amax(-1), classifier,
                     x).cpu()
 
-# %% ../nbs/09_generation.ipynb #b320b1b9
+# %% ../nbs/09_generation.ipynb #3c4abe48
 def fit_mixture(
     z: Tensor, # codes, `(N, D)`
     components: int = 10, # Gaussians, each with a covariance of its own
@@ -159,7 +159,7 @@ def fit_mixture(
     gaussians = D.MultivariateNormal(means, torch.from_numpy(found.covariances_))
     return D.MixtureSameFamily(D.Categorical(weights), gaussians, validate_args=False)
 
-# %% ../nbs/09_generation.ipynb #56b2b8cd
+# %% ../nbs/09_generation.ipynb #96c0cb84
 def hole_mass(
     score: Callable[[Tensor], Tensor], # such as log q(z) − log p(z): low in holes
     data_codes: Tensor, # `(N, D)`, of real data that the score was not fitted to
@@ -171,7 +171,7 @@ def hole_mass(
     edge = score(data_codes).cpu().quantile(level)
     return (score(drawn_codes).cpu() < edge).double().mean().item()
 
-# %% ../nbs/09_generation.ipynb #db0988e1
+# %% ../nbs/09_generation.ipynb #4eff855e
 #| fold: `lerp` goes straight, `slerp` turns
 def _fractions(a, steps): # codes; places, both ends included
     "0 to 1 in equal steps, `(steps, 1, ..., 1)`, to multiply `a` with."
@@ -206,7 +206,7 @@ def slerp(
     way = (torch.sin((1 - t) * turn) * a + torch.sin(t * turn) * b) / torch.sin(turn)
     return torch.where(same, lerp(a, b, steps), way)
 
-# %% ../nbs/09_generation.ipynb #939ca17d
+# %% ../nbs/09_generation.ipynb #64c40829
 #| fold: `interpolate`: encode two images, decode the way
 def interpolate(
     model: LatentVariableModel, # the model that is asked
@@ -233,7 +233,7 @@ def interpolate(
     images = decode_mean(model, ways, along)
     return map_tensors(lambda t: t.unflatten(0, (steps, n)), images)
 
-# %% ../nbs/09_generation.ipynb #bd45618d
+# %% ../nbs/09_generation.ipynb #d580b0f4
 #| fold: a VAE without the V
 class Autoencoder(VAE):
     """A VAE without the V: reconstruction from the mean of q(z|x), no noise and no KL.
@@ -262,7 +262,7 @@ def mlp_autoencoder(
     model.config = dict(vae.config or {}, name='autoencoder')
     return model
 
-# %% ../nbs/09_generation.ipynb #857b3161
+# %% ../nbs/09_generation.ipynb #0852ddd3
 def attribute_direction(
     z: Tensor,      # codes, `(N, D)`
     values: Tensor, # how much of the attribute each example has, `(N,)`
@@ -284,7 +284,7 @@ def attribute_direction(
                          'attribute than another')
     return (total / counted).to(device)
 
-# %% ../nbs/09_generation.ipynb #5b6b8f91
+# %% ../nbs/09_generation.ipynb #66f1bce8
 #| fold: thickness and slant of strokes
 def thickness(
     x: Tensor, # images, `(N, C, H, W)`, strokes light on dark
@@ -314,7 +314,7 @@ def slant(
     covariance, variance = (grey * u * r).sum((1, 2)), (grey * u * u).sum((1, 2))
     return torch.rad2deg(torch.atan(covariance / variance.clamp(min=1e-6)))
 
-# %% ../nbs/09_generation.ipynb #89a33669
+# %% ../nbs/09_generation.ipynb #ca829d97
 #| fold: the nearest points, exactly
 def nearest_neighbours(
     a: Tensor, # points, `(A, ...)`; images are flattened
@@ -335,7 +335,7 @@ def nearest_neighbours(
     order = distances.argsort(-1)            # cdist is fast and rounds: these are exact
     return distances.gather(1, order).cpu(), rows.gather(1, order).cpu()
 
-# %% ../nbs/09_generation.ipynb #91b7ac35
+# %% ../nbs/09_generation.ipynb #a6ba7b44
 def memorized_share(
     generated: Tensor, # images or features, `(N, ...)`
     seen: Tensor, # of training examples, `(M, ...)`
@@ -351,7 +351,7 @@ def memorized_share(
     share = nearer + chance * tied           # where both are as near, nobody knows
     return (share.mean().item() - chance) / (1 - chance)
 
-# %% ../nbs/09_generation.ipynb #a33ace88
+# %% ../nbs/09_generation.ipynb #651be985
 #| fold: the distance, for two Gaussians and for two clouds
 def frechet_gaussians(
     mean_a: Tensor, # of one Gaussian, `(d,)`
@@ -384,7 +384,7 @@ def frechet_distance(
     gaussians = [(v.mean(0), torch.atleast_2d(v.T.cov())) for v in (a, b)]
     return max(0.0, frechet_gaussians(*gaussians[0], *gaussians[1]).item())
 
-# %% ../nbs/09_generation.ipynb #09ddb693
+# %% ../nbs/09_generation.ipynb #78453498
 #| fold: balls, and the shares inside them
 def _ball_radii(points, k=3): # `(N, d)`, and which neighbour
     "The distance of each point to its k-th nearest other point, `(N,)`."
@@ -421,7 +421,7 @@ def precision_recall(
     real near generated ones (Kynkäänniemi et al. 2019). Raises `ValueError`."""
     return _covered_share(generated, real, k), _covered_share(real, generated, k)
 
-# %% ../nbs/09_generation.ipynb #87ac6bdc
+# %% ../nbs/09_generation.ipynb #33319c79
 #| fold: `quality`: all three numbers
 class Quality(NamedTuple):
     "How generated images compare with real ones, in the features of a classifier."
@@ -442,5 +442,5 @@ def quality(
     a, b = features(classifier, real), features(classifier, generated)
     return Quality(frechet_distance(a, b), *precision_recall(a, b, k))
 
-# %% ../nbs/09_generation.ipynb #cefff605
+# %% ../nbs/09_generation.ipynb #6c08bd20
 redirect_old_names(__name__)
