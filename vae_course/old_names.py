@@ -283,7 +283,7 @@ NAMES: dict[str, str] = {
     'exercises.check_active_units':
         'none: lesson 05 has other exercises, in `exercises.evaluation`',
     'exercises.check_auroc': 'exercises.anomaly_detection.check_auroc',
-    'exercises.check_beta_loss': 'exercises.beta_vae.check_beta_loss',
+    'exercises.check_beta_loss': 'none: lesson 06 has other exercises now',
     'exercises.check_bits_per_dimension':
         'none: lesson 05 has other exercises, in `exercises.evaluation`',
     'exercises.check_careful_step': 'exercises.training.check_careful_step',
@@ -302,9 +302,9 @@ NAMES: dict[str, str] = {
     'exercises.check_frechet_diagonal':
         'none: lesson 09 has another exercise, '
         '`exercises.generation.check_without_excess`',
-    'exercises.check_free_bits': 'exercises.beta_vae.check_free_bits',
+    'exercises.check_free_bits': 'none: lesson 06 has other exercises now',
     'exercises.check_fsq': 'exercises.vq_vae.check_fsq',
-    'exercises.check_gap': 'exercises.beta_vae.check_gap',
+    'exercises.check_gap': 'none: lesson 06 has other exercises now',
     'exercises.check_gaussian_nll': 'exercises.elbo.check_gaussian_nll',
     'exercises.check_importance_bound':
         'none: lesson 05 has other exercises, in `exercises.evaluation`',
@@ -321,7 +321,7 @@ NAMES: dict[str, str] = {
     'exercises.check_posterior_1d': 'exercises.latent.check_posterior_1d',
     'exercises.check_precision': 'exercises.anomaly_detection.check_precision',
     'exercises.check_round_through': 'exercises.reparameterization.check_round_through',
-    'exercises.check_sawtooth': 'exercises.beta_vae.check_sawtooth',
+    'exercises.check_sawtooth': 'none: lesson 06 has other exercises now',
     'exercises.check_scaled_rate': 'exercises.gpu.check_scaled_rate',
     'exercises.check_shard_weights': 'exercises.gpu.check_shard_weights',
     'exercises.check_should_stop': 'exercises.training.check_should_stop',
