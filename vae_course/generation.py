@@ -9,7 +9,6 @@ __all__ = ['encode_point', 'decode_mean', 'generate', 'AggregatedPosterior', 'ag
            'precision_recall', 'Quality', 'quality']
 
 # %% ../nbs/09_generation.ipynb #f8d560cc
-#| fold: imports of the module
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -26,7 +25,6 @@ from .step import evaluating, map_rows
 from .old_names import redirect_old_names
 
 # %% ../nbs/09_generation.ipynb #7fbcaf2f
-#| fold: `encode_point` and `decode_mean`: the codes of images, the images of codes
 def encode_point(
     model: LatentVariableModel, # the model that is asked
     x: Any,        # examples, `(N, *data_shape)`
@@ -54,7 +52,6 @@ def decode_mean(
     return map_rows(lambda part, c: mean_or_draw(model.decode(part, c)), model, z, c)
 
 # %% ../nbs/09_generation.ipynb #f9c17413
-#| fold: `generate`: draw codes, decode them
 def generate(
     model: LatentVariableModel, # the model that is asked
     n: int,        # how many
@@ -86,7 +83,6 @@ def generate(
         return decode_mean(model, z, c)
 
 # %% ../nbs/09_generation.ipynb #ff11134f
-#| fold: the mixture of all q(z|x), with draws and a density
 class AggregatedPosterior:
     """q(z), the mean of q(z|x) over examples: a mixture with one Gaussian for each, in
     float64 on the CPU (Hoffman and Johnson 2016)."""
@@ -134,7 +130,6 @@ def aggregated_posterior(
     return AggregatedPosterior(*map_rows(mean_and_stddev, model, x, c).unbind(1))
 
 # %% ../nbs/09_generation.ipynb #13c66aff
-#| fold: `confidence`, the largest probability
 def confidence(
     classifier: Classifier, # that is asked
     x: Tensor, # images, `(N, *data_shape)`
@@ -172,7 +167,6 @@ def hole_mass(
     return (score(drawn_codes).cpu() < edge).double().mean().item()
 
 # %% ../nbs/09_generation.ipynb #4eff855e
-#| fold: `lerp` goes straight, `slerp` turns
 def _fractions(a, steps): # codes; places, both ends included
     "0 to 1 in equal steps, `(steps, 1, ..., 1)`, to multiply `a` with."
     t = torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype)
@@ -207,7 +201,6 @@ def slerp(
     return torch.where(same, lerp(a, b, steps), way)
 
 # %% ../nbs/09_generation.ipynb #64c40829
-#| fold: `interpolate`: encode two images, decode the way
 def interpolate(
     model: LatentVariableModel, # the model that is asked
     a: Any,         # examples, `(N, *data_shape)`
@@ -234,7 +227,6 @@ def interpolate(
     return map_tensors(lambda t: t.unflatten(0, (steps, n)), images)
 
 # %% ../nbs/09_generation.ipynb #d580b0f4
-#| fold: a VAE without the V
 class Autoencoder(VAE):
     """A VAE without the V: reconstruction from the mean of q(z|x), no noise and no KL.
     Of q(z|x) only the mean is trained, and nothing makes the codes follow `prior`."""
@@ -285,7 +277,6 @@ def attribute_direction(
     return (total / counted).to(device)
 
 # %% ../nbs/09_generation.ipynb #66f1bce8
-#| fold: thickness and slant of strokes
 def thickness(
     x: Tensor, # images, `(N, C, H, W)`, strokes light on dark
 ) -> Tensor:
@@ -315,7 +306,6 @@ def slant(
     return torch.rad2deg(torch.atan(covariance / variance.clamp(min=1e-6)))
 
 # %% ../nbs/09_generation.ipynb #ca829d97
-#| fold: the nearest points, exactly
 def nearest_neighbours(
     a: Tensor, # points, `(A, ...)`; images are flattened
     b: Tensor, # points, `(B, ...)`
@@ -352,7 +342,6 @@ def memorized_share(
     return (share.mean().item() - chance) / (1 - chance)
 
 # %% ../nbs/09_generation.ipynb #651be985
-#| fold: the distance, for two Gaussians and for two clouds
 def frechet_gaussians(
     mean_a: Tensor, # of one Gaussian, `(d,)`
     cov_a: Tensor, # its covariance, `(d, d)`
@@ -385,7 +374,6 @@ def frechet_distance(
     return max(0.0, frechet_gaussians(*gaussians[0], *gaussians[1]).item())
 
 # %% ../nbs/09_generation.ipynb #78453498
-#| fold: balls, and the shares inside them
 def _ball_radii(points, k=3): # `(N, d)`, and which neighbour
     "The distance of each point to its k-th nearest other point, `(N,)`."
     # the first is the point itself
@@ -422,7 +410,6 @@ def precision_recall(
     return _covered_share(generated, real, k), _covered_share(real, generated, k)
 
 # %% ../nbs/09_generation.ipynb #33319c79
-#| fold: `quality`: all three numbers
 class Quality(NamedTuple):
     "How generated images compare with real ones, in the features of a classifier."
     frechet: float   # squared Fréchet distance
