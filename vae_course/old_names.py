@@ -299,7 +299,9 @@ NAMES: dict[str, str] = {
     'exercises.check_effective_samples':
         'none: lesson 05 has other exercises, in `exercises.evaluation`',
     'exercises.check_elbo_terms': 'exercises.elbo.check_elbo_terms',
-    'exercises.check_frechet_diagonal': 'exercises.generation.check_frechet_diagonal',
+    'exercises.check_frechet_diagonal':
+        'none: lesson 09 has another exercise, '
+        '`exercises.generation.check_without_excess`',
     'exercises.check_free_bits': 'none: lesson 06 has other exercises now',
     'exercises.check_fsq': 'exercises.vq_vae.check_fsq',
     'exercises.check_gap': 'none: lesson 06 has other exercises now',
