@@ -24,7 +24,7 @@ targets = dict(agreement=0.97, variety=0.80)
 # KL at the beginning; it falls to 1 in a straight line until `until`.
 settings = dict(latent_dim=10, hidden=[400], sees=["encoder", "decoder"], lr=5e-3,
                 batch_size=128, epochs=4, beta=5.0, until=0.9)
-# `joined` gives the standard deviation of the label's weights at the start, as modulation
+# `joined` gives the deviation of the label's weights at the start, as modulation
 # has it; True leaves them as `nn.Linear` draws them.
 seeds = 0, 1, 2
 ways = {"c to encoder and decoder, β from 5 to 1": {},
@@ -52,14 +52,14 @@ protocol = ("{data}: {images} training images, drawn black or white anew each ti
             "row does not say otherwise. Labels "
             "modulate the first layer of a part, or are joined to its input where it "
             "says so, with weights as `nn.Linear` draws them or, at the scale of "
-            "modulation, from N(0, 1). Agreement: the share of {n:,} images, as many of each class, z "
-            "from the prior at temperature 1, in which a classifier trained on the "
-            "real images sees the label that was asked for. Variety: the mean distance "
+            "modulation, from N(0, 1). Agreement: the share of {n:,} images, as many "
+            "of each class, z from the prior at temperature 1, in which a classifier "
+            "trained on the real images sees the label that was asked for. Variety: the mean distance "
             "of two of them of one class in the classifier's features, as a share of "
             "that of the real test images. Swap: the share of {swapped:,} test images, "
             "rebuilt with another label, in which the classifier sees the new label. "
             "−ELBO at β = 1 on the test images, black or white; `vae` is that of the "
-            "same VAE without labels, β = 1. Each run names its commit and its machine.")
+            "same VAE without labels, β = 1. Each run names its commit and machine.")
 
 
 def judge_of(data, quick):

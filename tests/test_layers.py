@@ -112,7 +112,7 @@ def open_imports(nb):
 def vague_depths(nb):
     "Headings that go deeper and do not say for how many minutes."
     return [line for cell in nb.cells if cell.cell_type == "markdown"
-            for line in re.findall(r"^#+ .*\bDeeper\b.*$", cell.source, re.M)
+            for line in re.findall(r"^#+ Deeper\b.*$", cell.source, re.M)
             if not re.match(r"#{2,4} Deeper: .+ \(\d+ minutes?\)$", line)
             or not cell.source.startswith(line)]
 

@@ -9,7 +9,6 @@ __all__ = ['check_heavier_kl', 'check_conditional_bound', 'check_class_probabili
 from collections.abc import Callable
 from functools import partial
 import torch
-import torch.nn.functional as F
 import torch.distributions as D
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_tensor)

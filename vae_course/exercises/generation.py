@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 import torch
 from .verdicts import (
-    WrongAnswer, exercise, name_mistake, to_number, to_tensor)
+    WrongAnswer, exercise, name_mistake, to_number)
 
 # %% ../../nbs/99i_exercises_generation.ipynb #d0b656b5
 @exercise
