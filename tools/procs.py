@@ -204,10 +204,8 @@ class glossary(Processor):
 def terms():
     "`{term: its place on the page}` of the glossary."
     cells = read_nb(get_config().nbs_path / "glossary.ipynb").cells
-    listed = next(c.source for c in cells if re.search(r"^terms = ", c.source, re.M))
-    names = [line.split("|")[0].strip() for line in listed.split("'''")[1].split("\n")
-             if line.strip()]
-    return {n: "term-" + re.sub(r"[^\w]+", "-", n.lower()).strip("-") for n in names}
+    return {name: place for cell in cells for place, name in re.findall(
+        r'<span id="(term-[^"]+)"></span>\*\*(.+?)\*\*', cell.source)}
 
 
 class ApiCard:
@@ -224,8 +222,9 @@ class ApiCard:
                               in reference.places().items() if self.name in found),
                              ("", None))
         key, page = self.name.lower(), f"ref_{module.replace('.', '_')}.html"
-        known = module in reference.modules()
-        link = f'<a href="{page}#{key}">{self.name} in the reference</a>' * known
+        # asking the package would import it, and its cells are run here
+        known = module and not module.startswith("exercises")
+        link = f'<a href="{page}#{key}">{self.name} in the reference</a>' * bool(known)
         first = "" if there and there.shown else (
             f"<code>{html.escape(reference.call(self.sym, self.name))}</code> "
             f"{sentence(reference.doc_of(self.sym))} ")
