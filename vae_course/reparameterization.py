@@ -6,13 +6,13 @@
 __all__ = ['reparameterize', 'draw', 'bound_logvar', 'score_function_gradient', 'pathwise_gradient', 'straight_through',
            'gumbel_softmax']
 
-# %% ../nbs/02_reparameterization.ipynb #69b86e92
+# %% ../nbs/02_reparameterization.ipynb #446cdd9b
 from collections.abc import Callable
 import torch, torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-# %% ../nbs/02_reparameterization.ipynb #b3e23832
+# %% ../nbs/02_reparameterization.ipynb #3ec926f8
 def reparameterize(
     mu: Tensor,                # mean, `(..., D)`
     logvar: Tensor,            # log of the variance, `(..., D)`
@@ -23,7 +23,7 @@ def reparameterize(
     if eps is None: eps = torch.randn_like(mu)
     return mu + torch.exp(0.5 * logvar) * eps
 
-# %% ../nbs/02_reparameterization.ipynb #76bca3ec
+# %% ../nbs/02_reparameterization.ipynb #64eecfd0
 def draw(
     q: Distribution,           # a distribution with `rsample`
     eps: Tensor | None = None, # N(0, I) noise that broadcasts to q's shape
@@ -36,7 +36,7 @@ def draw(
                         'diagonal Gaussian only; leave eps out')
     return q.mean + q.stddev * eps.to(q.mean.device)
 
-# %% ../nbs/02_reparameterization.ipynb #e5e55fcf
+# %% ../nbs/02_reparameterization.ipynb #4d7e0411
 def bound_logvar(
     raw: Tensor,         # what a network gives, any real number
     limit: float = 10.0, # |logvar| is at most this
@@ -46,7 +46,7 @@ def bound_logvar(
     Smooth: unlike a clamp it has a gradient beyond the limit, which fades."""
     return limit * torch.tanh(raw / limit)
 
-# %% ../nbs/02_reparameterization.ipynb #1bba6376
+# %% ../nbs/02_reparameterization.ipynb #15573c9c
 def score_function_gradient(
     f: Callable[[Tensor], Tensor], # `(samples, D)` to `(samples,)`; needs no gradient
     mu: Tensor,                    # mean of the Gaussian, `(D,)`
@@ -61,7 +61,7 @@ def score_function_gradient(
     score = torch.stack([eps / sigma, 0.5 * (eps**2 - 1)], 1)
     return (f(mu + sigma * eps) - baseline)[:, None, None] * score
 
-# %% ../nbs/02_reparameterization.ipynb #f1154db7
+# %% ../nbs/02_reparameterization.ipynb #ef29b410
 def pathwise_gradient(
     f: Callable[[Tensor], Tensor], # `(samples, D)` to `(samples,)`, differentiable
     mu: Tensor,                    # mean of the Gaussian, `(D,)`
@@ -75,7 +75,7 @@ def pathwise_gradient(
     slope, = torch.autograd.grad(f(z).sum(), z)
     return torch.stack([slope, slope * 0.5 * torch.exp(0.5 * logvar) * eps], 1)
 
-# %% ../nbs/02_reparameterization.ipynb #ac1d5702
+# %% ../nbs/02_reparameterization.ipynb #fe9e9165
 def straight_through(
     hard: Tensor, # value to go forward with, no gradient
     soft: Tensor, # same shape: where the gradient goes
@@ -84,7 +84,7 @@ def straight_through(
     (Bengio, Léonard and Courville 2013)."""
     return hard.detach() + (soft - soft.detach())
 
-# %% ../nbs/02_reparameterization.ipynb #ea405c8d
+# %% ../nbs/02_reparameterization.ipynb #b253db25
 def gumbel_softmax(
     logits: Tensor,              # `(..., K)`
     temperature: float = 1.0,    # low is nearly one-hot, high is soft
