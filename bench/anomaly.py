@@ -83,7 +83,10 @@ protocol = ("Grey levels / 255. One-class: the 5,421 to 6,742 (Fashion-MNIST: 6,
             "training images drawn from the other classes, threshold from held-out "
             "images of the same heap, 2,000 other test images as anomalies; "
             "recalibrated: the same model with a threshold from a random half of the "
-            "test images of class 4, tested on the other half.")
+            "test images of class 4, tested on the other half. Without a network: the "
+            "shortness as PNG; PCA, 16 components, squared error; the distance to the "
+            "nearest training image; PCA and neighbours see the training images of "
+            "seed 0.")
 
 
 def of_class(examples, k):
@@ -222,23 +225,66 @@ def no_model(normal, anomalous):
     return auroc(-complexity(normal.floats()), -complexity(anomalous.floats()))
 
 
-def without_model(parts, left, clothes, quick):
-    "Put the score without a model beside the others."
+def pca_error(train, x, components=16):
+    "Squared error of `x` rebuilt from the principal components of `train`, `(N,)`."
+    mean = train.mean(0)
+    axes = torch.linalg.eigh((train - mean).T @ (train - mean))[1][:, -components:]
+    return ((x - mean) - (x - mean) @ axes @ axes.T).square().sum(1)
+
+
+def nearest_distance(train, x):
+    "Distance from each row of `x` to the nearest row of `train`, `(N,)`."
+    return torch.cat([torch.cdist(rows, train).amin(1) for rows in x.split(500)])
+
+
+baselines = dict(pca=pca_error, nearest=nearest_distance)
+
+
+def baseline_scores(train, *sets):
+    "`{how: a row of scores for each set}`, in the space of the pixels."
+    pixels = [e.floats().flatten(1) for e in (train, *sets)]
+    return {how: [f(pixels[0], x) for x in pixels[1:]] for how, f in baselines.items()}
+
+
+def without_training(parts, left, clothes, quick):
+    """Put the scores without a network beside the others: the shortness as PNG, and PCA
+    and nearest neighbours, which see the images that seed 0 trains on."""
     n, part = (50, 100) if quick else (500, 1000)
     for name, found in parts.items():
-        test = load(name).test[:part]
-        found["scores"]["no_model"] = dict(mean=statistics.mean(
-            no_model(of_class(test, r["class"]), without_class(test, r["class"]))
-            for r in found["rows"]))
+        data = load(name)
+        test, y = (e[:500] if quick else e for e in (data.test, data.test.y))
+        for row in found["rows"]:
+            k = row["class"]
+            train, _ = split(of_class(data.train, k), 0.2, seed=0)
+            [scores] = zip(*baseline_scores(train[:500] if quick else train,
+                                            test).values())
+            for how, v in zip(baselines, scores):
+                row[how] = auroc(v[y == k], v[y != k])
+                first, of_k = v[:part], y[:part] == k
+                row[f"{how}_first"] = auroc(first[of_k], first[~of_k])
+            row["no_model_first"] = no_model(of_class(test[:part], k),
+                                             without_class(test[:part], k))
+        found["baselines"] = {how: statistics.mean(r[how] for r in found["rows"])
+                              for how in baselines}
+        for how in ("no_model", *baselines):
+            found["scores"][how] = dict(mean=statistics.mean(
+                r.pop(f"{how}_first") for r in found["rows"]))
     digits, tailor = load("mnist"), load("fashion_mnist")
     for row in left:
-        row["scores"]["no_model"] = no_model(
-            without_class(digits.test, row["digit"])[:n],
-            of_class(digits.test, row["digit"])[:n])
+        k = row["digit"]
+        train, _ = split(without_class(digits.train, k), 0.2, seed=0)
+        normal, anomalous = (without_class(digits.test, k)[:n],
+                             of_class(digits.test, k)[:n])
+        row["scores"] |= dict(no_model=no_model(normal, anomalous)) | {
+            how: auroc(*v) for how, v in baseline_scores(
+                train[:1000] if quick else train, normal, anomalous).items()}
     for row in clothes:
-        row["scores"]["no_model"] = no_model(
-            *((binarized(e.test[:n]) if row["likelihood"].startswith("Bernoulli")
-               else e.test[:n]) for e in (tailor, digits)))
+        drawn = binarized if row["likelihood"].startswith("Bernoulli") else lambda e: e
+        train = drawn(tailor.train[:1000] if quick else tailor.train)
+        normal, anomalous = (drawn(e.test[:n]) for e in (tailor, digits))
+        row["scores"] |= dict(no_model=no_model(normal, anomalous)) | {
+            how: auroc(*v) for how, v in baseline_scores(
+                train, normal, anomalous).items()}
 
 
 def job_done(name, job, folder, wanted):
@@ -332,7 +378,7 @@ def measure(result, folder, device, quick):
                           **{key: common.summary([f[key] for f in found]) for key in (
                               "auroc", "detection", "false_alarm",
                               "detection_recalibrated", "false_alarm_recalibrated")}))
-    without_model(parts, without, clothes, quick)
+    without_training(parts, without, clothes, quick)
     return result | dict(
         one_class=parts,
         rows=[dict(name=name, **part["mean"]) for name, part in parts.items()],

@@ -1,7 +1,10 @@
 "What a mark of pytest.ini does beside being a word to select by."
+import os
 from functools import partial
 
 import pytest, torch
+
+os.environ.setdefault("VAE_COURSE_PROGRESS", "off")     # nobody's own progress
 
 
 def pytest_runtest_setup(item):

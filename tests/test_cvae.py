@@ -11,6 +11,7 @@ from vae_course import evaluation, run
 from vae_course.classifier import Classifier
 from vae_course.cvae import CVAE, Quadrants, Unconditional, complete, mlp_cvae
 from vae_course.data import Batches, DataError, Examples
+from vae_course.datasets import load
 from vae_course.elbo import mlp_vae
 from vae_course.latent import diagonal_gaussian
 from vae_course.model import Unsupported
@@ -367,6 +368,40 @@ def test_the_joined_model_of_the_bench_hears_the_label_where_it_says(sees):
             == ("encoder" not in sees))
     assert not torch.equal(model.decode(torch.zeros(1, 10), torch.tensor([0])).mean,
                            model.decode(torch.zeros(1, 10), torch.tensor([1])).mean)
+
+
+def test_joined_weights_of_the_label_start_as_wide_as_those_of_modulation():
+    wide, narrow = (cvae_labels.joined(cvae_labels.settings | dict(joined=scale), shape,
+                                       4) for scale in (1.0, True))
+    for part in (lambda m: m.encoder.net[0], lambda m: m.decoder.net.net[0]):
+        assert .9 < part(wide).weight[:, -4:].std() < 1.1
+        assert part(narrow).weight[:, -4:].std() < .3
+        assert part(wide).weight[:, :-4].std() < .3
+
+
+def test_what_a_stored_file_has_is_not_trained_again(monkeypatch):
+    numbers = dict.fromkeys(("agreement", "variety", "swap", "test", "training_seconds",
+                             "cpu_seconds"), 1.0)
+    old = dict(settings=cvae_labels.settings, data=load().name, commit="abc",
+               device="another", vae=100.0, rows=[
+                   dict(way=way, runs=[dict(way=way, seed=0, **numbers)])
+                   for way in cvae_labels.ways])
+    trained, wrote = [], []
+
+    def one_run(way, seed, *rest):
+        trained.append((way, seed))
+        return dict(way=way, seed=seed, **numbers)
+    monkeypatch.setattr(cvae_labels, "one_run", one_run)
+    monkeypatch.setattr(cvae_labels, "judge_of", lambda *rest: (None, .99))
+    result = cvae_labels.measure(old=old, limit=3, wrote=wrote.append)
+    one, two = cvae_labels.first[:2]
+    assert trained == [(one, 1), (one, 2), (two, 1)] and len(wrote) == 3
+    assert [r["way"] for r in result["rows"]] == list(cvae_labels.ways)
+    runs = next(r["runs"] for r in result["rows"] if r["way"] == one)
+    assert [r["seed"] for r in runs] == [0, 1, 2] and result["commit"] == "abc"
+    assert runs[0]["device"] == "another" != runs[1]["device"]
+    with pytest.raises(SystemExit, match="other settings"):
+        cvae_labels.measure(old=old | dict(data="others"))
 
 
 def test_the_rows_and_verdicts_of_made_up_runs():

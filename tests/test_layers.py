@@ -10,6 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root / "tools"))
+import diagrams    # noqa: E402
 import layers      # noqa: E402
 
 LESSONS = sorted(p for p in (root / "nbs").glob("*.ipynb")
@@ -111,7 +112,7 @@ def open_imports(nb):
 def vague_depths(nb):
     "Headings that go deeper and do not say for how many minutes."
     return [line for cell in nb.cells if cell.cell_type == "markdown"
-            for line in re.findall(r"^#+ .*\bDeeper\b.*$", cell.source, re.M)
+            for line in re.findall(r"^#+ Deeper\b.*$", cell.source, re.M)
             if not re.match(r"#{2,4} Deeper: .+ \(\d+ minutes?\)$", line)
             or not cell.source.startswith(line)]
 
@@ -157,7 +158,7 @@ def test_a_depth_without_minutes_is_noticed():
 
 def test_a_good_cell_is_left_alone():
     sources = ("with claim('The two numbers are equal.'):\n    assert 1 == 1",
-               "#| fold: imports\nimport torch", "x = 1")
+               "#| fold imports\nimport torch", "x = 1")
     nb = new_notebook(cells=[new_code_cell(s) for s in sources])
     assert layers.fold(nb) and not layers.fold(nb)
     assert [rule(nb) for rule in RULES] == [[]] * len(RULES)
@@ -165,7 +166,6 @@ def test_a_good_cell_is_left_alone():
 
 
 def test_the_diagrams_are_those_of_their_script():
-    import diagrams
     for name, draw in diagrams.DRAWINGS.items():
         kept = (diagrams.folder / f"{name}.svg").read_text(encoding="utf-8")
         assert kept == draw().svg(), f"{name}: run tools/diagrams.py"
@@ -173,7 +173,6 @@ def test_the_diagrams_are_those_of_their_script():
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
 def test_a_lesson_opens_with_its_diagram(path):
-    import diagrams
     name = path.stem if path.stem == "index" else path.stem[:2]
     text = "\n".join(c.source for c in nbformat.read(path, 4).cells[:4])
     found = re.search(r"!\[([^\]]{40,})\]\(assets/diagrams/(\w+)\.svg\)", text)

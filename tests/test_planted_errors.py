@@ -177,8 +177,9 @@ def test_a_check_notices(outcomes, name):
     if isinstance(found, AssertionError):
         raise found
     assert found is not None, f"{name}: every cell ran; the check is missing"
-    assert found["error"] in ("AssertionError", "WrongAnswer", "NonFiniteLoss"), (
+    checks = "ClaimFailed", "AssertionError", "WrongAnswer", "NonFiniteLoss"
+    assert found["error"] in checks, (
         f"stopped by {found['error']} ({found['message']}) and not by a check, at\n"
         f"{found['cell']}")
-    print(f"{name}\n  noticed by: {found['cell'].strip().splitlines()[-1]}\n  "
-          f"{found['message']}")
+    # of a claim, the message begins with its sentence
+    print(f"{name}\n  noticed by: {found['message'].strip().splitlines()[0]}")

@@ -100,7 +100,8 @@ def test_commands_are_those_of_the_command_line():
     from vae_course.cli import parser
     commands = re.findall(r"^vae_course (.+?)(?:  +#.*)?$", readme, re.M)
     assert {c.split()[0] for c in commands} == {
-        "notebooks", "train", "sample", "encode", "reconstruct", "export"}
+        "notebooks", "train", "sample", "encode", "reconstruct", "export",
+        "progress"}
     for command in commands:
         name, *_ = words = shlex.split(command)
         assert parser().parse_args(words).command == name

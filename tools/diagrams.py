@@ -16,12 +16,13 @@ style = """
 .val{fill:#fff;stroke:#555} .new{fill:#d9f2e3;stroke:#1a7f4b}
 .net,.dist,.val,.new{stroke-width:1.6} .flow{stroke:#333;stroke-width:1.7;fill:none}
 .term{stroke:#b3261e;stroke-width:1.6;stroke-dasharray:5 4;fill:none}
+.maybe{stroke:#333;stroke-width:1.5;stroke-dasharray:6 5;fill:none}
 .grad{stroke:#7a3fb0;stroke-width:1.8;stroke-dasharray:3 4;fill:none}
 text{fill:#222;font:18px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 .small{font-size:16px} .red{fill:#b3261e;font-weight:600}
 .violet{fill:#6a2fa0} .green{fill:#13653b;font-weight:600} .bold{font-weight:600}
 """
-heads = {"flow": "#333", "grad": "#7a3fb0", "term": "#b3261e"}
+heads = {"flow": "#333", "maybe": "#333", "grad": "#7a3fb0", "term": "#b3261e"}
 Point = tuple[float, float]
 
 
@@ -92,7 +93,8 @@ class Drawing:
 
 
 def vae(d: Drawing, y: float = 120, new: Sequence[str] = (), terms: bool = True,
-        q: str = "q(z|x) =\nN(μ, σ²)", p: str = "p(x|z)", draw: str = "draw") -> None:
+        q: str = "q(z|x) =\nN(μ, σ²)", p: str = "p(x|z)", draw: str = "draw",
+        prior: str = "p(z)") -> None:
     "The VAE from left to right, `new` naming its green parts."
     def look(part: str, plain: str) -> str: return "new" if part in new else plain
 
@@ -109,7 +111,7 @@ def vae(d: Drawing, y: float = 120, new: Sequence[str] = (), terms: bool = True,
     d.line([(508, y), (558 - max(34, 5 * len(p)), y)])
     d.dist(558, y, p, look("p", "dist"), w=max(68, 10 * len(p)))
     if terms:
-        d.dist(252, y - 88, "p(z)", look("prior", "dist"), h=42)
+        d.dist(252, y - 88, prior, look("prior", "dist"), h=42)
         d.line([(252, y - 67), (252, y - 27)], "term", arrow=False)
         d.text(262, y - 46, "KL", "red", "start")
         d.line([(560, y + 27), (560, y + 78), (34, y + 78), (34, y + 23)], "term",
@@ -250,10 +252,12 @@ def lesson_06() -> Drawing:
 def lesson_07() -> Drawing:
     d = Drawing("A conditional VAE: the condition c enters the encoder, the decoder "
                 "and, where wanted, the prior.", height=286)
-    vae(d, 116, q="q(z|x, c)", p="p(x|z,c)")
+    vae(d, 116, q="q(z|x, c)", p="p(x|z,c)", prior="p(z|c)")
     d.parts.pop()
     d.parts.append('<rect x="180" y="196" width="240" height="32" fill="#fff"/>')
     d.value(300, 256, "c", "new", w=56, h=42)
+    d.line([(126, 250), (68, 250), (68, 28), (194, 28)], "maybe")
+    d.text(78, 56, "where\nit pays", "small", "start")
     d.line([(272, 250), (126, 250), (126, 154)])
     d.line([(328, 250), (460, 250), (460, 154)])
     d.text(126, 268, "encoder gets c", "small green")

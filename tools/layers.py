@@ -3,8 +3,8 @@
     python tools/layers.py             write the metadata of every notebook of nbs/
     python tools/layers.py --check     say what is out of step, and exit with 1
 
-A cell of evidence begins with `with claim(`; a cell of the workbench with `#| fold:`
-and a name, such as `#| fold: how this picture is drawn`, or it holds imports alone; a
+A cell of evidence begins with `with claim(`; a cell of the workbench with `#| fold`
+and a name, such as `#| fold how this picture is drawn`, or it holds imports alone; a
 section whose heading begins with `Deeper:` is folded as a whole. Everything else is the
 story and stays open. The site folds the same cells by the same rules (`procs.py`,
 `site.py`)."""
@@ -15,7 +15,7 @@ import nbformat
 
 root = Path(__file__).resolve().parent.parent
 evidence = re.compile(r"\A(?:#\|.*\n)*with claim\(")
-workbench = re.compile(r"^#\|\s*fold:\s*(.+?)\s*$", re.M)
+workbench = re.compile(r"^#\|[ ]*fold:?[ ]+(.+?)[ ]*$", re.M)
 deeper = re.compile(r"\A(#{2,4}) Deeper: ", re.M)
 hidden = re.compile(r"^#\|\s*(default_exp|hide)\b", re.M)
 collapsed = "jp-MarkdownHeadingCollapsed"
@@ -46,8 +46,10 @@ def fold(nb: nbformat.NotebookNode) -> bool:
     "Write the metadata of every cell as its layer asks; whether something changed."
     changed = False
     for cell in nb.cells:
-        before = dict(cell.metadata)
+        before = dict(cell.metadata), cell.source
         kind = layer(cell)
+        # without a colon nbdev takes it for its own, and out of the module
+        cell.source = workbench.sub(r"#| fold \1", cell.source, count=1)
         if cell.cell_type == "code":
             jupyter = dict(cell.metadata.get("jupyter", {}))
             jupyter.pop("source_hidden", None)
@@ -60,7 +62,7 @@ def fold(nb: nbformat.NotebookNode) -> bool:
             cell.metadata.pop(collapsed, None)
             if kind == "deeper":
                 cell.metadata[collapsed] = True
-        changed |= before != dict(cell.metadata)
+        changed |= before != (dict(cell.metadata), cell.source)
     return changed
 
 

@@ -14,7 +14,7 @@ from nbdev.process import Processor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reference                          # noqa: E402
-from layers import evidence, only_imports, workbench    # noqa: E402
+from layers import evidence, only_imports    # noqa: E402
 
 callout = re.compile(r"^> \*\*(Note|Tip|Warning|Important|Caution|Think)[.!:]\*\*[ "
                      r"]*(.*(?:\n>.*)*)", re.M)
@@ -123,13 +123,13 @@ def layers(cell):
     its code, and the workbench has the name that its cell gives it."""
     if cell.cell_type != "code" or not cell.get("source"):
         return
-    named = workbench.search(cell.source)
-    source = workbench.sub("", cell.source, count=1).lstrip("\n")
+    named = " ".join((getattr(cell, "directives_", None) or {}).get("fold", []))
+    source = cell.source
     if evidence.match(source) and (said := ticks(cell.get("outputs", []))):
         cell.outputs = [out for out in cell.outputs if not ticks([out])]
         summary = claim_mark + claim_mark.join(said)
     elif named or only_imports(source):
-        summary = named[1] if named else "imports"
+        summary = named or "imports"
     else:
         return
     cell.source = (f"#| code-fold: true\n#| code-summary: {json.dumps(summary)}\n"
@@ -204,10 +204,8 @@ class glossary(Processor):
 def terms():
     "`{term: its place on the page}` of the glossary."
     cells = read_nb(get_config().nbs_path / "glossary.ipynb").cells
-    listed = next(c.source for c in cells if re.search(r"^terms = ", c.source, re.M))
-    names = [line.split("|")[0].strip() for line in listed.split("'''")[1].split("\n")
-             if line.strip()]
-    return {n: "term-" + re.sub(r"[^\w]+", "-", n.lower()).strip("-") for n in names}
+    return {name: place for cell in cells for place, name in re.findall(
+        r'<span id="(term-[^"]+)"></span>\*\*(.+?)\*\*', cell.source)}
 
 
 class ApiCard:
@@ -224,8 +222,9 @@ class ApiCard:
                               in reference.places().items() if self.name in found),
                              ("", None))
         key, page = self.name.lower(), f"ref_{module.replace('.', '_')}.html"
-        known = module in reference.modules()
-        link = f'<a href="{page}#{key}">{self.name} in the reference</a>' * known
+        # asking the package would import it, and its cells are run here
+        known = module and not module.startswith("exercises")
+        link = f'<a href="{page}#{key}">{self.name} in the reference</a>' * bool(known)
         first = "" if there and there.shown else (
             f"<code>{html.escape(reference.call(self.sym, self.name))}</code> "
             f"{sentence(reference.doc_of(self.sym))} ")

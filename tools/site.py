@@ -18,6 +18,7 @@ os.chdir(root)
 from smalldocs import config, layout      # noqa: E402
 from smalldocs.site import Site           # noqa: E402
 
+import errors                         # noqa: E402
 import reference                      # noqa: E402
 from procs import claim_mark          # noqa: E402
 
@@ -102,11 +103,17 @@ def layered(text):
             edge = re.compile(r"<section\b|</section>").search(text, end)
             depth, end = depth + (1 if edge[0] != "</section>" else -1), edge.end()
         body = text[match.end():end - len("</section>")]
-        head = match[2].replace("Deeper: ", '<span class="deeper-mark">Deeper</span> ')
+        # a heading would get a link of its own, and a link cannot stand in a summary
+        head = re.sub(r"<h(\d)[^>]*>\s*Deeper: (.*?)</h\d>",
+                      r'<span class="deeper-mark">Deeper</span> <span role="heading" '
+                      r'aria-level="\1" class="deeper-title">\2</span>', match[2],
+                      flags=re.S)
         text = (f"{text[:match.start()]}<details {match[1]}>\n<summary>{head}"
                 f"</summary>{body}</details>{text[end:]}")
-    return re.sub(r'<details ([^>]*)class="(level\d)', r'<details \1class="deeper \2',
+    text = re.sub(r'<details ([^>]*)class="(level\d)', r'<details \1class="deeper \2',
                   text)
+    # what may scroll must be within reach of the keyboard
+    return re.sub(r"<pre(?![^>]*tabindex)", '<pre tabindex="0"', text)
 
 
 class Names(HTMLParser):
@@ -162,6 +169,7 @@ def build(out):
     from nbdev.serve import proc_nbs
     proc = proc_nbs(force=True)
     reference.write(Path(proc))
+    errors.write(Path(proc))
     site = Course(config.load(proc), quiet=True)
     pages = site.build()
     if out.exists() and any(out.iterdir()) and not (out / "site_libs").is_dir():

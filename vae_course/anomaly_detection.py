@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['score_methods', 'auroc', 'auroc_interval', 'reconstruction_error', 'reconstruction_probability', 'neg_elbo',
            'neg_log_px', 'likelihood_regret', 'complexity', 'complexity_corrected', 'anomaly_scores',
-           'conformal_threshold', 'Proportion', 'precision_from_rates', 'Detection', 'AnomalyDetector',
+           'conformal_threshold', 'precision_from_rates', 'Proportion', 'Detection', 'AnomalyDetector',
            'read_image_folder']
 
-# %% ../nbs/10_anomaly_detection.ipynb #40e10fae
+# %% ../nbs/10_anomaly_detection.ipynb #2383b1e8
 import copy, inspect, io, math, warnings
 import numpy as np, torch
 import torch.distributions as D
@@ -43,12 +43,12 @@ from .latent import diagonal_gaussian
 from .training import History, build, fit
 from .old_names import redirect_old_names
 
-# %% ../nbs/10_anomaly_detection.ipynb #1bdc84f4
+# %% ../nbs/10_anomaly_detection.ipynb #5cf24c33
 def _as_scores(values: Tensor | ArrayLike) -> Tensor:
     "Numbers of any kind as a row of float64 on the CPU."
     if isinstance(values, Tensor):
         values = values.detach().cpu()      # first: Apple's GPU lacks float64
-    return torch.as_tensor(values, dtype=torch.float64).flatten()
+    return torch.as_tensor(values, dtype=torch.float64).flatten().contiguous()
 
 def auroc(
     normal: Tensor | ArrayLike, # scores of normal examples, `(N,)`
@@ -68,7 +68,7 @@ def auroc(
     not_above = torch.searchsorted(normal, anomalous, right=True)
     return ((below + not_above).double() / 2 / len(normal)).mean().item()
 
-# %% ../nbs/10_anomaly_detection.ipynb #a78294b6
+# %% ../nbs/10_anomaly_detection.ipynb #4566e452
 def auroc_interval(
     normal: Tensor | ArrayLike, # scores of normal examples, `(N,)`
     anomalous: Tensor | ArrayLike, # scores of anomalies, `(M,)`
@@ -77,7 +77,8 @@ def auroc_interval(
     seed: int = 0, # of the draws
 ) -> tuple[float, float]:
     """`(low, high)`: the central interval of the AUROC over test sets drawn from this
-    one with replacement (the bootstrap; Efron 1979). Raises as `auroc`."""
+    one with replacement (the bootstrap; Efron 1979). At an AUROC of 0 or 1 it has no
+    width, and says nothing. Raises as `auroc`."""
     generator = torch.Generator().manual_seed(seed)
     def resample(v): return v[torch.randint(len(v), (len(v),), generator=generator)]
     normal, anomalous = _as_scores(normal), _as_scores(anomalous)
@@ -86,7 +87,7 @@ def auroc_interval(
     low, high = torch.tensor(found).quantile(ends).tolist()
     return low, high
 
-# %% ../nbs/10_anomaly_detection.ipynb #33ce14cc
+# %% ../nbs/10_anomaly_detection.ipynb #6f28d62e
 def _sample_codes(q, samples, seed=0):
     """K = `samples` codes from `q` over `(B, D)`, `(K, B, D)`: of a diagonal Gaussian,
     and of a flow that starts from one, with the same noise for every example, so that a
@@ -113,7 +114,7 @@ def _ask(
     require_condition(model, asked, c)
     return to_device(x, device_of(model)), model.as_condition(c, examples_in(x))
 
-# %% ../nbs/10_anomaly_detection.ipynb #7d224e12
+# %% ../nbs/10_anomaly_detection.ipynb #bddd27d7
 def reconstruction_error(
     model: LatentVariableModel, # the model that scores
     x: Tensor, # images, `(B, *data_shape)`
@@ -126,6 +127,7 @@ def reconstruction_error(
     reconstruction = mean_of(p, 'reconstruction_error')
     return (x - reconstruction).square().flatten(1).sum(1).cpu()
 
+# %% ../nbs/10_anomaly_detection.ipynb #80564293
 def reconstruction_probability(
     model: LatentVariableModel, # the model that scores
     x: Tensor, # images, `(B, *data_shape)`
@@ -139,7 +141,7 @@ def reconstruction_probability(
     z = _sample_codes(model.encode(x, c), samples, seed)
     return -model.decode(z, c).log_prob(x).mean(0).cpu()
 
-# %% ../nbs/10_anomaly_detection.ipynb #7dcceeac
+# %% ../nbs/10_anomaly_detection.ipynb #829b3afd
 def _neg_elbo_of(model, q, x, samples, seed, c=None):
     """−ELBO with any `q` in the place of q(z|x), `(B,)`, in nats: the mean over codes
     from `q` of −log p(x|z), plus KL(q ‖ p(z))."""
@@ -165,8 +167,9 @@ def neg_log_px(
     seed: int = 0, # of their noise
     c: Any = None, # the condition of each, or of all, where the model has one
 ) -> Tensor:
-    """−log p(x) by importance sampling, `(B,)`, in nats (Burda et al. 2016). Raises
-    `Unsupported`, and `DataError` on grey pixels under Bernoulli."""
+    """−L_K, K = `samples`: an upper bound of −log p(x) on average, loose where K is
+    small, `(B,)`, in nats (Burda et al. 2016). Raises `Unsupported`, and `DataError` on
+    grey pixels under Bernoulli."""
     x, c = _ask(model, 'neg_log_px', x, c, 'encode', 'decode', 'prior')
     q = model.encode(x, c)
     z = _sample_codes(q, samples, seed)
@@ -175,7 +178,7 @@ def neg_log_px(
     log_w = p.log_prob(x) + model.prior(c).log_prob(z) - q.log_prob(z)
     return -importance_weighted(log_w).cpu()
 
-# %% ../nbs/10_anomaly_detection.ipynb #e5fa74dc
+# %% ../nbs/10_anomaly_detection.ipynb #20a5b549
 def likelihood_regret(
     model: LatentVariableModel, # the model that scores
     x: Tensor, # images, `(B, *data_shape)`
@@ -185,9 +188,10 @@ def likelihood_regret(
     lr: float = 0.1, # their size
     c: Any = None, # the condition of each, or of all, where the model has one
 ) -> Tensor:
-    """How much −ELBO falls when q(z|x) is fitted to each image by itself, `(B,)`, in
-    nats, never below 0; NaN where `lr` makes it diverge (Xiao et al. 2020). Raises
-    `Unsupported`."""
+    """How much −ELBO falls when mean and variance of q(z|x) are fitted to each image by
+    itself, `(B,)`, in nats, never below 0; NaN where `lr` makes it diverge. It is the
+    amortization gap of each image (Cremer et al. 2018), and a variant of Xiao et al.
+    (2020), who fit the whole encoder. Raises `Unsupported`."""
     x, c = _ask(model, 'likelihood_regret', x, c, 'encode', 'decode', 'prior')
     q = check_gaussian(model.encode(x, c), 'likelihood_regret')
     rows: list[Tensor] = []
@@ -205,7 +209,7 @@ def likelihood_regret(
     neg_elbos = torch.stack(rows).detach()
     return (neg_elbos[0] - neg_elbos.amin(0)).cpu()
 
-# %% ../nbs/10_anomaly_detection.ipynb #032aea2e
+# %% ../nbs/10_anomaly_detection.ipynb #2cfda7aa
 def _png_bytes(image):
     "Length of one image `(..., H, W)`, uint8, as a PNG file."
     from PIL import Image
@@ -229,7 +233,7 @@ def complexity_corrected(
     seed: int = 0, # of their noise
     c: Any = None, # the condition of each, or of all, where the model has one
 ) -> Tensor:
-    """−log p(x) of the grey levels less `complexity(x)`, `(B,)`, in nats (Serrà et al.
+    """−L_K of the grey levels less `complexity(x)`, `(B,)`, in nats (Serrà et al.
     2020). Raises as `neg_log_px`."""
     x, c = _ask(model, 'complexity_corrected', x, c, 'encode', 'decode', 'prior')
     if not isinstance(x, Tensor):
@@ -243,7 +247,7 @@ def complexity_corrected(
     levels = 0 if discrete else math.log(256) * x[0].numel()
     return neg_log_px(model, x, samples, seed, c) + levels - complexity(x)
 
-# %% ../nbs/10_anomaly_detection.ipynb #1a7a9d42
+# %% ../nbs/10_anomaly_detection.ipynb #83030768
 score_methods: dict[str, Callable[..., Tensor]] = dict(
     reconstruction_error=reconstruction_error,
     reconstruction_probability=reconstruction_probability, neg_elbo=neg_elbo,
@@ -269,14 +273,14 @@ def anomaly_scores(
         model, x, **settings, **(dict(c=c[0]) if c else {}))
     return per_example(f, model, examples, batch_size)
 
-# %% ../nbs/10_anomaly_detection.ipynb #2224b5c7
+# %% ../nbs/10_anomaly_detection.ipynb #b6149eda
 def _check_fraction(name, value): # of a setting
     "Raise `ValueError` when `value` is not a share, between 0 and 1."
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 1:
         raise ValueError(f'got {name}={value!r}: it is a share between 0 and 1, such '
                          'as 0.05 for 5 %')
 
-# %% ../nbs/10_anomaly_detection.ipynb #d8fb8356
+# %% ../nbs/10_anomaly_detection.ipynb #ba0aee30
 def _least_calibration_size(false_alarm):
     "The least number of scores with which a threshold can keep this false-alarm rate."
     return math.ceil(1 / float(false_alarm) - 1e-9) - 1
@@ -302,7 +306,18 @@ def conformal_threshold(
                          f'{_least_calibration_size(false_alarm)}')
     return scores.sort().values[n - above].item()
 
-# %% ../nbs/10_anomaly_detection.ipynb #bbead5e8
+# %% ../nbs/10_anomaly_detection.ipynb #e7967298
+def precision_from_rates(
+    detection: float, # share of the anomalies that raise the alarm
+    false_alarm: float, # share of the normal examples that do
+    prevalence: float = 0.01, # share of the examples that are anomalies
+) -> float:
+    """The share of alarms that are true, by Bayes' rule; NaN when there is never an
+    alarm."""
+    true, false = prevalence * detection, (1 - prevalence) * false_alarm
+    return true / (true + false) if true + false else math.nan
+
+# %% ../nbs/10_anomaly_detection.ipynb #8b94cb81
 class Proportion:
     """A proportion, `count` of `n`, as `value` with its 95 % interval from `low` to
     `high` (Wilson 1927)."""
@@ -325,18 +340,7 @@ class Proportion:
         share, low, high = (f'{100 * v:.1f}' for v in (self.value, self.low, self.high))
         return f'{share} % ({low} to {high} %; {self.count:,} of {self.n:,})'
 
-# %% ../nbs/10_anomaly_detection.ipynb #fd701f54
-def precision_from_rates(
-    detection: float, # share of the anomalies that raise the alarm
-    false_alarm: float, # share of the normal examples that do
-    prevalence: float = 0.01, # share of the examples that are anomalies
-) -> float:
-    """The share of alarms that are true, by Bayes' rule; NaN when there is never an
-    alarm."""
-    true, false = prevalence * detection, (1 - prevalence) * false_alarm
-    return true / (true + false) if true + false else math.nan
-
-# %% ../nbs/10_anomaly_detection.ipynb #4256ea04
+# %% ../nbs/10_anomaly_detection.ipynb #c4cc813c
 class Detection:
     """How well scores and a threshold tell anomalies: `auroc` with its 95 % `interval`,
     `detection` and `false_alarm` (a `Proportion` each), `precision`."""
@@ -361,7 +365,7 @@ class Detection:
                 f'{self.false_alarm}\nprecision {100*self.precision:.1f} % where '
                 f'{100*self.prevalence:g} % are anomalies')
 
-# %% ../nbs/10_anomaly_detection.ipynb #475609c2
+# %% ../nbs/10_anomaly_detection.ipynb #503eeb0e
 def _as_python(value): # a setting: of Python, NumPy or torch, perhaps nested
     "`value` in Python's own types, which a file can hold."
     if isinstance(value, dict):
@@ -404,7 +408,7 @@ def _storable(settings): # of a detector, by name
     except TypeError as e: raise ValueError(str(e)) from e
     return settings
 
-# %% ../nbs/10_anomaly_detection.ipynb #0140579e
+# %% ../nbs/10_anomaly_detection.ipynb #4fd978e5
 def _checked_settings(settings): # of a detector, by name
     """The settings in Python's own types. Raises `ValueError` for one that cannot work,
     or that no file can hold."""
@@ -426,7 +430,7 @@ def _checked_settings(settings): # of a detector, by name
     _check_score_settings(settings['score_method'], settings['settings'])
     return _storable(settings)
 
-# %% ../nbs/10_anomaly_detection.ipynb #8aaa0dc1
+# %% ../nbs/10_anomaly_detection.ipynb #3179d289
 def _not_a_number(x): # an array of objects or text
     "The first text, date or time in `x`; None where there is none."
     kinds = (str, bytes, date, time, timedelta)
@@ -463,7 +467,7 @@ def _as_array(X): # an array, list, tensor, DataFrame or `Examples`
                         'out, or encode them first, as OneHotEncoder does')
     return x
 
-# %% ../nbs/10_anomaly_detection.ipynb #34e709bb
+# %% ../nbs/10_anomaly_detection.ipynb #5bd8b315
 def _unit_of(x, data_shape=None, learned=None):
     """The number that stands for 1 in an array. None in a table `(N, D)`, whose numbers
     are themselves; in images 255 of uint8, 65535 of uint16, None of truth values and of
@@ -487,7 +491,7 @@ def _read_numbers(X, data_shape=None, learned=None):
     with np.errstate(over='ignore'): x = np.array(x, np.float32, order='C')
     return torch.from_numpy(x) / (unit or 1), own
 
-# %% ../nbs/10_anomaly_detection.ipynb #117944c3
+# %% ../nbs/10_anomaly_detection.ipynb #bcffe95d
 def _check_rows(x): # a tensor
     "Raise `DataError` unless `x` has rows, and these hold numbers."
     shape = tuple(x.shape)
@@ -546,7 +550,7 @@ def _column_names(X):
     validate_data(reader, X, skip_check_array=True, ensure_2d=False)
     return vars(reader).get('feature_names_in_')
 
-# %% ../nbs/10_anomaly_detection.ipynb #c5c38bee
+# %% ../nbs/10_anomaly_detection.ipynb #65fee7ca
 @dataclass(frozen=True)
 class _InputFormat:
     """The format of the examples that were learned from, into which later data are
@@ -575,7 +579,7 @@ class _InputFormat:
                           'largest possible value', stacklevel=3)
         return examples
 
-# %% ../nbs/10_anomaly_detection.ipynb #4939d609
+# %% ../nbs/10_anomaly_detection.ipynb #dab33847
 def _new_model(name, config, data_shape, seed): # `config` may be None
     "An untrained VAE, with the weights that `seed` gives it. Raises `ValueError`."
     if config is None:
@@ -597,7 +601,7 @@ def _default_epochs(n, batch_size): # examples to train on
     "The epochs that make about 1,500 steps, from 3 to 200."
     return max(3, min(200, round(1500 * batch_size / n)))
 
-# %% ../nbs/10_anomaly_detection.ipynb #1365d2bc
+# %% ../nbs/10_anomaly_detection.ipynb #7a252f0e
 def _data_range(model, score_method): # a VAE
     """The numbers that it takes: any under a density such as a Gaussian, ±1e15 where
     rounding would hide the score; to count grey levels, [0, 1]; else those of the
@@ -651,7 +655,7 @@ def _check_black_and_white(model, examples, score_method): # a VAE
     p = model.decode(torch.zeros(1, model.latent_dim))
     for x, _ in Batches(examples, 1000): check_pixels(p, x)
 
-# %% ../nbs/10_anomaly_detection.ipynb #fd5be342
+# %% ../nbs/10_anomaly_detection.ipynb #ef28fda1
 def _finite_scores(
     model,
     examples,
@@ -691,7 +695,7 @@ class _Calibration:
         "The calibration that promises this rate. Raises `ValueError`."
         return cls(scores, conformal_threshold(scores, false_alarm))
 
-# %% ../nbs/10_anomaly_detection.ipynb #a994b3d3
+# %% ../nbs/10_anomaly_detection.ipynb #868fed58
 _RENAMED = dict(score='score_method', held_out='calibration_fraction',
                 held_out_scores='calibration_scores')   # name in version 0.1: name now
 
@@ -707,7 +711,7 @@ def _load_state(path):
             f'{path} holds no anomaly detector: `load_model` opens models')
     return dict(unit=255, names=None) | _with_new_names(state)
 
-# %% ../nbs/10_anomaly_detection.ipynb #a8199462
+# %% ../nbs/10_anomaly_detection.ipynb #1487d467
 class AnomalyDetector(OutlierMixin, BaseEstimator):
     """A VAE trained on normal examples, a score and a threshold, with scikit-learn's
     methods and signs. The `config` of a `vae` is `latent_dim=16, hidden=[400, 400]`
@@ -901,7 +905,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self, msg='this %(name)s has seen no data yet: call `fit` with '
                                   'normal examples first')
 
-# %% ../nbs/10_anomaly_detection.ipynb #32e21db5
+# %% ../nbs/10_anomaly_detection.ipynb #d7eca72f
 def read_image_folder(
     path: str | PathLike, # folder, with or without sub-folders
     size: int | tuple[int, int] | None = None, # side, or `(H, W)`; None: all have one
@@ -913,5 +917,5 @@ def read_image_folder(
     x, files, *_ = read_images(path, size, channels, resize)
     return x, files
 
-# %% ../nbs/10_anomaly_detection.ipynb #325f3dd5
+# %% ../nbs/10_anomaly_detection.ipynb #666d76a3
 redirect_old_names(__name__)

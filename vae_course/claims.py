@@ -38,7 +38,8 @@ class claim:
         if error is None: _show(self.sentence)
         elif isinstance(error, Exception):
             found = str(error).strip() or type(error).__name__
-            raise ClaimFailed(f'{self.sentence}\nThis does not hold: {found}') from error
+            said = f'{self.sentence}\nThis does not hold: {found}'
+            raise ClaimFailed(said) from error
 
 def _shell() -> Any: # of IPython; None outside a notebook
     try: from IPython.core.getipython import get_ipython

@@ -8,7 +8,6 @@ __all__ = ['importance_weighted', 'ppca_vae', 'per_example', 'base_distribution'
            'active_units', 'bits_per_dim', 'interval_coverage', 'Reliability', 'reliability']
 
 # %% ../nbs/05_evaluation.ipynb #62f6b300
-#| fold: imports of the module
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -39,7 +38,6 @@ def importance_weighted(
     return torch.logsumexp(log_w, dim) - math.log(samples)
 
 # %% ../nbs/05_evaluation.ipynb #8b48a08d
-#| fold: probabilistic PCA as a VAE
 def ppca_vae(
     ppca: PPCA,         # with orthogonal columns, as `PPCA.fit` gives
     widen: float = 1.0, # standard deviation of q(z|x), in those of the true posterior
@@ -152,7 +150,6 @@ def log_weights(
     return torch.cat(rows)
 
 # %% ../nbs/05_evaluation.ipynb #62e10add
-#| fold: a mean with its standard error
 class Estimate:
     "The mean of one value for each example, with its standard error over the examples."
     def __init__(
@@ -178,7 +175,6 @@ class Estimate:
                 f'({len(self.values):,} examples)')
 
 # %% ../nbs/05_evaluation.ipynb #9e616c79
-#| fold: the ELBO from draws
 def elbo(
     model: LatentVariableModel, # any
     examples: Examples | Iterable, # unseen in training
@@ -203,7 +199,6 @@ def effective_samples(
     return torch.exp(2*torch.logsumexp(log_w, dim) - torch.logsumexp(2*log_w, dim))
 
 # %% ../nbs/05_evaluation.ipynb #24055053
-#| fold: an NLL with what is known of its looseness
 class NLL(Estimate):
     """An importance-sampled −log p(x): an upper bound in expectation, with what is
     known of its looseness."""
@@ -254,7 +249,6 @@ def nll(
     return NLL(values, effective, samples)
 
 # %% ../nbs/05_evaluation.ipynb #625a7a91
-#| fold: the two parts of −ELBO
 class RateDistortion:
     "The two parts of −ELBO, an `Estimate` each, in nats."
     def __init__(
@@ -272,7 +266,6 @@ class RateDistortion:
     def __repr__(self) -> str: return f'rate {self.rate}\ndistortion {self.distortion}'
 
 # %% ../nbs/05_evaluation.ipynb #8f309699
-#| fold: rate and distortion of a model
 def rate_distortion(
     model: LatentVariableModel, # any
     examples: Examples | Iterable, # unseen in training; grey pixels are allowed
@@ -296,7 +289,6 @@ def rate_distortion(
     return RateDistortion(Estimate(rate), Estimate(distortion))
 
 # %% ../nbs/05_evaluation.ipynb #db177a8b
-#| fold: how much each posterior mean varies
 def posterior_mean_variance(
     model: LatentVariableModel, # any
     examples: Examples | Iterable, # the data
@@ -330,7 +322,6 @@ def bits_per_dim(
     return nats / (dims * math.log(2)) + (math.log2(levels) if levels else 0.0)
 
 # %% ../nbs/05_evaluation.ipynb #2e9e109b
-#| fold: the share of pixels inside central intervals
 def interval_coverage(
     model: LatentVariableModel,                 # with a continuous likelihood
     examples: Examples | Iterable,              # unseen in training
@@ -364,7 +355,6 @@ def interval_coverage(
             for level, share in zip(levels, shares.T)}
 
 # %% ../nbs/05_evaluation.ipynb #b2bb3ece
-#| fold: predicted and observed, in bins
 class Reliability:
     "How often pixels are 1 where the model says p, in bins of p of equal width."
     def __init__(
@@ -413,7 +403,6 @@ class Reliability:
                 f'in {len(self.count)} bins)')
 
 # %% ../nbs/05_evaluation.ipynb #eb9b44c8
-#| fold: the reliability of a decoder
 def reliability(
     model: LatentVariableModel, # with a Bernoulli likelihood
     examples: Examples | Iterable, # of pixels 0 and 1, unseen in training

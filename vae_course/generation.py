@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['encode_point', 'decode_mean', 'generate', 'AggregatedPosterior', 'aggregated_posterior', 'confidence', 'fit_mixture',
-           'hole_mass', 'thickness', 'slant', 'attribute_direction', 'lerp', 'slerp', 'interpolate', 'Autoencoder',
-           'mlp_autoencoder', 'nearest_neighbours', 'memorized_share', 'frechet_gaussians', 'frechet_distance',
+           'hole_mass', 'lerp', 'slerp', 'interpolate', 'Autoencoder', 'mlp_autoencoder', 'attribute_direction',
+           'thickness', 'slant', 'nearest_neighbours', 'memorized_share', 'frechet_gaussians', 'frechet_distance',
            'precision_recall', 'Quality', 'quality']
 
-# %% ../nbs/09_generation.ipynb #18192f0c
+# %% ../nbs/09_generation.ipynb #f8d560cc
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from .model import (LatentVariableModel, Unsupported, center, check_gaussian,
 from .step import evaluating, map_rows
 from .old_names import redirect_old_names
 
-# %% ../nbs/09_generation.ipynb #21447b1a
+# %% ../nbs/09_generation.ipynb #7fbcaf2f
 def encode_point(
     model: LatentVariableModel, # the model that is asked
     x: Any,        # examples, `(N, *data_shape)`
@@ -51,7 +51,7 @@ def decode_mean(
     c = model.as_condition(c, examples_in(z))
     return map_rows(lambda part, c: mean_or_draw(model.decode(part, c)), model, z, c)
 
-# %% ../nbs/09_generation.ipynb #86d5e8aa
+# %% ../nbs/09_generation.ipynb #f9c17413
 def generate(
     model: LatentVariableModel, # the model that is asked
     n: int,        # how many
@@ -82,7 +82,7 @@ def generate(
                 z = mean + temperature * (z - mean)
         return decode_mean(model, z, c)
 
-# %% ../nbs/09_generation.ipynb #1c05d346
+# %% ../nbs/09_generation.ipynb #ff11134f
 class AggregatedPosterior:
     """q(z), the mean of q(z|x) over examples: a mixture with one Gaussian for each, in
     float64 on the CPU (Hoffman and Johnson 2016)."""
@@ -129,7 +129,7 @@ def aggregated_posterior(
     c = model.as_condition(c, examples_in(x))
     return AggregatedPosterior(*map_rows(mean_and_stddev, model, x, c).unbind(1))
 
-# %% ../nbs/09_generation.ipynb #ff5f1b34
+# %% ../nbs/09_generation.ipynb #13c66aff
 def confidence(
     classifier: Classifier, # that is asked
     x: Tensor, # images, `(N, *data_shape)`
@@ -140,7 +140,7 @@ def confidence(
     return map_rows(lambda part: classifier(part).softmax(-1).amax(-1), classifier,
                     x).cpu()
 
-# %% ../nbs/09_generation.ipynb #242d0a27
+# %% ../nbs/09_generation.ipynb #3c4abe48
 def fit_mixture(
     z: Tensor, # codes, `(N, D)`
     components: int = 10, # Gaussians, each with a covariance of its own
@@ -154,7 +154,7 @@ def fit_mixture(
     gaussians = D.MultivariateNormal(means, torch.from_numpy(found.covariances_))
     return D.MixtureSameFamily(D.Categorical(weights), gaussians, validate_args=False)
 
-# %% ../nbs/09_generation.ipynb #38f6b3d5
+# %% ../nbs/09_generation.ipynb #96c0cb84
 def hole_mass(
     score: Callable[[Tensor], Tensor], # such as log q(z) − log p(z): low in holes
     data_codes: Tensor, # `(N, D)`, of real data that the score was not fitted to
@@ -166,58 +166,7 @@ def hole_mass(
     edge = score(data_codes).cpu().quantile(level)
     return (score(drawn_codes).cpu() < edge).double().mean().item()
 
-# %% ../nbs/09_generation.ipynb #c9988f3f
-def thickness(
-    x: Tensor, # images, `(N, C, H, W)`, strokes light on dark
-) -> Tensor:
-    """How thick the strokes are, in pixels: twice the area over the length of the
-    outline, `(N,)`. For a bar, width · length / (width + length): its width, when it is
-    long."""
-    grey = F.pad(x.mean(1).cpu(), (1, 1, 1, 1))
-    down, right = (grey[:, 1:,  :-1] - grey[:,  :-1,  :-1],
-                   grey[:,  :-1, 1:] - grey[:,  :-1,  :-1])
-    outline = (down**2 + right**2).sqrt().sum((1, 2))
-    return 2 * grey.sum((1, 2)) / outline.clamp(min=1e-6)
-
-def slant(
-    x: Tensor, # images, `(N, C, H, W)`
-) -> Tensor:
-    "How far the ink leans to the right, in degrees, from its second moments, `(N,)`."
-    grey = x.mean(1).cpu()
-    height, width = grey.shape[1:]
-    axes = torch.arange(float(height)).flip(0), torch.arange(float(width))
-    up, right = torch.meshgrid(*axes, indexing='ij')
-    ink = grey.sum((1, 2), keepdim=True).clamp(min=1e-6)
-    def centred(place):
-        place = place.to(grey)
-        return place - (grey * place).sum((1, 2), keepdim=True) / ink
-    u, r = centred(up), centred(right)
-    covariance, variance = (grey * u * r).sum((1, 2)), (grey * u * u).sum((1, 2))
-    return torch.rad2deg(torch.atan(covariance / variance.clamp(min=1e-6)))
-
-# %% ../nbs/09_generation.ipynb #8c493c58
-def attribute_direction(
-    z: Tensor,      # codes, `(N, D)`
-    values: Tensor, # how much of the attribute each example has, `(N,)`
-    labels: Tensor | None = None, # classes, `(N,)`: compare within each alone
-) -> Tensor:
-    """Mean code of the half with more of an attribute less that of the other half,
-    `(D,)` (Larsen et al. 2016). Raises `ValueError` where none has more."""
-    device, z, values = z.device, z.cpu(), values.cpu()
-    labels = torch.zeros(len(z)) if labels is None else labels.cpu()
-    total, counted = torch.zeros_like(z[0]), 0
-    for k in labels.unique():
-        mine, amount = z[labels == k], values[labels == k]
-        more = amount > amount.median()
-        if not more.any(): continue          # all alike: this class has nothing to say
-        total = total + len(mine) * (mine[more].mean(0) - mine[~more].mean(0))
-        counted += len(mine)
-    if not counted:
-        raise ValueError('got values that are all alike: no example has more of the '
-                         'attribute than another')
-    return (total / counted).to(device)
-
-# %% ../nbs/09_generation.ipynb #2a3bcf22
+# %% ../nbs/09_generation.ipynb #4eff855e
 def _fractions(a, steps): # codes; places, both ends included
     "0 to 1 in equal steps, `(steps, 1, ..., 1)`, to multiply `a` with."
     t = torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype)
@@ -251,7 +200,7 @@ def slerp(
     way = (torch.sin((1 - t) * turn) * a + torch.sin(t * turn) * b) / torch.sin(turn)
     return torch.where(same, lerp(a, b, steps), way)
 
-# %% ../nbs/09_generation.ipynb #02c93e23
+# %% ../nbs/09_generation.ipynb #64c40829
 def interpolate(
     model: LatentVariableModel, # the model that is asked
     a: Any,         # examples, `(N, *data_shape)`
@@ -277,7 +226,7 @@ def interpolate(
     images = decode_mean(model, ways, along)
     return map_tensors(lambda t: t.unflatten(0, (steps, n)), images)
 
-# %% ../nbs/09_generation.ipynb #80f9c5db
+# %% ../nbs/09_generation.ipynb #d580b0f4
 class Autoencoder(VAE):
     """A VAE without the V: reconstruction from the mean of q(z|x), no noise and no KL.
     Of q(z|x) only the mean is trained, and nothing makes the codes follow `prior`."""
@@ -305,7 +254,58 @@ def mlp_autoencoder(
     model.config = dict(vae.config or {}, name='autoencoder')
     return model
 
-# %% ../nbs/09_generation.ipynb #a1e6162c
+# %% ../nbs/09_generation.ipynb #0852ddd3
+def attribute_direction(
+    z: Tensor,      # codes, `(N, D)`
+    values: Tensor, # how much of the attribute each example has, `(N,)`
+    labels: Tensor | None = None, # classes, `(N,)`: compare within each alone
+) -> Tensor:
+    """Mean code of the half with more of an attribute less that of the other half,
+    `(D,)` (Larsen et al. 2016). Raises `ValueError` where none has more."""
+    device, z, values = z.device, z.cpu(), values.cpu()
+    labels = torch.zeros(len(z)) if labels is None else labels.cpu()
+    total, counted = torch.zeros_like(z[0]), 0
+    for k in labels.unique():
+        mine, amount = z[labels == k], values[labels == k]
+        more = amount > amount.median()
+        if not more.any(): continue          # all alike: this class has nothing to say
+        total = total + len(mine) * (mine[more].mean(0) - mine[~more].mean(0))
+        counted += len(mine)
+    if not counted:
+        raise ValueError('got values that are all alike: no example has more of the '
+                         'attribute than another')
+    return (total / counted).to(device)
+
+# %% ../nbs/09_generation.ipynb #66f1bce8
+def thickness(
+    x: Tensor, # images, `(N, C, H, W)`, strokes light on dark
+) -> Tensor:
+    """How thick the strokes are, in pixels: twice the area over the length of the
+    outline, `(N,)`. For a bar, width · length / (width + length): its width, when it is
+    long."""
+    grey = F.pad(x.mean(1).cpu(), (1, 1, 1, 1))
+    down, right = (grey[:, 1:,  :-1] - grey[:,  :-1,  :-1],
+                   grey[:,  :-1, 1:] - grey[:,  :-1,  :-1])
+    outline = (down**2 + right**2).sqrt().sum((1, 2))
+    return 2 * grey.sum((1, 2)) / outline.clamp(min=1e-6)
+
+def slant(
+    x: Tensor, # images, `(N, C, H, W)`
+) -> Tensor:
+    "How far the ink leans to the right, in degrees, from its second moments, `(N,)`."
+    grey = x.mean(1).cpu()
+    height, width = grey.shape[1:]
+    axes = torch.arange(float(height)).flip(0), torch.arange(float(width))
+    up, right = torch.meshgrid(*axes, indexing='ij')
+    ink = grey.sum((1, 2), keepdim=True).clamp(min=1e-6)
+    def centred(place):
+        place = place.to(grey)
+        return place - (grey * place).sum((1, 2), keepdim=True) / ink
+    u, r = centred(up), centred(right)
+    covariance, variance = (grey * u * r).sum((1, 2)), (grey * u * u).sum((1, 2))
+    return torch.rad2deg(torch.atan(covariance / variance.clamp(min=1e-6)))
+
+# %% ../nbs/09_generation.ipynb #ca829d97
 def nearest_neighbours(
     a: Tensor, # points, `(A, ...)`; images are flattened
     b: Tensor, # points, `(B, ...)`
@@ -325,7 +325,7 @@ def nearest_neighbours(
     order = distances.argsort(-1)            # cdist is fast and rounds: these are exact
     return distances.gather(1, order).cpu(), rows.gather(1, order).cpu()
 
-# %% ../nbs/09_generation.ipynb #f8d57ac6
+# %% ../nbs/09_generation.ipynb #a6ba7b44
 def memorized_share(
     generated: Tensor, # images or features, `(N, ...)`
     seen: Tensor, # of training examples, `(M, ...)`
@@ -341,7 +341,7 @@ def memorized_share(
     share = nearer + chance * tied           # where both are as near, nobody knows
     return (share.mean().item() - chance) / (1 - chance)
 
-# %% ../nbs/09_generation.ipynb #449932eb
+# %% ../nbs/09_generation.ipynb #651be985
 def frechet_gaussians(
     mean_a: Tensor, # of one Gaussian, `(d,)`
     cov_a: Tensor, # its covariance, `(d, d)`
@@ -373,7 +373,7 @@ def frechet_distance(
     gaussians = [(v.mean(0), torch.atleast_2d(v.T.cov())) for v in (a, b)]
     return max(0.0, frechet_gaussians(*gaussians[0], *gaussians[1]).item())
 
-# %% ../nbs/09_generation.ipynb #c8eb8867
+# %% ../nbs/09_generation.ipynb #78453498
 def _ball_radii(points, k=3): # `(N, d)`, and which neighbour
     "The distance of each point to its k-th nearest other point, `(N,)`."
     # the first is the point itself
@@ -409,7 +409,7 @@ def precision_recall(
     real near generated ones (Kynkäänniemi et al. 2019). Raises `ValueError`."""
     return _covered_share(generated, real, k), _covered_share(real, generated, k)
 
-# %% ../nbs/09_generation.ipynb #e91f67f1
+# %% ../nbs/09_generation.ipynb #33319c79
 class Quality(NamedTuple):
     "How generated images compare with real ones, in the features of a classifier."
     frechet: float   # squared Fréchet distance
@@ -429,5 +429,5 @@ def quality(
     a, b = features(classifier, real), features(classifier, generated)
     return Quality(frechet_distance(a, b), *precision_recall(a, b, k))
 
-# %% ../nbs/09_generation.ipynb #485b78b4
+# %% ../nbs/09_generation.ipynb #6c08bd20
 redirect_old_names(__name__)

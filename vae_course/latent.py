@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['diagonal_gaussian', 'StandardNormal', 'kl_monte_carlo', 'kl_to_standard_normal', 'kl_gaussians', 'PPCA']
 
-# %% ../nbs/01_latent.ipynb #e0754886
+# %% ../nbs/01_latent.ipynb #1781b412
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
-# %% ../nbs/01_latent.ipynb #a541d2db
+# %% ../nbs/01_latent.ipynb #378d1ddb
 def diagonal_gaussian(
     mu: Tensor,     # mean, `(..., D)`
     logvar: Tensor, # log of the variance, `(..., D)`
@@ -20,7 +20,7 @@ def diagonal_gaussian(
     return Independent(Normal(mu, torch.exp(0.5 * logvar), validate_args=False), 1,
                        validate_args=False)
 
-# %% ../nbs/01_latent.ipynb #ace80a3c
+# %% ../nbs/01_latent.ipynb #407f065f
 class StandardNormal(nn.Module):
     """The prior N(0, I) over `(D,)`; calling it gives the distribution, on the module's
     device."""
@@ -36,7 +36,7 @@ class StandardNormal(nn.Module):
 
     def forward(self) -> Independent: return diagonal_gaussian(self.mu, self.mu)
 
-# %% ../nbs/01_latent.ipynb #419835fa
+# %% ../nbs/01_latent.ipynb #6ea35b29
 def kl_monte_carlo(
     q: Distribution,     # the one that is drawn from
     p: Distribution,     # over the same space
@@ -48,7 +48,7 @@ def kl_monte_carlo(
     terms = q.log_prob(z) - p.log_prob(z)
     return terms.mean(0), terms.std(0) / samples**0.5
 
-# %% ../nbs/01_latent.ipynb #2f701dad
+# %% ../nbs/01_latent.ipynb #ec0f12b5
 def kl_to_standard_normal(
     mu: Tensor,     # mean, `(..., D)`
     logvar: Tensor, # log of the variance, `(..., D)`
@@ -57,7 +57,7 @@ def kl_to_standard_normal(
     (Kingma and Welling 2014, appendix B)."""
     return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)
 
-# %% ../nbs/01_latent.ipynb #b8c14f9e
+# %% ../nbs/01_latent.ipynb #9bca129c
 def kl_gaussians(
     q: Distribution, # a diagonal Gaussian, as `diagonal_gaussian` gives it
     p: Distribution, # another
@@ -67,7 +67,7 @@ def kl_gaussians(
     ratio = (q.stddev / p.stddev)**2
     return 0.5 * (ratio + ((q.mean - p.mean) / p.stddev)**2 - 1 - ratio.log()).sum(-1)
 
-# %% ../nbs/01_latent.ipynb #b64f91aa
+# %% ../nbs/01_latent.ipynb #f5f44c88
 class PPCA:
     """Probabilistic PCA: z ~ N(0, I), x = W z + mean + σ ε. Its posterior and log p(x)
     are exact (Tipping and Bishop 1999). Computes in float64, on the CPU."""

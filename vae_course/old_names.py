@@ -283,7 +283,7 @@ NAMES: dict[str, str] = {
     'exercises.check_active_units':
         'none: lesson 05 has other exercises, in `exercises.evaluation`',
     'exercises.check_auroc': 'exercises.anomaly_detection.check_auroc',
-    'exercises.check_beta_loss': 'exercises.beta_vae.check_beta_loss',
+    'exercises.check_beta_loss': 'none: lesson 06 has other exercises now',
     'exercises.check_bits_per_dimension':
         'none: lesson 05 has other exercises, in `exercises.evaluation`',
     'exercises.check_careful_step':
@@ -300,10 +300,12 @@ NAMES: dict[str, str] = {
     'exercises.check_effective_samples':
         'none: lesson 05 has other exercises, in `exercises.evaluation`',
     'exercises.check_elbo_terms': 'exercises.elbo.check_elbo_terms',
-    'exercises.check_frechet_diagonal': 'exercises.generation.check_frechet_diagonal',
-    'exercises.check_free_bits': 'exercises.beta_vae.check_free_bits',
+    'exercises.check_frechet_diagonal':
+        'none: lesson 09 has another exercise, '
+        '`exercises.generation.check_without_excess`',
+    'exercises.check_free_bits': 'none: lesson 06 has other exercises now',
     'exercises.check_fsq': 'exercises.vq_vae.check_fsq',
-    'exercises.check_gap': 'exercises.beta_vae.check_gap',
+    'exercises.check_gap': 'none: lesson 06 has other exercises now',
     'exercises.check_gaussian_nll': 'exercises.elbo.check_gaussian_nll',
     'exercises.check_importance_bound':
         'none: lesson 05 has other exercises, in `exercises.evaluation`',
@@ -315,24 +317,24 @@ NAMES: dict[str, str] = {
     'exercises.check_mean_over_examples':
         'none: lesson 04 has other exercises, in `exercises.training`',
     'exercises.check_mixture_prior': 'exercises.elbo.check_mixture_prior',
-    'exercises.check_one_hot': 'exercises.cvae.check_one_hot',
+    'exercises.check_one_hot': 'none: lesson 07 has other exercises now',
     'exercises.check_only': 'exercises.generation.check_only',
-    'exercises.check_perplexity': 'exercises.vq_vae.check_perplexity',
+    'exercises.check_perplexity': 'none: lesson 08 has other exercises now',
     'exercises.check_posterior_1d': 'exercises.latent.check_posterior_1d',
     'exercises.check_precision': 'exercises.anomaly_detection.check_precision',
     'exercises.check_round_through': 'exercises.reparameterization.check_round_through',
-    'exercises.check_sawtooth': 'exercises.beta_vae.check_sawtooth',
+    'exercises.check_sawtooth': 'none: lesson 06 has other exercises now',
     'exercises.check_scaled_rate': 'exercises.gpu.check_scaled_rate',
     'exercises.check_shard_weights': 'exercises.gpu.check_shard_weights',
     'exercises.check_should_stop':
         'none: lesson 04 has other exercises, in `exercises.training`',
     'exercises.check_signs': 'exercises.anomaly_detection.check_signs',
-    'exercises.check_straight_through': 'exercises.vq_vae.check_straight_through',
+    'exercises.check_straight_through': 'none: lesson 08 has other exercises now',
     'exercises.check_threshold': 'exercises.anomaly_detection.check_threshold',
     'exercises.check_timed': 'exercises.gpu.check_timed',
     'exercises.check_truncated': 'exercises.generation.check_truncated',
-    'exercises.check_unseen_loss': 'exercises.cvae.check_unseen_loss',
-    'exercises.check_vq_terms': 'exercises.vq_vae.check_vq_terms',
+    'exercises.check_unseen_loss': 'none: lesson 07 has other exercises now',
+    'exercises.check_vq_terms': 'none: lesson 08 has other exercises now',
     'exercises.check_waits_from': 'exercises.gpu.check_waits_from',
     'exercises.exercise': 'exercises.verdicts.exercise',
     'exercises.given': 'exercises.verdicts.to_tensor',

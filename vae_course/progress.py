@@ -32,7 +32,8 @@ def passed() -> dict[str, str]:
 def note_pass(
     name: str, # of an exercise, such as `latent.check_kl`
 ) -> None:
-    "Remember that an exercise was passed; where that cannot be written, warn and go on."
+    """Remember that an exercise was passed; where that cannot be written, warn and go
+    on."""
     path = progress_file()
     if path is None: return
     try:
@@ -60,7 +61,7 @@ def exercises() -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 def ticks() -> dict[str, str]:
-    "`{lesson: how far}`: `✓` where every exercise is passed, else how many, or nothing."
+    "`{lesson: how far}`: `✓` where all exercises are passed, else how many, or none."
     done, found = passed(), {}
     for lesson, names in exercises().items():
         n = sum(name in done for name in names)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['code_priors', 'nearest_codes', 'batch_squared_distance', 'perplexity', 'codebook_usage', 'VectorQuantizer',
-           'UniformCodes', 'PriorOverCodes', 'PointMass', 'CodeDistribution', 'VQVAE', 'TransformerBlock', 'CodePrior',
+           'UniformCodes', 'TransformerBlock', 'CodePrior', 'PriorOverCodes', 'PointMass', 'CodeDistribution', 'VQVAE',
            'vq_vae', 'dataset_codes', 'reconstruction_mse', 'train_steps']
 
-# %% ../nbs/08_vq_vae.ipynb #3e7d1ff1
+# %% ../nbs/08_vq_vae.ipynb #195612de
 import math, os
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -32,7 +32,7 @@ from .reparameterization import straight_through
 from .training import warmup_cosine
 from .old_names import redirect_old_names
 
-# %% ../nbs/08_vq_vae.ipynb #097f02f6
+# %% ../nbs/08_vq_vae.ipynb #4a68a180
 def nearest_codes(
     z: Tensor,         # vectors, `(N, D)`
     codebook: Tensor,  # `(K, D)`
@@ -43,7 +43,7 @@ def nearest_codes(
         z, codebook = z.float(), codebook.float()
         return (codebook.square().sum(1) - 2 * z @ codebook.T).argmin(1)
 
-# %% ../nbs/08_vq_vae.ipynb #0c92dd12
+# %% ../nbs/08_vq_vae.ipynb #1498d397
 def batch_squared_distance(
     a: Tensor,  # `(B, …)`
     b: Tensor,  # the same shape
@@ -51,7 +51,7 @@ def batch_squared_distance(
     "‖a − b‖², summed over each example and averaged over the batch."
     return (a - b).square().flatten(1).sum(1).mean()
 
-# %% ../nbs/08_vq_vae.ipynb #c5a0458a
+# %% ../nbs/08_vq_vae.ipynb #25c1001f
 def perplexity(
     counts: Tensor,  # how often each code was chosen, `(K,)`
 ) -> Tensor:         # from 1 to K, 0-d
@@ -65,7 +65,7 @@ def codebook_usage(
     "The share of codes chosen at least `share` times as often as if all were alike."
     return (counts >= share * counts.sum() / len(counts)).float().mean()
 
-# %% ../nbs/08_vq_vae.ipynb #99fa1982
+# %% ../nbs/08_vq_vae.ipynb #42471b49
 def _moving_average(
     usage: Tensor,   # running count of each entry, in uniform shares, `(K,)`
     sums: Tensor,    # running sum of the vectors that chose it, `(K, D)`
@@ -77,7 +77,31 @@ def _moving_average(
     weight = (1 - decay) * len(counts) / counts.sum().clamp(min=1)
     return decay * usage + weight * counts, decay * sums + weight * totals
 
-# %% ../nbs/08_vq_vae.ipynb #237f03b5
+# %% ../nbs/08_vq_vae.ipynb #39ff6e4a
+def _restart(
+    dead: Tensor,      # which entries, bool `(K,)`
+    drawn: Tensor,     # vectors of the batch, `(K, D)`
+    codebook: Tensor,  # `(K, D)`
+    sums: Tensor,      # running sums, `(K, D)`
+    usage: Tensor,     # running counts, `(K,)`
+) -> tuple[Tensor, Tensor, Tensor]:  # `codebook`, `sums` and `usage`
+    "The dead entries put on the vectors drawn, as if used by the uniform share."
+    rows = dead[:, None]
+    return (torch.where(rows, drawn, codebook), torch.where(rows, drawn, sums),
+            torch.where(dead, torch.ones_like(usage), usage))
+
+# %% ../nbs/08_vq_vae.ipynb #d33d8bc9
+def _over_processes(
+    counts: Tensor,  # of this process's part of the batch, `(K,)`
+    totals: Tensor,  # `(K, D)`
+    drawn: Tensor,   # `(K, D)`
+) -> None:
+    "In place: counts and totals of all processes, and the vectors the first one drew."
+    if rank_and_world_size()[1] > 1:
+        for kept in (counts, totals): torch.distributed.all_reduce(kept)
+        torch.distributed.broadcast(drawn, 0)
+
+# %% ../nbs/08_vq_vae.ipynb #85c76ce1
 class VectorQuantizer(nn.Module):
     """A codebook of K entries of D numbers, and what replaces vectors by entries
     (van den Oord et al. 2017). In evaluation mode nothing in it changes."""
@@ -160,19 +184,17 @@ class VectorQuantizer(nn.Module):
     @torch.no_grad()
     def after_step(self) -> None:
         "Move the codebook by what the last batch left, over all processes that train."
-        if rank_and_world_size()[1] > 1:
-            for kept in (self.counts, self.totals): torch.distributed.all_reduce(kept)
-            torch.distributed.broadcast(self.drawn, 0)
+        _over_processes(self.counts, self.totals, self.drawn)
         dead = self.usage < self.dead_code_threshold
         usage, sums = _moving_average(self.usage, self.sums, self.counts, self.totals,
                                       self.decay)
         used, means = usage[:, None] > 1e-6, sums / usage[:, None].clamp(min=1e-6)
         entries = torch.where(used, means, self.codebook) if self.ema else self.codebook
-        self.codebook.copy_(torch.where(dead[:, None], self.drawn, entries))
-        self.sums.copy_(torch.where(dead[:, None], self.drawn, sums))
-        self.usage.copy_(torch.where(dead, torch.ones_like(usage), usage))
+        moved = _restart(dead, self.drawn, entries, sums, usage)
+        for kept, value in zip((self.codebook, self.sums, self.usage), moved):
+            kept.copy_(value)
 
-# %% ../nbs/08_vq_vae.ipynb #5dc34101
+# %% ../nbs/08_vq_vae.ipynb #8a4b1f59
 class UniformCodes(nn.Module):
     "The prior of codes that know nothing of each other: all equally likely."
     log_p: Tensor  # of every list, in nats
@@ -202,7 +224,109 @@ class UniformCodes(nn.Module):
         "`n` lists of codes."
         return torch.randint(self.n_codes, (n, *self.shape), device=self.log_p.device)
 
-# %% ../nbs/08_vq_vae.ipynb #bb8590ec
+# %% ../nbs/08_vq_vae.ipynb #b6eeb39c
+class TransformerBlock(nn.Module):
+    """A layer of a transformer that looks back only: attention, then two linear layers,
+    each added to what came in (Vaswani et al. 2017)."""
+    def __init__(
+        self,
+        width: int,  # numbers for each place
+        heads: int,  # of attention
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.to_qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(),
+                                 nn.Linear(4 * width, width))
+
+    def forward(
+        self,
+        x: Tensor,  # `(B, length, width)`
+    ) -> Tensor:    # the same shape
+        qkv = self.to_qkv(self.norm1(x)).chunk(3, -1)
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in qkv)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
+        return x + self.mlp(self.norm2(x))
+
+# %% ../nbs/08_vq_vae.ipynb #7fa5568a
+class CodePrior(Trainable):
+    """p(codes), each code given those before it in reading order: a small causal
+    transformer. It can be trained by `fit` on codes as floats."""
+    def __init__(
+        self,
+        n_codes: int = 256,             # K
+        shape: Sequence[int] = (7, 7),  # h and w
+        width: int = 64,                # numbers for each place
+        depth: int = 2,                 # layers
+        heads: int = 4,                 # of attention, in each layer
+    ) -> None:
+        super().__init__()
+        self.config = dict(name='code_prior', n_codes=n_codes, shape=list(shape),
+                           width=width, depth=depth, heads=heads)
+        self.n_codes, self.shape = n_codes, tuple(shape)
+        self.data_shape = tuple(shape)
+        self.embed = nn.Embedding(n_codes + 1, width)  # the last one begins the list
+        self.place = nn.Parameter(0.02 * torch.randn(math.prod(shape), width))
+        blocks = [TransformerBlock(width, heads) for _ in range(depth)]
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_codes))
+
+    def logits(
+        self,
+        codes: Tensor,  # the first n codes of each list, int64 `(B, n)`
+    ) -> Tensor:        # `(B, n + 1, K)`
+        "What comes at each of the first n + 1 places."
+        before = F.pad(codes.to(self.place.device), (1, 0), value=self.n_codes)
+        x = self.embed(before) + self.place[:before.shape[1]]
+        return full_precision(self.head(self.blocks(x)))
+
+    def log_prob(
+        self,
+        codes: Tensor,  # int64 `(B, h, w)`
+    ) -> Tensor:        # `(B,)`
+        "log p(codes) in nats."
+        codes = codes.to(self.place.device).flatten(1)
+        logits = self.logits(codes[:, :-1]).mT
+        return -F.cross_entropy(logits, codes, reduction='none').sum(1)
+
+    def losses(
+        self,
+        batch: Batch,               # `(codes, y)`, codes `(B, h, w)`, also as floats
+    ) -> dict[str, Tensor]:         # 0-d
+        "`loss`: −log p(codes) in nats per example."
+        return dict(loss=-self.log_prob(as_pair(batch)[0].long()).mean())
+
+    def check_examples(
+        self,
+        examples: Examples,   # codes
+        name: str = 'train',  # how the reader calls them
+    ) -> None:
+        "Raise `DataError` for codes outside 0…K − 1."
+        codes = examples.x
+        if codes.dtype == torch.uint8:
+            raise DataError(f'{name} holds uint8, which counts as v/255: give codes as '
+                            'whole numbers of type int64')
+        check_range(codes.float(), name, 0, self.n_codes - 1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,                  # how many
+        progress: bool = False,  # show a progress bar over the places
+    ) -> Tensor:                 # int64 `(n, h, w)`
+        """`n` lists, each code drawn given those before it (ancestral sampling).
+        No bar with `TQDM_DISABLE=1` in the environment."""
+        silent = not progress or os.environ.get('TQDM_DISABLE', '0') not in ('', '0')
+        codes = torch.zeros(n, 0, dtype=torch.long, device=self.place.device)
+        for _ in tqdm(range(math.prod(self.shape)), desc='codes', disable=silent):
+            logits = self.logits(codes)[:, -1]
+            following = D.Categorical(logits=logits, validate_args=False).sample()
+            codes = torch.cat([codes, following[:, None]], 1)
+        return codes.view(n, *self.shape)
+
+# %% ../nbs/08_vq_vae.ipynb #1dc85bc4
 class PriorOverCodes(Protocol):
     "What a `VQVAE` needs of its prior, which is a module as well."
     def log_prob(
@@ -216,7 +340,7 @@ class PriorOverCodes(Protocol):
         progress: bool = False,  # show a progress bar
     ) -> Tensor: ...             # int64 `(n, h, w)`
 
-# %% ../nbs/08_vq_vae.ipynb #1f92120f
+# %% ../nbs/08_vq_vae.ipynb #92d01855
 class PointMass:
     "The distribution that is certain of one value for each example of a batch."
     def __init__(
@@ -385,109 +509,7 @@ def _rename_prior(module, state, prefix, *_): # weights that are about to be loa
         new = f'{prefix}prior_net.{name.removeprefix(prefix + "prior.")}'
         state[new] = state.pop(name)
 
-# %% ../nbs/08_vq_vae.ipynb #edcdcfae
-class TransformerBlock(nn.Module):
-    """A layer of a transformer that looks back only: attention, then two linear layers,
-    each added to what came in (Vaswani et al. 2017)."""
-    def __init__(
-        self,
-        width: int,  # numbers for each place
-        heads: int,  # of attention
-    ) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.to_qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(),
-                                 nn.Linear(4 * width, width))
-
-    def forward(
-        self,
-        x: Tensor,  # `(B, length, width)`
-    ) -> Tensor:    # the same shape
-        qkv = self.to_qkv(self.norm1(x)).chunk(3, -1)
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in qkv)
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.out(attended.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm2(x))
-
-# %% ../nbs/08_vq_vae.ipynb #15773fd0
-class CodePrior(Trainable):
-    """p(codes), each code given those before it in reading order: a small causal
-    transformer. It can be trained by `fit` on codes as floats."""
-    def __init__(
-        self,
-        n_codes: int = 256,             # K
-        shape: Sequence[int] = (7, 7),  # h and w
-        width: int = 64,                # numbers for each place
-        depth: int = 2,                 # layers
-        heads: int = 4,                 # of attention, in each layer
-    ) -> None:
-        super().__init__()
-        self.config = dict(name='code_prior', n_codes=n_codes, shape=list(shape),
-                           width=width, depth=depth, heads=heads)
-        self.n_codes, self.shape = n_codes, tuple(shape)
-        self.data_shape = tuple(shape)
-        self.embed = nn.Embedding(n_codes + 1, width)  # the last one begins the list
-        self.place = nn.Parameter(0.02 * torch.randn(math.prod(shape), width))
-        blocks = [TransformerBlock(width, heads) for _ in range(depth)]
-        self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_codes))
-
-    def logits(
-        self,
-        codes: Tensor,  # the first n codes of each list, int64 `(B, n)`
-    ) -> Tensor:        # `(B, n + 1, K)`
-        "What comes at each of the first n + 1 places."
-        before = F.pad(codes.to(self.place.device), (1, 0), value=self.n_codes)
-        x = self.embed(before) + self.place[:before.shape[1]]
-        return full_precision(self.head(self.blocks(x)))
-
-    def log_prob(
-        self,
-        codes: Tensor,  # int64 `(B, h, w)`
-    ) -> Tensor:        # `(B,)`
-        "log p(codes) in nats."
-        codes = codes.to(self.place.device).flatten(1)
-        logits = self.logits(codes[:, :-1]).mT
-        return -F.cross_entropy(logits, codes, reduction='none').sum(1)
-
-    def losses(
-        self,
-        batch: Batch,               # `(codes, y)`, codes `(B, h, w)`, also as floats
-    ) -> dict[str, Tensor]:         # 0-d
-        "`loss`: −log p(codes) in nats per example."
-        return dict(loss=-self.log_prob(as_pair(batch)[0].long()).mean())
-
-    def check_examples(
-        self,
-        examples: Examples,   # codes
-        name: str = 'train',  # how the reader calls them
-    ) -> None:
-        "Raise `DataError` for codes outside 0…K − 1."
-        codes = examples.x
-        if codes.dtype == torch.uint8:
-            raise DataError(f'{name} holds uint8, which counts as v/255: give codes as '
-                            'whole numbers of type int64')
-        check_range(codes.float(), name, 0, self.n_codes - 1)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        n: int,                  # how many
-        progress: bool = False,  # show a progress bar over the places
-    ) -> Tensor:                 # int64 `(n, h, w)`
-        """`n` lists, each code drawn given those before it (ancestral sampling).
-        No bar with `TQDM_DISABLE=1` in the environment."""
-        silent = not progress or os.environ.get('TQDM_DISABLE', '0') not in ('', '0')
-        codes = torch.zeros(n, 0, dtype=torch.long, device=self.place.device)
-        for _ in tqdm(range(math.prod(self.shape)), desc='codes', disable=silent):
-            logits = self.logits(codes)[:, -1]
-            following = D.Categorical(logits=logits, validate_args=False).sample()
-            codes = torch.cat([codes, following[:, None]], 1)
-        return codes.view(n, *self.shape)
-
-# %% ../nbs/08_vq_vae.ipynb #8c2d4a09
+# %% ../nbs/08_vq_vae.ipynb #48e5eac8
 def _encoder_and_decoder(
     data_shape: Sequence[int],  # channels, height and width
     widths: Sequence[int],      # channels of the layers, each of which halves the image
@@ -509,7 +531,7 @@ def _encoder_and_decoder(
                             Crop(height, width), *after)
     return encoder, decoder, (h, w)
 
-# %% ../nbs/08_vq_vae.ipynb #c0ee25d0
+# %% ../nbs/08_vq_vae.ipynb #befced25
 code_priors = dict(transformer=CodePrior, uniform=UniformCodes)
 
 def vq_vae(
@@ -542,7 +564,7 @@ def vq_vae(
     model.config = dict(name='vq_vae', **config)
     return model
 
-# %% ../nbs/08_vq_vae.ipynb #bef8816b
+# %% ../nbs/08_vq_vae.ipynb #03dbba02
 def dataset_codes(
     model: VQVAE,            # whose encoder and codebook
     examples: Examples,      # to be encoded
@@ -567,7 +589,7 @@ def reconstruction_mse(
         return (made - x).square().flatten(1).mean(1)
     return per_example(errors, model, examples, batch_size).mean().item()
 
-# %% ../nbs/08_vq_vae.ipynb #a137153d
+# %% ../nbs/08_vq_vae.ipynb #da9b5426
 def train_steps(
     model: Trainable,       # with `losses`
     examples: Examples,     # to draw from
@@ -591,5 +613,5 @@ def train_steps(
     model.eval()
     return {name: torch.stack([row[name] for row in terms]).cpu() for name in terms[0]}
 
-# %% ../nbs/08_vq_vae.ipynb #2dadd49e
+# %% ../nbs/08_vq_vae.ipynb #8cd178b4
 redirect_old_names(__name__)

@@ -44,23 +44,26 @@ def posterior_1d(x, w, sigma):
     return x / M, sigma / M**0.5
 """, "a factor w is missing"),
     ("check_kl_estimate", """
-def kl_estimate(q, p, samples):
-    z = p.sample((samples,))
-    terms = q.log_prob(z) - p.log_prob(z)
-    return terms.mean(0), terms.std(0) / samples**0.5
-""", "you drew from p"),
-    ("check_kl_estimate", """
-def kl_estimate(q, p, samples):
-    z = q.sample((samples,))
-    terms = q.log_prob(z) - p.log_prob(z)
-    return terms.mean(0), terms.std(0)
+def kl_estimate(spread, draws, wanted):
+    return spread, (spread / wanted)**2
 """, "standard deviation of one term"),
     ("check_kl_estimate", """
-def kl_estimate(q, p, samples):
-    z = q.sample((samples,))
-    terms = p.log_prob(z) - q.log_prob(z)
-    return terms.mean(0), terms.std(0) / samples**0.5
-""", "sign is wrong"),
+def kl_estimate(spread, draws, wanted):
+    return spread / draws, (spread / wanted)**2
+""", "divided by the number of draws"),
+    ("check_kl_estimate", """
+def kl_estimate(spread, draws, wanted):
+    return spread**2 / draws, (spread / wanted)**2
+""", "variance of the mean"),
+    ("check_kl_estimate", """
+def kl_estimate(spread, draws, wanted):
+    return spread / draws**0.5, spread / wanted
+""", "draws grow with the square"),
+    ("check_kl_estimate", """
+def kl_estimate(spread, draws, wanted):
+    error = spread / draws**0.5
+    return error, draws * error / wanted
+""", "square the ratio"),
     ("check_log_evidence", """
 def log_evidence(model, x, samples):
     z = model.prior().sample((samples,))

@@ -45,20 +45,49 @@ def leave_one_out(values, score):
 def leave_one_out(values, score):
     return values[:, None] * score
 """, "no baseline"),
+    ("check_share_of_draws", """
+def share_of_draws(one, many, S):
+    return 1 - many / one, many
+""", "variances add"),
+    ("check_share_of_draws", """
+def share_of_draws(one, many, S):
+    return 1 - (many / one)**2, many
+""", "there is still C/S"),
+    ("check_share_of_draws", """
+def share_of_draws(one, many, S):
+    C = (one**2 - many**2) / (1 - 1 / S)
+    return 1 - C / one**2, (one**2 - C)**0.5
+""", "share of the images"),
+    ("check_share_of_draws", """
+def share_of_draws(one, many, S):
+    C = (one**2 - many**2) / (1 - 1 / S)
+    return C / one**2, one**2 - C
+""", "this is a variance"),
+    ("check_share_of_draws", """
+def share_of_draws(one, many, S):
+    C = (one**2 - many**2) / (1 - 1 / S)
+    return C / one**2, 0.0
+""", "the images still differ"),
     ("check_round_through", """
 def round_through(x):
-    return x.round()
+    return x.clamp(-2, 2).round()
 """, "the gradient is 0"),
     ("check_round_through", """
 def round_through(x):
-    return x + x.round() - x
-""", "detach the difference"),
+    return straight_through(x.round().clamp(-2, 2), x)
+""", "outside of ±2 too"),
     ("check_round_through", """
 def round_through(x):
-    return 2 * x + (x.round() - 2 * x).detach()
+    return straight_through(x.round(), x)
+""", "not limited"),
+    ("check_round_through", """
+def round_through(x):
+    limited = x.clamp(-2, 2)
+    return 2 * limited + (limited.round() - 2 * limited).detach()
 """, "doubled"),
     ("check_round_through", """
 def round_through(x):
-    return x + (x.round() - x.round().detach())
+    limited = x.clamp(-2, 2)
+    return limited + (limited.round() - limited.round().detach())
 """, "not rounded"),
 ]

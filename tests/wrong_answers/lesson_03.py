@@ -2,65 +2,100 @@
 
 WRONG = [
     ("check_gaussian_nll", """
-def gaussian_nll(x, mean, sigma):
-    return ((x - mean)**2 / (2 * sigma**2)).sum(-1)
+def at_best_sigma(nll, sigma, pixels):
+    return nll
+""", "as it was"),
+    ("check_gaussian_nll", """
+def at_best_sigma(nll, sigma, pixels):
+    mse = 2 * sigma**2 * abs(nll) / pixels
+    return pixels * (0.5 + 0.5 * math.log(2 * math.pi * mse))
+""", "take off the normalizer"),
+    ("check_gaussian_nll", """
+def at_best_sigma(nll, sigma, pixels):
+    mse = 2 * sigma**2 * (nll / pixels - 0.5 * math.log(2 * math.pi * sigma**2))
+    return pixels * 0.5 * math.log(2 * math.pi * mse)
+""", "still costs ½ for each pixel"),
+    ("check_gaussian_nll", """
+def at_best_sigma(nll, sigma, pixels):
+    mse = 2 * sigma**2 * (nll / pixels - 0.5 * math.log(2 * math.pi * sigma**2))
+    return pixels * (1 + 0.5 * math.log(2 * math.pi * mse))
+""", "½ for each pixel at the best σ, not 1"),
+    ("check_gaussian_nll", """
+def at_best_sigma(nll, sigma, pixels):
+    mse = 2 * sigma**2 * (nll / pixels - 0.5 * math.log(2 * math.pi * sigma**2))
+    return pixels * (0.5 + 0.5 * math.log(2 * math.pi * mse**2))
+""", "it is the best σ²"),
+    ("check_gaussian_nll", """
+def at_best_sigma(nll, sigma, pixels):
+    mse = 2 * sigma**2 * (nll / pixels - 0.5 * math.log(2 * math.pi * sigma**2))
+    return pixels * (0.5 + 0.5 * math.log(2 * math.pi * mse**0.5))
+""", "you took the error for the variance"),
+    ("check_gaussian_nll", """
+def at_best_sigma(nll, sigma, pixels):
+    mse = 2 * sigma**2 * (nll / pixels - 0.5 * math.log(2 * math.pi * sigma**2))
+    return 0.5 + 0.5 * math.log(2 * math.pi * mse)
+""", "nats per pixel"),
+    ("check_elbo_terms", """
+def elbo_terms(x, mean, pixel_logvar, mu, logvar):
+    error = (x - mean)**2 / (2 * pixel_logvar.exp())
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar)
+    return error.mean(), kl.mean()
 """, "normalizer is missing"),
-    ("check_gaussian_nll", """
-def gaussian_nll(x, mean, sigma):
-    normalizer = 0.5 * math.log(2 * math.pi * sigma**2)
-    return ((x - mean)**2).sum(-1) / (2 * sigma**2) + normalizer
-""", "once for each of the 7 dimensions"),
-    ("check_gaussian_nll", """
-def gaussian_nll(x, mean, sigma):
-    normalizer = 0.5 * math.log(2 * math.pi * sigma**2)
-    return ((x - mean)**2 / (2 * sigma**2) + normalizer).mean(-1)
-""", "averaged over the dimensions"),
-    ("check_gaussian_nll", """
-def gaussian_nll(x, mean, sigma):
-    return D.Normal(mean, sigma).log_prob(x).sum(-1)
-""", "sign is wrong"),
-    ("check_gaussian_nll", """
-def gaussian_nll(x, mean, sigma):
-    return ((x - mean)**2 / (2 * sigma**2) + math.log(sigma)).sum(-1)
-""", "2π is missing"),
     ("check_elbo_terms", """
-def elbo_terms(x, logits, mu, logvar):
-    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1).mean()
-    return F.binary_cross_entropy_with_logits(logits, x), kl
-""", "weighs 784 times as much"),
+def elbo_terms(x, mean, pixel_logvar, mu, logvar):
+    error = (x - mean)**2 / (2 * pixel_logvar.exp())
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar)
+    return error.sum(-1).mean(), kl.sum(-1).mean()
+""", "normalizer is missing"),
     ("check_elbo_terms", """
-def elbo_terms(x, logits, mu, logvar):
-    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).mean()
-    return F.binary_cross_entropy_with_logits(logits, x, reduction='sum') / len(x), kl
+def elbo_terms(x, mean, pixel_logvar, mu, logvar):
+    nll = ((x - mean)**2 / (2 * pixel_logvar.exp())
+           + 0.5 * (math.log(2 * math.pi) + pixel_logvar))
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar)
+    return nll.mean(), kl.sum(-1).mean()
+""", "weighs 30 times as much"),
+    ("check_elbo_terms", """
+def elbo_terms(x, mean, pixel_logvar, mu, logvar):
+    nll = ((x - mean)**2 / (2 * pixel_logvar.exp())
+           + 0.5 * (math.log(2 * math.pi) + pixel_logvar))
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar)
+    return nll.sum(-1).mean(), kl.mean()
 """, "averaged over the latents"),
     ("check_elbo_terms", """
-def elbo_terms(x, logits, mu, logvar):
-    kl = 0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1).mean()
-    return F.binary_cross_entropy_with_logits(logits, x, reduction='sum') / len(x), kl
+def elbo_terms(x, mean, pixel_logvar, mu, logvar):
+    nll = ((x - mean)**2 / (2 * pixel_logvar.exp())
+           + 0.5 * (math.log(2 * math.pi) + pixel_logvar))
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar)
+    return nll.sum(-1).mean(), -kl.sum(-1).mean()
 """, "sign of the KL is wrong"),
     ("check_elbo_terms", """
-def elbo_terms(x, logits, mu, logvar):
-    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1).mean()
-    p = torch.sigmoid(logits)
-    return F.binary_cross_entropy_with_logits(p, x, reduction='sum') / len(x), kl
-""", "sigmoid twice"),
-    ("check_elbo_terms", """
-def elbo_terms(x, logits, mu, logvar):
-    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
-    return F.binary_cross_entropy_with_logits(logits, x, reduction='sum'), kl
+def elbo_terms(x, mean, pixel_logvar, mu, logvar):
+    nll = ((x - mean)**2 / (2 * pixel_logvar.exp())
+           + 0.5 * (math.log(2 * math.pi) + pixel_logvar))
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar)
+    return nll.sum(), kl.sum()
 """, "summed over the batch"),
     ("check_elbo_terms", """
-def elbo_terms(x, logits, mu, logvar):
-    pixels = F.binary_cross_entropy_with_logits(logits, x, reduction='none')
-    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1).mean()
-    return pixels.flatten(1).sum(1).mean() + kl
+def elbo_terms(x, mean, pixel_logvar, mu, logvar):
+    nll = ((x - mean)**2 / (2 * pixel_logvar.exp())
+           + 0.5 * (math.log(2 * math.pi) + pixel_logvar))
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar)
+    return nll.sum(-1).mean() + kl.sum(-1).mean()
 """, "and not their sum"),
     ("check_elbo_terms", """
-def elbo_terms(x, logits, mu, logvar):
-    pixels = F.binary_cross_entropy_with_logits(logits, x, reduction='none')
-    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1).mean()
-    return pixels.flatten(1).sum(1).mean().item(), kl.item()
+def elbo_terms(x, mean, pixel_logvar, mu, logvar):
+    nll = ((x - mean)**2 / (2 * pixel_logvar.exp())
+           + 0.5 * (math.log(2 * math.pi) + pixel_logvar))
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar)
+    return nll.sum(-1).mean().item(), kl.sum(-1).mean().item()
 """, "no gradient comes back"),
+    ("check_elbo_terms", """
+def elbo_terms(x, mean, pixel_logvar, mu, logvar):
+    nll = ((x - mean)**2 / (2 * pixel_logvar.exp())
+           + 0.5 * math.log(2 * math.pi) + pixel_logvar)
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar)
+    return nll.sum(-1).mean(), kl.sum(-1).mean()
+""", "counts half"),
     ("check_effective_beta", """
 def effective_beta(pixels, latents, reconstruction, kl):
     a = 1 / pixels if reconstruction == 'mean' else 1

@@ -1,57 +1,58 @@
 "Wrong answers to the exercises of lesson 06, and a part of what each check must say."
 WRONG = [
-    ("check_beta_loss", """
-def beta_loss(reconstruction, kl, beta):
-    return (beta * reconstruction + kl.sum(1)).mean()
-""", "weighted the reconstruction"),
-    ("check_beta_loss", """
-def beta_loss(reconstruction, kl, beta):
-    return reconstruction.mean() + beta * kl.mean()
-""", "averaged the KL over the latents"),
-    ("check_beta_loss", """
-def beta_loss(reconstruction, kl, beta):
-    return reconstruction + beta * kl.sum(1)
-""", "average over the batch"),
-    ("check_beta_loss", """
-def beta_loss(reconstruction, kl, beta):
-    return (reconstruction - beta * kl.sum(1)).mean()
-""", "it is a cost"),
-    ("check_free_bits", """
-def with_free_bits(kl, free):
-    return kl.clamp(min=free).sum(1).mean()
-""", "the mean over the batch comes first"),
-    ("check_free_bits", """
-def with_free_bits(kl, free):
-    return kl.mean(0).clamp(max=free).sum()
-""", "the smaller of the two"),
-    ("check_free_bits", """
-def with_free_bits(kl, free):
-    return (kl.mean(0) - free).clamp(min=0).sum()
-""", "subtracted the free nats"),
-    ("check_sawtooth", """
-def sawtooth(t, cycles):
-    return min(1.0, t * cycles)
-""", "rise once and stay"),
-    ("check_sawtooth", """
-def sawtooth(t, cycles):
-    return t % (1 / cycles)
-""", "rise to 1 / cycles only"),
-    ("check_sawtooth", """
-def sawtooth(t, cycles):
-    return 1 - t * cycles % 1
-""", "fall from 1 to 0"),
-    ("check_gap", """
-def gap(table, entropy):
-    return (table.max(0).values / entropy).mean()
-""", "largest alone"),
-    ("check_gap", """
-def gap(table, entropy):
+    ("check_decoder_sigma", """
+def decoder_sigma(beta, pixels):
+    return beta * pixels / 2
+""", "take its root"),
+    ("check_decoder_sigma", """
+def decoder_sigma(beta, pixels):
+    return (beta / 2)**0.5
+""", "took the squared error for a sum"),
+    ("check_decoder_sigma", """
+def decoder_sigma(beta, pixels):
+    return (pixels / (2 * beta))**0.5
+""", "you divided by β"),
+    ("check_reported_correlation", """
+import math
+def corrected(reported, latents, dataset_size):
+    return reported - latents * math.log(dataset_size)
+""", "enters with a plus"),
+    ("check_reported_correlation", """
+import math
+def corrected(reported, latents, dataset_size):
+    return reported - math.log(dataset_size)
+""", "each latent has its own"),
+    ("check_reported_correlation", """
+def corrected(reported, latents, dataset_size):
+    return reported / latents
+""", "a constant that was added"),
+    ("check_latent_gap", """
+def latent_gap(table, entropy, least=0.05):
     first, second = table.topk(2, dim=0).values
-    return (first - second).mean()
-""", "forgot the entropy"),
-    ("check_gap", """
-def gap(table, entropy):
-    first, second = table.topk(2, dim=1).values.T
-    return first - second
-""", "down the column"),
+    return ((first - second) / entropy).mean()
+""", "this is the MIG"),
+    ("check_latent_gap", """
+def latent_gap(table, entropy, least=0.05):
+    first, second = (table / entropy).topk(2, dim=1).values.T
+    return ((first - second) / first).mean()
+""", "counted as perfect"),
+    ("check_latent_gap", """
+def latent_gap(table, entropy, least=0.05):
+    first, second = (table / entropy).topk(2, dim=1).values.T
+    return (first - second)[first > least].mean()
+""", "did not divide by the largest share"),
+    ("check_next_beta", """
+import math
+def next_beta(beta, rate, target, speed=0.5):
+    return beta * math.exp(speed * (target - rate))
+""", "moves the wrong way"),
+    ("check_next_beta", """
+def next_beta(beta, rate, target, speed=0.5):
+    return beta + speed * (rate - target)
+""", "and not its logarithm"),
+    ("check_next_beta", """
+import math
+def next_beta(beta, rate, target, speed=0.5):
+    return math.log(beta) + speed * (rate - target)
+""", "give β itself"),
 ]

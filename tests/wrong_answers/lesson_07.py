@@ -1,44 +1,21 @@
 """Wrong answers to the exercises of lesson 07: (check, code, part of the message)."""
 
 WRONG = [
-    ("check_one_hot", """
-def one_hot(y, classes):
-    return torch.eye(classes)[y]
-""", "the last class"),
-    ("check_one_hot", """
-def one_hot(y, classes):
-    return (y[:, None] == torch.arange(1, classes + 1)).float()
-""", "off by one"),
-    ("check_one_hot", """
-def one_hot(y, classes):
-    if y.min() < 0 or y.max() > classes: raise ValueError('out of range')
-    return (y[:, None] == torch.arange(classes)).float()
-""", "label 4 of 4 classes got through"),
-    ("check_one_hot", """
-def one_hot(y, classes):
-    if y.min() < 0 or y.max() >= classes: raise ValueError('out of range')
-    return F.one_hot(y, classes)
-""", "a network needs float32"),
-    ("check_unseen_loss", """
-def unseen_loss(x, logits, seen):
-    return F.binary_cross_entropy_with_logits(logits, x, reduction='sum') / len(x)
-""", "no merit in predicting"),
-    ("check_unseen_loss", """
-def unseen_loss(x, logits, seen):
-    each = F.binary_cross_entropy_with_logits(logits, x, reduction='none')
-    return (each * (1 - seen)).mean()
-""", "averaged over the pixels"),
-    ("check_unseen_loss", """
-def unseen_loss(x, logits, seen):
-    logits, target = logits * (1 - seen), x * (1 - seen)
-    nll = F.binary_cross_entropy_with_logits(logits, target, reduction='sum')
-    return nll / len(x)
-""", "each then still costs log 2"),
-    ("check_unseen_loss", """
-def unseen_loss(x, logits, seen):
-    each = F.binary_cross_entropy_with_logits(logits, x, reduction='none')
-    return (each * seen).flatten(1).sum(1).mean()
-""", "left out the unseen ones"),
+    ("check_heavier_kl", """
+def heavier_kl(sigma, delta, beta):
+    A, B = (1 + sigma**2) / sigma**2, 1 + sigma**2 + delta**2
+    return delta * B / (A + B)
+""", "this is the b for β = 1"),
+    ("check_heavier_kl", """
+def heavier_kl(sigma, delta, beta):
+    A, B = (1 + sigma**2) / sigma**2, beta * (1 + sigma**2 + delta**2)
+    return A / (A + B)
+""", "the share that the code takes"),
+    ("check_heavier_kl", """
+def heavier_kl(sigma, delta, beta):
+    A, B = beta * (1 + sigma**2) / sigma**2, 1 + sigma**2 + delta**2
+    return delta * B / (A + B)
+""", "β stands at the wrong term"),
     ("check_conditional_bound", """
 def conditional_bound(reconstruction, mu, logvar, prior_mu, prior_logvar):
     return (reconstruction + 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)).mean()
@@ -68,4 +45,16 @@ def class_probabilities(neg_elbo, share):
 def class_probabilities(neg_elbo, share):
     return (share.log() + neg_elbo).softmax(-1)
 """, "the sign is wrong"),
+    ("check_label_gain", """
+def label_gain(without, told, share):
+    return without - told
+""", "this is the gain"),
+    ("check_label_gain", """
+def label_gain(without, told, share):
+    return without - told - math.log(len(share))
+""", "equally frequent classes"),
+    ("check_label_gain", """
+def label_gain(without, told, share):
+    return without - told + (share * share.log2()).sum()
+""", "the entropy is in bits"),
 ]

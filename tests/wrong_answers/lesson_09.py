@@ -52,23 +52,23 @@ def only(direction, w):
     d = direction - (direction @ w) / (w @ w) * w
     return d / d.norm()
 """, "it lost more than that"),
-    ("check_frechet_diagonal", """
-def frechet_diagonal(mean_a, var_a, mean_b, var_b):
-    return ((mean_a - mean_b)**2).sum() + ((var_a - var_b)**2).sum()
-""", "difference of the variances"),
-    ("check_frechet_diagonal", """
-def frechet_diagonal(mean_a, var_a, mean_b, var_b):
-    return ((mean_a - mean_b)**2).sum()
-""", "means only"),
-    ("check_frechet_diagonal", """
-def frechet_diagonal(mean_a, var_a, mean_b, var_b):
-    means = ((mean_a - mean_b)**2).sum()
-    return (means + ((var_a.sqrt() - var_b.sqrt())**2).sum()).sqrt()
-""", "you took the root at the end"),
-    ("check_frechet_diagonal", """
-def frechet_diagonal(mean_a, var_a, mean_b, var_b):
-    return (mean_a - mean_b)**2 + (var_a.sqrt() - var_b.sqrt())**2
-""", "a value for each"),
+    ("check_without_excess", """
+def without_excess(n_few, d_few, n_many, d_many):
+    return d_many
+""", "its share of the excess"),
+    ("check_without_excess", """
+def without_excess(n_few, d_few, n_many, d_many):
+    return (d_few + d_many) / 2
+""", "you averaged the two"),
+    ("check_without_excess", """
+def without_excess(n_few, d_few, n_many, d_many):
+    return 2 * d_many - d_few
+""", "twice as many images"),
+    ("check_without_excess", """
+def without_excess(n_few, d_few, n_many, d_many):
+    few, many = n_few**0.5, n_many**0.5
+    return (many * d_many - few * d_few) / (many - few)
+""", "as a standard error does"),
     ("check_coverage", """
 def coverage(real, made, k=3):
     radius = torch.cdist(made, made).kthvalue(k + 1, dim=1).values

@@ -2,73 +2,68 @@
 
 WRONG = [
     ("check_auroc", """
-def area(normal, anomalous):
-    wins = (anomalous[:, None] < normal).double()
-    ties = (anomalous[:, None] == normal).double()
-    return (wins + ties / 2).mean()
-""", "the sign is flipped"),
+def least_auroc(normal, broken, level=0.95):
+    return 1.0
+""", "what the bootstrap says"),
     ("check_auroc", """
-def area(normal, anomalous):
-    return (anomalous[:, None] > normal).double().mean()
-""", "counted it as lost"),
+def least_auroc(normal, broken, level=0.95):
+    return (1 - level) ** (1 / (normal * broken))
+""", "not independent"),
     ("check_auroc", """
-def area(normal, anomalous):
-    return (anomalous[:, None] >= normal).double().mean()
-""", "counted it as won"),
+def least_auroc(normal, broken, level=0.95):
+    return (1 - level) ** (1 / max(normal, broken))
+""", "the *smaller* side"),
     ("check_auroc", """
-def area(normal, anomalous):
-    wins = (anomalous[:, None] > normal).double()
-    ties = (anomalous[:, None] == normal).double()
-    return (wins + ties / 2).sum()
-""", "divide by the number of pairs"),
+def least_auroc(normal, broken, level=0.95):
+    return level ** (1 / min(normal, broken))
+""", "not level"),
     ("check_threshold", """
-def calibrated_threshold(scores, false_alarm):
-    return torch.quantile(scores, 1 - false_alarm)
+def line_of_each(scores, camera, new_camera, false_alarm):
+    line = conformal_threshold(scores, false_alarm)
+    return torch.full((len(new_camera),), line, dtype=scores.dtype)
+""", "all cameras together"),
+    ("check_threshold", """
+def line_of_each(scores, camera, new_camera, false_alarm):
+    return torch.stack([scores[camera == k].quantile(1 - false_alarm)
+                        for k in new_camera])
 """, "breaks the promise"),
     ("check_threshold", """
-def calibrated_threshold(scores, false_alarm):
-    n = len(scores)
-    return scores.sort().values[math.floor((n + 1) * false_alarm + 1e-9) - 1]
-""", "lower tail"),
+def line_of_each(scores, camera, new_camera, false_alarm):
+    return torch.tensor([conformal_threshold(scores[camera == k], false_alarm)
+                         for k in camera.unique()])
+""", "one for each new image"),
     ("check_threshold", """
-def calibrated_threshold(scores, false_alarm):
-    n = len(scores)
-    above = math.floor((n + 1) * false_alarm + 1e-9)
-    return scores.sort().values[n - above - 1]
-""", "one too low"),
-    ("check_threshold", """
-def calibrated_threshold(scores, false_alarm):
-    return scores.mean() + 3 * scores.std()
+def line_of_each(scores, camera, new_camera, false_alarm):
+    own = [scores[camera == k] for k in new_camera]
+    return torch.stack([s.mean() + 3 * s.std() for s in own])
 """, "promise nothing"),
     ("check_signs", """
-def decide(scores, threshold):
-    decision = scores - threshold
-    return decision, torch.where(decision >= 0, 1, -1)
-""", "the sign of the decision is flipped"),
+def either(scores, threshold, decision):
+    return torch.where((scores > threshold) | (decision > 0), -1, 1)
+""", "decision is flipped"),
     ("check_signs", """
-def decide(scores, threshold):
-    decision = threshold - scores
-    return decision, torch.where(decision >= 0, -1, 1)
+def either(scores, threshold, decision):
+    return torch.where((scores > threshold) & (decision < 0), -1, 1)
+""", "one of the two is enough"),
+    ("check_signs", """
+def either(scores, threshold, decision):
+    return torch.where((scores > threshold) | (decision < 0), 1, -1)
 """, "the verdicts are flipped"),
     ("check_signs", """
-def decide(scores, threshold):
-    decision = threshold - scores
-    return decision, torch.where(decision > 0, 1, -1)
-""", "no alarm"),
-    ("check_signs", """
-def decide(scores, threshold):
-    return -scores - threshold, torch.where(scores <= threshold, 1, -1)
-""", "the offset is −threshold"),
+def either(scores, threshold, decision):
+    return torch.where((scores >= threshold) | (decision <= 0), -1, 1)
+""", "equality is no alarm"),
     ("check_precision", """
-def true_alarms(detection, false_alarm, prevalence):
-    return detection / (detection + false_alarm)
-""", "left out the prevalence"),
+def precision_in_use(precision, share, prevalence):
+    return precision
+""", "does not travel"),
     ("check_precision", """
-def true_alarms(detection, false_alarm, prevalence):
-    return prevalence * detection / (prevalence * detection + false_alarm)
-""", "weigh their rate by 1 − prevalence"),
+def precision_in_use(precision, share, prevalence):
+    return precision * prevalence / share
+""", "multiply odds"),
     ("check_precision", """
-def true_alarms(detection, false_alarm, prevalence):
-    return prevalence * detection / ((1 - prevalence) * false_alarm)
-""", "the odds"),
+def precision_in_use(precision, share, prevalence):
+    return (precision / (1 - precision) * prevalence / (1 - prevalence)
+            * (1 - share) / share)
+""", "these are the odds"),
 ]

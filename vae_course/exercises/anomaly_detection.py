@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_auroc', 'check_threshold', 'check_signs', 'check_precision']
 
-# %% ../../nbs/99j_exercises_anomaly_detection.ipynb #0b4193a8
+# %% ../../nbs/99j_exercises_anomaly_detection.ipynb #37bdf33f
 import math
 from collections.abc import Callable
 from functools import partial
@@ -13,169 +13,157 @@ import torch
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_number, to_tensor)
 
-# %% ../../nbs/99j_exercises_anomaly_detection.ipynb #ee805a14
+# %% ../../nbs/99j_exercises_anomaly_detection.ipynb #3df3956d
 @exercise
 def check_auroc(
-    f: Callable, # `f(normal, anomalous)`, a number
+    f: Callable, # `f(normal, broken, level)`, a number
 ) -> None:
-    "Lesson 10, exercise 1: the area under the ROC curve."
-    g = torch.Generator().manual_seed(0)
-    normal = torch.randint(0, 12, (60,), generator=g) / 2
-    anomalous = torch.randint(3, 15, (25,), generator=g) / 2
-    more = (anomalous[:, None] > normal).double().mean()
-    same = (anomalous[:, None] == normal).double().mean()
-    right = more + same / 2
-    got = to_tensor(f(normal, anomalous)).double()
-    if got.numel() != 1:
-        raise WrongAnswer(
-            'one number was asked for, the mean over all '
-            f'pairs: yours has the shape {tuple(got.shape)}')
-    if matches(got, right): return
-    if matches(got, 1 - right):
-        raise WrongAnswer(
-            'the sign is flipped: the pair is won '
-            'when the *anomaly* has the higher score')
-    if matches(got, more) or matches(got, 1 - more):
-        raise WrongAnswer(
-            'a tie counts one half, and you counted it as lost: '
-            'a score that is the same for everything must have ½')
-    if matches(got, more + same) or matches(got, 1 - more - same):
-        raise WrongAnswer(
-            'a tie counts one half, and you counted it as won: '
-            'a score that is the same for everything must have ½')
-    n = min(len(normal), len(anomalous))
-    name_mistake(partial(matches, got), [
-        ((anomalous[:n] > normal[:n]).double().mean(),
-         'all pairs count: every anomaly with every '
-         'normal image, not only the i-th with the i-th'),
-        (right * len(normal) * len(anomalous),
-         'this is the number of pairs that are won: divide by the number of pairs'),
-    ])
-    raise WrongAnswer(
-        f'the share of pairs won is {right:.4f}, and you gave {got.item():.4f}')
-
-# %% ../../nbs/99j_exercises_anomaly_detection.ipynb #0d7cd734
-@exercise
-def check_threshold(
-    f: Callable, # `f(held_out, false_alarm)`, a number
-) -> None:
-    "Lesson 10, exercise 2: the threshold that keeps a promise."
-    g = torch.Generator().manual_seed(0)
-    for n, rate in ((199, 0.05), (19, 0.05), (250, 0.1), (120, 0.01)):
-        scores = torch.randn(n, generator=g, dtype=torch.float64)
-        ordered, above = scores.sort().values, math.floor((n + 1) * rate + 1e-9)
-        got = to_tensor(f(scores, rate)).double()
-        if got.numel() != 1:
-            raise WrongAnswer(
-                f'one number was asked for: yours has the shape {tuple(got.shape)}')
-        if matches(got, ordered[n - above]): continue
-        counted = math.floor(n * rate + 1e-9)
-        if 0 < counted < above and matches(got, ordered[n - counted]):
-            raise WrongAnswer(
-                f'you counted the {n} held-out scores: the new one is '
-                f'one of {n + 1}, so {above} of these may lie above')
-        if (matches(got, ordered[above - 1])
-                or matches(got, torch.quantile(scores, rate))):
-            raise WrongAnswer(
-                'this is the lower tail: strange images have *high* '
-                'scores, and the threshold lies at the upper end')
-        if matches(got, torch.quantile(scores, 1 - rate)):
-            raise WrongAnswer(
-                'a quantile between two scores breaks the promise by a '
-                f'little: of {n + 1} exchangeable scores the new one lies '
-                f'above it too often; take the largest but {above - 1}')
-        if above < n and matches(got, ordered[n - above - 1]):
-            raise WrongAnswer(
-                f'one too low: with {n} held-out scores the new one '
-                f'exceeds yours with probability {above + 1}/{n + 1}')
-        if matches(got, ordered[-1]):
-            raise WrongAnswer(
-                'the largest of all never raises more than one '
-                'alarm in n + 1, and misses more than it must')
-        if (matches(got, scores.mean() + 1.6448536 * scores.std())
-                or matches(got, scores.mean() + 3 * scores.std())):
-            raise WrongAnswer(
-                'mean and standard deviation promise nothing unless the scores '
-                'are Gaussian, and they are not: take the scores in their order')
-        raise WrongAnswer(
-            f'with {n} held-out scores and a rate of {rate:g} the '
-            f'threshold is the largest but {above - 1}, '
-            f'{ordered[n - above]:.4f}, and you gave {got.item():.4f}')
-
-# %% ../../nbs/99j_exercises_anomaly_detection.ipynb #36a42b6f
-@exercise
-def check_signs(
-    f: Callable, # `f(scores, threshold)`: (decision, verdict)
-) -> None:
-    "Lesson 10, exercise 3: scikit-learn's signs."
-    scores = torch.tensor([-3., 0.5, 2., 2.5, 7.], dtype=torch.float64)
-    answer = f(scores, 2.0)
-    if not isinstance(answer, tuple) or len(answer) != 2:
-        raise WrongAnswer('give two things: the decision and the verdict')
-    decision, verdict = (to_tensor(v) for v in answer)
-    if matches(decision, scores - 2) or matches(decision, 2 + scores):
-        raise WrongAnswer(
-            'the sign of the decision is flipped: '
-            'in scikit-learn higher is more *normal*')
-    name_mistake(partial(matches, decision), [
-        (-scores,
-         'this is score_samples: the offset is missing, so that 0 is not the line'),
-        (-scores - 2, 'the offset is −threshold: subtracting it adds the threshold'),
-    ])
-    if not matches(decision, 2 - scores):
-        raise WrongAnswer(
-            'the decision is threshold − score, '
-            f'{(2 - scores).tolist()}, and you gave {decision.tolist()}')
-    verdict = verdict.to(torch.float64)
-    if matches(verdict, -torch.where(scores <= 2, 1., -1.)):
-        raise WrongAnswer('the verdicts are flipped: 1 is normal and −1 is an anomaly')
-    if (matches(verdict, torch.where(scores > 2, 1., 0.))
-            or matches(verdict, torch.where(scores <= 2, 1., 0.))):
-        raise WrongAnswer('the verdicts of scikit-learn are 1 and −1, not 1 and 0')
-    name_mistake(partial(matches, verdict), [
-        (torch.where(scores < 2, 1., -1.),
-         'a score that equals the threshold is no alarm: '
-         '1 exactly where the decision is 0 or more'),
-        (torch.sign(2 - scores),
-         'where the decision is 0 your verdict is 0, which is neither: it is 1 there'),
-    ])
-    if not matches(verdict, torch.where(scores <= 2, 1., -1.)):
-        raise WrongAnswer(
-            'the verdicts are 1 where the decision is 0 or '
-            f'more, else −1, and you gave {verdict.tolist()}')
-
-# %% ../../nbs/99j_exercises_anomaly_detection.ipynb #5f66f61e
-@exercise
-def check_precision(
-    f: Callable, # `f(detection, false_alarm, prevalence)`, a number
-) -> None:
-    "Lesson 10, exercise 4: precision at a prevalence."
-    for d, a, p in ((0.9, 0.05, 0.01), (0.5, 0.01, 0.2), (1.0, 0.3, 0.001)):
-        true_alarms, false_alarms = p * d, (1 - p) * a
-        alarms = true_alarms + false_alarms
-        right = true_alarms / alarms
-        got = to_number(f(d, a, p), 'the precision')
+    "Lesson 10, exercise 1: what a perfect separation says of the AUROC."
+    for normal, broken, level in ((30, 8, 0.95), (5, 12, 0.9), (200, 100, 0.99)):
+        pairs, miss = min(normal, broken), 1 - level
+        right = miss ** (1 / pairs)
+        got = to_number(f(normal, broken, level), 'the least AUROC')
         near = partial(math.isclose, got, rel_tol=1e-6)
         if near(right): continue
         name_mistake(near, [
-            (d / (d + a),
-             'you left out the prevalence: this is the precision when half of the '
-             'images are anomalies'),
-            (true_alarms,
-             'this is the share of all images that are true alarms: divide by the '
-             'share of all alarms'),
-            (d,
-             'this is the detection rate: the share of anomalies that raise the alarm, '
-             'not of alarms that are true'),
-            (true_alarms / (true_alarms + a),
-             'the false alarms come from the normal images alone: weigh their rate by '
-             '1 − prevalence'),
-            (false_alarms / alarms, 'this is the share of alarms that are false'),
-            (true_alarms / false_alarms,
-             'these are the odds of an alarm to be true: divide by all alarms, true '
-             'and false'),
-            (1 - a, 'this is the share of normal images that are left alone'),
+            (1.0,
+             'this is what the bootstrap says: a resample of a perfect separation is '
+             'perfect, however few the parts'),
+            (miss ** (1 / (normal * broken)),
+             'all pairs are not independent: the pairs of one broken part are won or '
+             'lost together; only the disjoint ones multiply'),
+            (miss ** (1 / max(normal, broken)),
+             'there are only as many disjoint pairs as the *smaller* side has parts'),
+            (miss ** (1 / (normal + broken)),
+             'a pair takes one part of each side: there are min(normal, broken)'),
+            (level ** (1 / pairs),
+             'a perfect result has probability 1 − level at the bound, not level'),
+            (miss / pairs, 'probabilities of independent pairs multiply: take a root'),
+            (1 - 3 / pairs,
+             'the rule of three is for many pairs at 95 %: solve aᵏ = 1 − level'),
         ])
         raise WrongAnswer(
-            f'with detection {d}, false alarms {a} and prevalence {p} the precision is '
-            f'{right:.4f}, and you gave {got:.4f}')
+            f'with {normal} normal and {broken} broken parts at level {level} the '
+            f'bound is {right:.4f}, and you gave {got:.4f}')
+
+# %% ../../nbs/99j_exercises_anomaly_detection.ipynb #a3aecf29
+@exercise
+def check_threshold(
+    f: Callable, # `f(scores, camera, new_camera, false_alarm)`, `(M,)`
+) -> None:
+    "Lesson 10, exercise 2: a conformal threshold for each source."
+    g = torch.Generator().manual_seed(0)
+    for rate, sizes in ((0.05, {3: 119, 8: 39}), (0.1, {2: 25, 5: 59, 6: 99})):
+        camera = torch.cat([torch.full((n,), k) for k, n in sizes.items()])
+        camera = camera[torch.randperm(len(camera), generator=g)]
+        scores = camera + torch.randn(len(camera), generator=g, dtype=torch.float64)
+        new = torch.tensor([*sizes, *reversed(sizes)])
+
+        def lines(place): # of each new image, by the place of its line among n scores
+            return torch.stack([place(scores[camera == k].sort().values)
+                                for k in new.tolist()])
+
+        def above(s, extra=1): # how many of the held-out scores may lie above, and one
+            return max(1, math.floor((len(s) + extra) * rate + 1e-9))
+        right = lines(lambda s: s[len(s) - above(s)])
+        got = to_tensor(f(scores, camera, new, rate)).double()
+        pooled = scores.sort().values
+        together = pooled[len(pooled) - above(pooled)]
+        if matches(got, right): continue
+        name_mistake(partial(matches, got), [
+            (together.expand(len(new)),
+             'this is one line for all cameras together: the noisier one raises too '
+             'many alarms and the other too few'),
+                (together,
+             'this is one line for all: one for each new image was asked for'),
+            (right.max().expand(len(new)),
+             'the highest line keeps the promise for every camera and misses more than '
+             'it must: each image has the line of its own'),
+            (right[:len(sizes)],
+             'this is a line for each camera: give one for each new image'),
+            (right.flip(0), 'each new image has the line of another camera'),
+            (lines(lambda s: s.quantile(1 - rate)),
+             'a quantile between two scores breaks the promise by a little: take the '
+             'conformal threshold'),
+            (lines(lambda s: s[len(s) - above(s, 0)]),
+             'you counted the n held-out scores: the new one is one of n + 1'),
+            (lines(lambda s: s[above(s) - 1]),
+             'this is the lower tail: strange images have *high* scores'),
+            (lines(lambda s: s.mean() + 3 * s.std()),
+             'mean and standard deviation promise nothing unless the scores are '
+             'Gaussian'),
+        ])
+        if got.shape != right.shape:
+            raise WrongAnswer(f'{len(new)} thresholds were asked for, one for each new '
+                              f'image: yours has the shape {tuple(got.shape)}')
+        raise WrongAnswer(f'the thresholds are {right.tolist()}, and you gave '
+                          f'{got.tolist()}')
+
+# %% ../../nbs/99j_exercises_anomaly_detection.ipynb #78654131
+@exercise
+def check_signs(
+    f: Callable, # `f(scores, threshold, decision)`, verdicts `(N,)`
+) -> None:
+    "Lesson 10, exercise 3: two detectors with opposite signs."
+    scores = torch.tensor([-3., 0.5, 2., 2.5, 7., 1., 2.], dtype=torch.float64)
+    decision = torch.tensor([1., -0.5, 2., 3., -1., 0., -2.], dtype=torch.float64)
+    ours, theirs = scores > 2, decision < 0
+
+    def verdicts(alarm): return torch.where(alarm, -1., 1.).double()
+    right = verdicts(ours | theirs)
+    got = to_tensor(f(scores, 2.0, decision)).to(torch.float64)
+    if matches(got, right): return
+    name_mistake(partial(matches, got), [
+        (-right, 'the verdicts are flipped: 1 is normal and −1 is an alarm'),
+        ((ours | theirs).double(), 'the verdicts of scikit-learn are 1 and −1'),
+        (1 - (ours | theirs).double(), 'the verdicts of scikit-learn are 1 and −1'),
+        (verdicts(ours & theirs),
+         'you ask that both raise the alarm: one of the two is enough'),
+        (verdicts(ours | (decision > 0)),
+         "the sign of scikit-learn's decision is flipped: an alarm is *below* 0"),
+        (verdicts((scores < 2) | theirs),
+         'the sign of our score is flipped: an alarm lies *above* the threshold'),
+        (verdicts((scores >= 2) | (decision <= 0)),
+         'equality is no alarm, for either of them'),
+        (verdicts((scores >= 2) | theirs),
+         'a score that equals the threshold is no alarm'),
+        (verdicts(ours | (decision <= 0)), 'a decision of 0 is no alarm'),
+        (verdicts(ours), 'the other detector was not asked'),
+        (verdicts(theirs), 'our own detector was not asked'),
+    ])
+    raise WrongAnswer(f'the verdicts are {right.tolist()}, and you gave {got.tolist()}')
+
+# %% ../../nbs/99j_exercises_anomaly_detection.ipynb #194b2c38
+@exercise
+def check_precision(
+    f: Callable, # `f(precision, share, prevalence)`, a number
+) -> None:
+    "Lesson 10, exercise 4: a reported precision at another prevalence."
+    for p, share, prevalence in ((0.95, 0.5, 0.002), (0.8, 0.2, 0.01), (0.6, 0.3, 0.4)):
+        odds = p / (1 - p) * prevalence / (1 - prevalence) * (1 - share) / share
+        right = odds / (1 + odds)
+        got = to_number(f(p, share, prevalence), 'the precision')
+        near = partial(math.isclose, got, rel_tol=1e-6)
+        if near(right): continue
+        half = p / (1 - p) * prevalence / (1 - prevalence)
+        inverse = p / (1 - p) * (1 - prevalence) / prevalence * share / (1 - share)
+        name_mistake(near, [
+            (p, 'a precision does not travel: it depends on how rare anomalies are'),
+            (odds, 'these are the odds of an alarm to be true: odds / (1 + odds)'),
+            (1 - right, 'this is the share of alarms that are false'),
+            (half / (1 + half),
+             'this is right only where half of the test set are anomalies: divide by '
+             'the odds of an anomaly there'),
+            (p * prevalence / share,
+             'shares do not scale like this, since the false alarms grow as well: '
+             'multiply odds'),
+            (inverse / (1 + inverse),
+             'the ratio is upside down: where anomalies are rarer, fewer alarms are '
+             'true'),
+            (p * prevalence / (p * prevalence + (1 - p) * (1 - prevalence)),
+             'you took the precision for the detection rate and 1 − precision for the '
+             'false-alarm rate'),
+        ])
+        raise WrongAnswer(
+            f'a precision of {p} where {share:g} are anomalies is {right:.4f} where '
+            f'{prevalence:g} are, and you gave {got:.4f}')

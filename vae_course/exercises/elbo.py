@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import partial
 from itertools import product
 import torch
-import torch.nn.functional as F
 import torch.distributions as D
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, require_answer, to_number, to_tensor)
@@ -19,62 +18,64 @@ from .verdicts import (
 # %% ../../nbs/99c_exercises_elbo.ipynb #ba77712d
 @exercise
 def check_gaussian_nll(
-    f: Callable, # `f(x, mean, sigma)`, `(B,)`
+    f: Callable, # `f(nll, sigma, pixels)`, a number
 ) -> None:
-    "Lesson 03, exercise 1: −log N(x; mean, σ² I) in nats."
-    g = torch.Generator().manual_seed(0)
-    x = torch.randn(4, 7, generator=g)
-    mean = torch.randn(4, 7, generator=g)
-    sigma = 0.3
-    d = 7
-    each = -D.Normal(mean, sigma).log_prob(x)
-    right = each.sum(-1)
-    normalizer = d * 0.5 * math.log(2 * math.pi * sigma**2)
-    got = to_tensor(f(x, mean, sigma))
-    if matches(got, right): return
-    name_mistake(partial(matches, got), [
-        (right - normalizer,
-         'the normalizer is missing: without ½ log(2πσ²) '
-         'for each dimension, the largest σ always wins'),
-        (right - normalizer * (d - 1) / d,
-         'the normalizer counts once for each of the '
-         f'{d} dimensions, and you added it once in all'),
-        (right - d * 0.5 * math.log(2 * math.pi),
-         'the 2π is missing: without it the density does not integrate to 1'),
-        (right / d,
-         'you averaged over the dimensions: a log-density is the sum over them'),
-        (-right, 'the sign is wrong: this is +log p, and −log p was asked for'),
-        (each, 'you did not sum over the dimensions: an example has one log-density'),
-    ])
-    if matches(got, right.mean()) or matches(got, right.sum()):
-        raise WrongAnswer('you took all examples together: keep one number for each')
-    if matches(got, -D.Normal(mean, sigma**0.5).log_prob(x).sum(-1)):
-        raise WrongAnswer(
-            'you took sigma for the variance: it is the standard deviation')
-    raise WrongAnswer(
-        f'the first example has {right[0]:.3f} nats, and '
-        f'you gave {got.flatten()[0]:.3f} (shape '
-        f'{tuple(got.shape)}, wanted {tuple(right.shape)})')
+    "Lesson 03, exercise 1: −log p(x|z) at the best shared σ, from that at another σ."
+    cases = [(729.3, 1.0, 784), (483.2, 0.1, 784), (-900.0, 0.25, 3072)]
+    for nll, sigma, pixels in cases:
+        bare = 0.5 * math.log(2 * math.pi)
+        mse = 2 * sigma**2 * (nll / pixels - bare - math.log(sigma))
+        right = pixels * (0.5 + bare + 0.5 * math.log(mse))
+        got = to_number(f(nll, sigma, pixels), 'the number')
+        near = partial(math.isclose, got, rel_tol=1e-4)
+        if near(right): continue
+        case = f'{nll} nats at σ = {sigma}, {pixels} pixels'
+        def at(mse): return pixels * (0.5 + bare + 0.5 * math.log(abs(mse)))
+        for wrong, why in [
+            (nll, 'you gave the number back as it was: it is the cost at its own σ'),
+            (at(2 * sigma**2 * nll / pixels),
+             'you took all of it for squared error: take off the normalizer, '
+             '½ log(2πσ²) for each pixel, first'),
+            (at(2 * sigma**2 * (nll / pixels - bare)),
+             'the normalizer has a log σ, too'),
+            (at(2 * sigma**2 * (nll - bare - math.log(sigma))),
+             'the normalizer counts once for each pixel, and the error is a mean'),
+            (right - pixels / 2,
+             'at the best σ the squared error still costs ½ for each pixel'),
+            (right + pixels / 2,
+             'the squared error costs ½ for each pixel at the best σ, not 1'),
+            (right - pixels * bare, 'the 2π is missing in the normalizer'),
+            (pixels * (0.5 + bare + 0.25 * math.log(mse)),
+             'you took the error for the variance: the best σ² is the mean square'),
+            (pixels * (0.5 + bare + math.log(mse)),
+             'you took the mean square for σ: it is the best σ²'),
+            (right / pixels, 'this is nats per pixel: the sum over them was asked for'),
+            (-right, 'the sign is wrong: this is +log p'),
+        ]:
+            if near(wrong): raise WrongAnswer(f'{why} ({case})')
+        raise WrongAnswer(f'{case}: {right:.1f} nats at the best σ, and you gave '
+                          f'{got:.1f}')
 
 # %% ../../nbs/99c_exercises_elbo.ipynb #d891d799
 @exercise
 def check_elbo_terms(
-    f: Callable, # `f(x, logits, mu, logvar)`, two 0-d tensors
+    f: Callable, # `f(x, mean, pixel_logvar, mu, logvar)`, two 0-d tensors
 ) -> None:
-    "Lesson 03, exercise 2: `(reconstruction, kl)` in nats per example."
+    "Lesson 03, exercise 2: `(reconstruction, kl)` in nats, with a variance per pixel."
     g = torch.Generator().manual_seed(0)
-    x = (torch.rand(5, 1, 28, 28, generator=g) < .3).float()
-    logits = torch.randn(5, 1, 28, 28, generator=g)
+    x, mean, pixel_logvar = torch.randn(3, 5, 30, generator=g)
     mu, logvar = torch.randn(2, 5, 12, generator=g)
-    pixels, latents, n = 784, 12, len(x)
-    bce = F.binary_cross_entropy_with_logits
-    answer = f(x, logits.requires_grad_(), mu.requires_grad_(), logvar.requires_grad_())
+    pixels, latents, n = 30, 12, len(x)
+    answer = f(x, *(t.requires_grad_() for t in (mean, pixel_logvar, mu, logvar)))
     require_answer(answer)
     if not isinstance(answer, (tuple, list)) or len(answer) != 2:
         raise WrongAnswer('return two terms, (reconstruction, kl), and not their sum')
     r, kl = map(to_tensor, answer)
-    logits, mu, logvar = logits.detach(), mu.detach(), logvar.detach()
-    right_r = bce(logits, x, reduction='sum') / n
+    mean, pixel_logvar, mu, logvar = (
+        t.detach() for t in (mean, pixel_logvar, mu, logvar))
+    error = ((x - mean)**2 / (2 * pixel_logvar.exp())).sum() / n
+    constant = torch.tensor(0.5 * pixels * math.log(2 * math.pi))
+    right_r = error + 0.5 * pixel_logvar.sum() / n + constant
     right_kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum() / n
     if matches(r, right_r) and matches(kl, right_kl):
         if all(torch.is_tensor(t) and t.requires_grad for t in answer): return
@@ -83,29 +84,29 @@ def check_elbo_terms(
             'them: return the tensors, without `.item()` or `.detach()`')
     if matches(r, right_kl) and matches(kl, right_r):
         raise WrongAnswer('the two terms are in the wrong order: reconstruction first')
-    if matches(r, right_r / pixels):
+    if matches(r, error) or matches(r, error / pixels):
         raise WrongAnswer(
-            'you averaged over the pixels: the KL '
-            f'term now weighs {pixels} times as much')
-    if matches(kl, right_kl / latents):
-        raise WrongAnswer(
-            'you averaged over the latents: the KL term '
-            f'now weighs 1/{latents} of what it should')
-    if matches(r, right_r * n) or matches(kl, right_kl * n):
-        raise WrongAnswer(
-            'you summed over the batch: a term is the average over its examples')
-    if matches(kl, -right_kl):
-        raise WrongAnswer(
-            'the sign of the KL is wrong: it is never '
-            'negative, and training would reward a large one')
-    if matches(r, -right_r):
-        raise WrongAnswer(
-            'the sign of the reconstruction is wrong: '
-            'it is −log p(x|z), to be made small')
-    twice = bce(torch.sigmoid(logits), x, reduction='sum') / n
-    if matches(r, twice):
-        raise WrongAnswer(
-            'you applied the sigmoid twice: a loss `with_logits` does it itself')
+            'the normalizer is missing: without ½ log(2πσ²) for each pixel, the '
+            'decoder does best with an infinite variance')
+    name_mistake(partial(matches, r), [
+        (right_r / pixels, 'you averaged over the pixels: the KL term now weighs '
+         f'{pixels} times as much'),
+        (right_r - constant, 'the 2π is missing in the normalizer'),
+        (right_r + 0.5 * pixel_logvar.sum() / n,
+         'the log-variance counts half: ½ log σ² is log σ'),
+        (right_r * n, 'you summed over the batch: a term is the average over its '
+         'examples'),
+        (-right_r, 'the sign of the reconstruction is wrong: it is −log p(x|z), to be '
+         'made small'),
+    ])
+    name_mistake(partial(matches, kl), [
+        (right_kl / latents, 'you averaged over the latents: the KL term now weighs '
+         f'1/{latents} of what it should'),
+        (right_kl * n, 'you summed over the batch: a term is the average over its '
+         'examples'),
+        (-right_kl, 'the sign of the KL is wrong: it is never negative, and training '
+         'would reward a large one'),
+    ])
     if r.shape or kl.shape:
         raise WrongAnswer(
             'each term is one number; yours have shapes '

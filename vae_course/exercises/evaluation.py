@@ -6,7 +6,6 @@
 __all__ = ['check_reported_bits', 'check_method_difference', 'check_unsure_error', 'check_normal_guess']
 
 # %% ../../nbs/99e_exercises_evaluation.ipynb #da84c1d7
-#| fold: imports of the module
 import math
 from collections.abc import Callable
 from functools import partial

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from functools import partial
 import torch
 from torch.distributions import (
-    Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal,
-    kl_divergence)
+    Independent, MultivariateNormal, Normal, kl_divergence)
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_number, to_tensor)
 
@@ -110,58 +109,48 @@ def check_posterior_1d(
 # %% ../../nbs/99a_exercises_latent.ipynb #e5de9533
 @exercise
 def check_kl_estimate(
-    f: Callable, # `f(q, p, samples)`, estimate and standard error
+    f: Callable, # `f(spread, draws, wanted)`, standard error and draws needed
 ) -> None:
-    "Lesson 01, exercise 3: the KL by drawing, with its standard error."
-    two_peaks = Normal(torch.tensor([-2., 2.]), torch.ones(2))
-    mixture = MixtureSameFamily(Categorical(torch.ones(2)), two_peaks)
-    for q, p in ((Normal(1., 0.5), Normal(0., 1.)), (Normal(1., 0.8), mixture)):
-        line = torch.linspace(-12, 12, 20_001, dtype=torch.double)
-        log_q, log_p = q.log_prob(line), p.log_prob(line)
-        def mean(log_density, value):
-            return torch.trapezoid(log_density.exp() * value, line).item()
-        right, back = mean(log_q, log_q - log_p), mean(log_p, log_p - log_q)
-        n, spread = 20_000, mean(log_q, (log_q - log_p - right)**2)**0.5
-        torch.manual_seed(0)
-        got = f(q, p, n)
+    "Lesson 01, exercise 3: the standard error of a KL that was drawn, and its cure."
+    for spread, draws, wanted in ((0.9, 400, 0.01), (2.5, 50, 0.1)):
+        got = f(spread, draws, wanted)
         if not isinstance(got, (tuple, list)) or len(got) != 2:
-            raise WrongAnswer('return two values: the estimate and its standard error')
-        estimate, error = (to_number(v, 'each of them') for v in got)
-        slack = 6 * spread / n**0.5
+            raise WrongAnswer(
+                'return two values: the standard error and the draws needed')
+        error, needed = (to_number(v, 'each of them') for v in got)
+        right, enough = spread / draws**0.5, (spread / wanted)**2
         def near(a, b):
-            return abs(a - b) < max(slack, 0.05 * abs(b))
-        if abs(estimate - right) > slack:
-            if abs(estimate + right) < slack:
-                raise WrongAnswer(
-                    'the sign is wrong: average log q − log p, not log p − log q')
-            name_mistake(partial(near, estimate), [
-                (-back,
-                 'you drew from p: the average is over '
-                 'draws from q, where the cloud is'),
-                (back,
-                 'this is KL(p ‖ q): the roles of q '
-                 'and p are swapped, and the two differ'),
-            ])
+            return abs(a - b) < 1e-4 * abs(b)
+        name_mistake(partial(near, error), [
+            (spread,
+             'this is the standard deviation of one term: the error of the '
+             'mean is smaller by the square root of the number of draws'),
+            (spread**2 / draws**0.5,
+             'you used the variance where the standard deviation belongs'),
+            (spread / draws,
+             'you divided by the number of draws: the standard '
+             'error is the standard deviation over its square root'),
+            (spread**2 / draws,
+             'this is the variance of the mean: take its square root'),
+        ])
+        if not near(error, right):
             raise WrongAnswer(
-                f'the KL is {right:.3f} nats, and your '
-                f'estimate from {n} draws is {estimate:.3f}')
-        def like(value):
-            return 0.8 < error / value < 1.25 if error > 0 else False
-        if like(spread):
-            raise WrongAnswer(
-                'this is the standard deviation of one term: the error of the '
-                'mean is smaller by the square root of the number of draws')
-        if like(spread**2 / n**0.5) and not like(spread / n**0.5):
-            raise WrongAnswer(
-                'you used the variance where the standard deviation belongs')
-        if like(spread / n) or like(spread**2 / n):
-            raise WrongAnswer(
-                'you divided by the number of draws: the standard '
-                'error is the standard deviation over its square root')
-        if not like(spread / n**0.5):
-            raise WrongAnswer(
-                f'the standard error is {spread / n**0.5:.4f}, '
-                f'and you gave {error:.4f}')
+                f'{draws} draws of spread {spread} have the standard error '
+                f'{right:.4f}, and you gave {error:.4f}')
+        if -1 <= needed - enough <= 1 + 1e-6 * enough: continue
+        name_mistake(partial(near, needed), [
+            (spread / wanted,
+             'the error falls with the square root of the draws, '
+             'so the draws grow with the square of spread / wanted'),
+            (draws * right / wanted,
+             'half the error takes four times the draws, and not twice: '
+             'square the ratio of the errors'),
+            (enough - draws,
+             'this is how many draws to add: give all that are needed'),
+        ])
+        raise WrongAnswer(
+            f'for an error of {wanted} it takes {enough:.0f} draws, '
+            f'and you gave {needed:.0f}')
 
 # %% ../../nbs/99a_exercises_latent.ipynb #d2dc0744
 class _LinearGaussian:
