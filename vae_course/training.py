@@ -7,7 +7,6 @@ __all__ = ['Schedule', 'registry', 'parts', 'constant', 'linear', 'warmup_cosine
            'save_model', 'load_model']
 
 # %% ../nbs/04_training.ipynb #3f1314eb
-#| fold: imports of the module
 import math, time
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
@@ -56,7 +55,6 @@ def warmup_cosine(
     return value
 
 # %% ../nbs/04_training.ipynb #fe1471b2
-#| fold: the history of a run
 class History:
     "What happened in each epoch: one dict a row, with terms, `lr` and `seconds`."
     def __init__(
@@ -122,7 +120,6 @@ class History:
                 f'{best["epoch"]}')
 
 # %% ../nbs/04_training.ipynb #58048758
-#| fold: all of fit
 def fit(
     model: Trainable,           # `losses(batch)` gives the terms to minimise and to log
     train: Examples | Any,      # to learn from; or batches, such as a `DataLoader`
@@ -211,7 +208,6 @@ def _schedules(model, lr): # as `fit` gets it
     return warmup_cosine(3e-3 if lr is None else real_number('lr', lr))
 
 # %% ../nbs/04_training.ipynb #587e1511
-#| fold: the names of models and parts
 # where each model is built; your own may be entered as a function or a class
 registry: dict[str, str | Callable] = dict(
     vae='vae_course.elbo:mlp_vae', conv_vae='vae_course.elbo:conv_vae',
@@ -228,7 +224,6 @@ parts: dict[str, str | Callable] = dict(
     mixture_prior='vae_course.model:MixturePrior')
 
 # %% ../nbs/04_training.ipynb #3cef0ff1
-#| fold: how a model is built by its name
 def builder_of(
     name: str, # one of `registry`, or of `parts`
 ) -> Callable:
@@ -278,7 +273,6 @@ def save_model(
     return save_checkpoint(path, state)
 
 # %% ../nbs/04_training.ipynb #02bdfa1e
-#| fold: how a model is loaded
 def load_model(
     path: str | Path,                   # that `save_model` or `fit(checkpoint=…)` wrote
     device: str | torch.device = 'cpu', # where to put it
