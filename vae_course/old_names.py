@@ -306,7 +306,7 @@ NAMES: dict[str, str] = {
     'exercises.check_gaussian_nll': 'exercises.elbo.check_gaussian_nll',
     'exercises.check_importance_bound':
         'none: lesson 05 has other exercises, in `exercises.evaluation`',
-    'exercises.check_intensity': 'exercises.gpu.check_intensity',
+    'exercises.check_intensity': 'none: lesson 17 has other exercises now',
     'exercises.check_kl_estimate': 'exercises.latent.check_kl_estimate',
     'exercises.check_kl_to_wide_prior': 'exercises.latent.check_kl_to_wide_prior',
     'exercises.check_leave_one_out': 'exercises.reparameterization.check_leave_one_out',
@@ -326,7 +326,7 @@ NAMES: dict[str, str] = {
     'exercises.check_signs': 'exercises.anomaly_detection.check_signs',
     'exercises.check_straight_through': 'exercises.vq_vae.check_straight_through',
     'exercises.check_threshold': 'exercises.anomaly_detection.check_threshold',
-    'exercises.check_timed': 'exercises.gpu.check_timed',
+    'exercises.check_timed': 'none: lesson 17 has other exercises now',
     'exercises.check_truncated': 'exercises.generation.check_truncated',
     'exercises.check_unseen_loss': 'exercises.cvae.check_unseen_loss',
     'exercises.check_vq_terms': 'exercises.vq_vae.check_vq_terms',
