@@ -40,8 +40,9 @@ def check_speed_up(
             (ratio(s, b, done + l * B, B),
              'you charged the loading to the GPU alone: the CPU has to load as well'),
         ])
-        raise WrongAnswer(f'for steps of {s} and {done} s with {b} and {B} images, and '
-                          f'{l} s to load one, it is {right:.4g}, and yours is {got:.4g}')
+        raise WrongAnswer(
+            f'for steps of {s} and {done} s with {b} and {B} images, and {l} s '
+            f'to load one, it is {right:.4g}, and yours is {got:.4g}')
 
 # %% ../../nbs/99q_exercises_gpu.ipynb #893b890e
 @exercise
@@ -55,9 +56,9 @@ def check_training_time(
             python += prepare
             device = max(python, device) + work
             if step % every == 0: python = device
-        return device
+        return python, device
     for p, w, n, every in ((2, 2, 5, 5), (1, 3, 10, 4), (3, 1, 10, 4), (2, 2, 5, 1)):
-        right = seconds(p, w, n, every)
+        asked_for, right = seconds(p, w, n, every)
         got = to_number(f(p, w, n, every), 'the time')
         def near(value):
             return abs(got - value) < 1e-6 * value
@@ -66,13 +67,13 @@ def check_training_time(
         name_mistake(near, [
             (n * (p + w), f'{asked}you wait after every step: between two readings '
              'Python prepares the next step while the device works'),
-            (seconds(p, w, n, n + 1), f'{asked}you never read the loss on the way: '
+            (seconds(p, w, n, n + 1)[1], f'{asked}you never read the loss on the way: '
              f'after {every} steps Python waits until the device is done'),
             (n * max(p, w), f'{asked}the first preparation and the last work overlap '
              'with nothing'),
-            (seconds(p, w, n, every) - w, f'{asked}you stopped the clock when the last '
+            (asked_for, f'{asked}you stopped the clock when the last '
              'step was asked for, not when it was done'),
-            (seconds(p, w, n - n % every, every), f'{asked}you left out the steps '
+            (seconds(p, w, n - n % every, every)[1], f'{asked}you left out the steps '
              'after the last reading'),
         ])
         raise WrongAnswer(f'{asked}it takes {right:g}, and yours is {got:g}')
