@@ -8,7 +8,7 @@ __all__ = ['measurements', 'seconds_of', 'ready_step', 'random_batch', 'step_sec
            'machine_rates', 'attainable', 'step_cost', 'batch_sweep', 'width_sweep', 'NoiseInBatch', 'all_reduce_bytes',
            'step_configs', 'config_sweep', 'losses_along', 'clock_twice', 'agreement_sweep', 'OnGPU', 'on_gpu']
 
-# %% ../nbs/17_gpu.ipynb #6d8fbf58
+# %% ../nbs/17_gpu.ipynb #072741da
 import copy, json, math, os, statistics, time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,7 +28,7 @@ from .reparameterization import draw
 from .step import StepConfig, Trainable, make_optimizers
 from .old_names import redirect_old_names
 
-# %% ../nbs/17_gpu.ipynb #4862242b
+# %% ../nbs/17_gpu.ipynb #c530d674
 def seconds_of(
     action: Callable[[], Any],          # whose seconds are measured
     device: str | torch.device = 'cpu', # that works for it
@@ -50,7 +50,7 @@ def seconds_of(
     calls = max(1, math.ceil(least / mean_of(1)))
     return pick([mean_of(calls) for _ in range(repeats)])
 
-# %% ../nbs/17_gpu.ipynb #3eab07a4
+# %% ../nbs/17_gpu.ipynb #00b51f5b
 def ready_step(
     model: Trainable,                   # not changed: a copy is trained
     device: str | torch.device = 'cpu', # that is measured
@@ -65,7 +65,7 @@ def ready_step(
     for group in (g for o in optimizers for g in o.param_groups): group['lr'].fill_(lr)
     return AcceleratedStep(model, optimizers, batch_size, config=config, device=device)
 
-# %% ../nbs/17_gpu.ipynb #31ab0147
+# %% ../nbs/17_gpu.ipynb #f99754ac
 def random_batch(
     model: Trainable,                   # its `data_shape` counts
     batch_size: int = 128,              # examples
@@ -84,7 +84,7 @@ def random_batch(
     y = torch.zeros(batch_size, *(() if whole else condition.shape), dtype=torch.int64)
     return x.to(device), y.to(device)
 
-# %% ../nbs/17_gpu.ipynb #09f0582b
+# %% ../nbs/17_gpu.ipynb #c223c5ec
 def step_seconds(
     model: Trainable,                   # not changed: a copy is trained
     batch_size: int = 128,              # examples in the batch
@@ -98,7 +98,7 @@ def step_seconds(
     # a graph, of which later, is recorded at the fourth
     return seconds_of(lambda: step(batch), device, repeats, warm=5)
 
-# %% ../nbs/17_gpu.ipynb #7f3e8bba
+# %% ../nbs/17_gpu.ipynb #46513b9b
 def throughput(
     model: Trainable,                   # not changed: a copy is trained
     batch_size: int = 128,              # examples in the batch
@@ -107,7 +107,7 @@ def throughput(
     "Examples a second in training, the batches being at hand."
     return batch_size / step_seconds(model, batch_size, **kwargs)
 
-# %% ../nbs/17_gpu.ipynb #2a74ed5e
+# %% ../nbs/17_gpu.ipynb #404f2abf
 def step_profile(
     model: Trainable,                   # not changed: a copy is trained
     batch_size: int = 128,              # examples in the batch
@@ -135,7 +135,7 @@ def step_profile(
     return dict(
         sorted(((k, s) for k, s in seconds.items() if s > 0), key=lambda row: -row[1]))
 
-# %% ../nbs/17_gpu.ipynb #dda81879
+# %% ../nbs/17_gpu.ipynb #f35042b1
 def group_profile(
     seconds: dict[str, float], # operation → seconds, as `step_profile` gives
 ) -> dict[str, float]:
@@ -152,7 +152,7 @@ def group_profile(
         groups[known[0] if known else rest] += s
     return groups
 
-# %% ../nbs/17_gpu.ipynb #9911c47f
+# %% ../nbs/17_gpu.ipynb #84abb6b0
 class Cost(NamedTuple):
     "What a piece of work asks of a machine."
     flops: int  # additions and multiplications
@@ -175,7 +175,7 @@ def arithmetic_intensity(
     "Floating-point operations for each byte moved."
     return cost.flops / cost.bytes
 
-# %% ../nbs/17_gpu.ipynb #68c13758
+# %% ../nbs/17_gpu.ipynb #cedd1500
 def matmul_rate(
     device: str | torch.device = 'cpu', # that is measured
     dtype: torch.dtype = torch.float32, # or torch.bfloat16
@@ -189,7 +189,7 @@ def matmul_rate(
         return 2 * n**3 / min(seconds_of(p, device, pick=min) for p in products)
     return max(rate(size) for size in ([n] if isinstance(n, int) else n))
 
-# %% ../nbs/17_gpu.ipynb #60a44555
+# %% ../nbs/17_gpu.ipynb #b7879e1b
 def memory_bandwidth(
     device: str | torch.device = 'cpu', # that is measured
     megabytes: int = 256, # of the tensor that is copied: more than a cache
@@ -200,7 +200,7 @@ def memory_bandwidth(
     b = torch.empty_like(a)
     return 2 * a.nbytes / seconds_of(lambda: b.copy_(a), device, warm=1, pick=min)
 
-# %% ../nbs/17_gpu.ipynb #65f09d15
+# %% ../nbs/17_gpu.ipynb #fd03aa5f
 def machine_rates(
     device: str | torch.device = 'cpu', # that is measured
 ) -> dict[str, float]:
@@ -212,7 +212,7 @@ def machine_rates(
                 bf16=matmul_rate(device, torch.bfloat16, n=sizes),
                 bandwidth=memory_bandwidth(device, 2048 if large else 256))
 
-# %% ../nbs/17_gpu.ipynb #05c20422
+# %% ../nbs/17_gpu.ipynb #1ed3d630
 def attainable(
     cost: Cost,       # of the work
     rate: float,      # FLOP/s of the machine at its best
@@ -222,7 +222,7 @@ def attainable(
     arithmetic or for its memory, whichever takes longer."""
     return min(rate, arithmetic_intensity(cost) * bandwidth)
 
-# %% ../nbs/17_gpu.ipynb #cc5d0f0d
+# %% ../nbs/17_gpu.ipynb #78921800
 def step_cost(
     model: Trainable,                   # not changed: a copy is trained
     batch_size: int = 128,              # examples in the batch
@@ -244,7 +244,7 @@ def step_cost(
     parameters = sum(p.numel() for p in model.parameters())
     return Cost(counter.get_total_flops(), size * sum(moved) + 4 * 7 * parameters)
 
-# %% ../nbs/17_gpu.ipynb #c1ab5638
+# %% ../nbs/17_gpu.ipynb #57dcde0c
 def batch_sweep(
     device: str | torch.device = 'cpu', # that is measured
     model: Trainable | None = None,     # `mlp_vae()`, when not given
@@ -259,7 +259,7 @@ def batch_sweep(
         return dict(batch_size=b, seconds=seconds, **step_cost(model, b)._asdict())
     return [row(b) for b in batch_sizes]
 
-# %% ../nbs/17_gpu.ipynb #2d7a4c7c
+# %% ../nbs/17_gpu.ipynb #978fe055
 def width_sweep(
     device: str | torch.device = 'cpu', # that is measured
     widths: tuple[int, ...] = (16, 64, 256, 1024), # of the hidden layers
@@ -275,7 +275,7 @@ def width_sweep(
                     flops=step_cost(model, batch_size).flops)
     return [row(width) for width in widths]
 
-# %% ../nbs/17_gpu.ipynb #fd9f1d21
+# %% ../nbs/17_gpu.ipynb #8ce500a9
 class NoiseInBatch(Trainable):
     """A model whose batches are `(x, ε)`: the noise comes with the images, on whatever
     device and however the step is run."""
@@ -298,7 +298,7 @@ class NoiseInBatch(Trainable):
         kl = kl_divergence(q, model.prior(), z).mean()
         return dict(loss=reconstruction + getattr(model, 'beta', 1.0) * kl, kl=kl)
 
-# %% ../nbs/17_gpu.ipynb #6f79acae
+# %% ../nbs/17_gpu.ipynb #a64107d0
 def all_reduce_bytes(
     parameters: int, # numbers in the gradient
     world_size: int, # processes, n
@@ -308,7 +308,7 @@ def all_reduce_bytes(
     n of it."""
     return 2 * (world_size - 1) / world_size * size * parameters
 
-# %% ../nbs/17_gpu.ipynb #40d9c803
+# %% ../nbs/17_gpu.ipynb #c39f663d
 def step_configs(
     device: str | torch.device = 'cpu', # that is measured
 ) -> list[StepConfig]:
@@ -317,7 +317,7 @@ def step_configs(
     return [StepConfig(precision, compile, graphs) for precision in ('fp32', 'bf16')
             for compile in (False, True) for graphs in recorded]
 
-# %% ../nbs/17_gpu.ipynb #68cf0c93
+# %% ../nbs/17_gpu.ipynb #01b23889
 def config_sweep(
     device: str | torch.device = 'cpu', # that is measured
     configs: list[StepConfig] | None = None, # all that the device has, when not given
@@ -332,7 +332,7 @@ def config_sweep(
         except RuntimeError: return None
     return {str(config): seconds(config) for config in configs or step_configs(device)}
 
-# %% ../nbs/17_gpu.ipynb #80fb9171
+# %% ../nbs/17_gpu.ipynb #3a788ea6
 def losses_along(
     model: LatentVariableModel,         # not changed: a copy is trained
     batches: list[Batch],               # of the steps
@@ -350,7 +350,7 @@ def losses_along(
               for (x, _), eps in zip(batches, noise)]
     return torch.stack(losses).cpu().double()
 
-# %% ../nbs/17_gpu.ipynb #183e7d89
+# %% ../nbs/17_gpu.ipynb #7cd896d1
 def clock_twice(
     device: str | torch.device = 'cpu', # that is measured
     n: int = 4096,                      # rows and columns of the matrices
@@ -368,7 +368,7 @@ def clock_twice(
     synchronize(device)
     return dict(asked=asked, done=time.perf_counter() - start)
 
-# %% ../nbs/17_gpu.ipynb #171a9a42
+# %% ../nbs/17_gpu.ipynb #2fe7d468
 def agreement_sweep(
     device: str | torch.device = 'cpu', # that is measured
     configs: list[StepConfig] | None = None, # all that the device has, when not given
@@ -392,7 +392,7 @@ def agreement_sweep(
         except RuntimeError: apart[name] = None
     return apart
 
-# %% ../nbs/17_gpu.ipynb #877e9a3e
+# %% ../nbs/17_gpu.ipynb #25e1395d
 def _brief(values: Any) -> Any: # nested dicts and lists
     "`values` with numbers of three digits, to be read."
     if isinstance(values, dict): return {name: _brief(v) for name, v in values.items()}
@@ -442,5 +442,5 @@ def on_gpu(
                      measurements[name](torch.device('cuda')))
     return _stored(name, folder)
 
-# %% ../nbs/17_gpu.ipynb #e7d4aae4
+# %% ../nbs/17_gpu.ipynb #5186d843
 redirect_old_names(__name__)
