@@ -1,67 +1,60 @@
 WRONG = [
-    ("check_intensity", """
-def intensity(batch_size, inputs, outputs, size=4):
-    moved = batch_size * inputs + inputs * outputs + batch_size * outputs
-    return batch_size * inputs * outputs / size / moved
-""", "multiplications only"),
-    ("check_intensity", """
-def intensity(batch_size, inputs, outputs, size=4):
-    moved = batch_size * inputs + batch_size * outputs
-    return 2 * batch_size * inputs * outputs / size / moved
-""", "left out the weights"),
-    ("check_intensity", """
-def intensity(batch_size, inputs, outputs, size=4):
-    moved = batch_size * inputs + inputs * outputs + batch_size * outputs
-    return 2 * batch_size * inputs * outputs / moved
-""", "not by their bytes"),
-    ("check_intensity", """
-def intensity(batch_size, inputs, outputs, size=4):
-    moved = batch_size * inputs + inputs * outputs + batch_size * outputs
-    return 2 * batch_size * inputs * outputs / 4 / moved
-""", "whatever `size` says"),
-    ("check_timed", """
-def timed(action, wait, clock, calls=10):
-    action()
-    wait()
-    start = clock()
-    for _ in range(calls): action()
-    return (clock() - start) / calls
-""", "not when it was done"),
-    ("check_timed", """
-def timed(action, wait, clock, calls=10):
-    wait()
-    start = clock()
-    for _ in range(calls): action()
-    wait()
-    return (clock() - start) / calls
-""", "it compiles"),
-    ("check_timed", """
-def timed(action, wait, clock, calls=10):
-    action()
-    start = clock()
-    for _ in range(calls): action()
-    wait()
-    return (clock() - start) / calls
-""", "still being worked on"),
-    ("check_timed", """
-def timed(action, wait, clock, calls=10):
-    action()
-    wait()
-    start = clock()
-    for _ in range(calls):
-        action()
-        wait()
-    return (clock() - start) / calls
-""", "after every call"),
-    ("check_timed", """
-def timed(action, wait, clock, calls=10):
-    action()
-    wait()
-    start = clock()
-    for _ in range(calls): action()
-    wait()
-    return clock() - start
-""", "divide by their number"),
+    ("check_speed_up", """
+def speed_up(cpu_step, cpu_batch, gpu_asked, gpu_done, gpu_batch, loading):
+    return cpu_step / gpu_asked
+""", "the number of the report"),
+    ("check_speed_up", """
+def speed_up(cpu_step, cpu_batch, gpu_asked, gpu_done, gpu_batch, loading):
+    cpu = cpu_step + loading * cpu_batch
+    gpu = gpu_done + loading * gpu_batch
+    return cpu / gpu
+""", "you compared steps"),
+    ("check_speed_up", """
+def speed_up(cpu_step, cpu_batch, gpu_asked, gpu_done, gpu_batch, loading):
+    return (cpu_step / cpu_batch) / (gpu_done / gpu_batch)
+""", "left out the loading"),
+    ("check_speed_up", """
+def speed_up(cpu_step, cpu_batch, gpu_asked, gpu_done, gpu_batch, loading):
+    return (cpu_step / cpu_batch + loading) / (gpu_asked / gpu_batch + loading)
+""", "until the work was asked for"),
+    ("check_speed_up", """
+def speed_up(cpu_step, cpu_batch, gpu_asked, gpu_done, gpu_batch, loading):
+    return (gpu_done / gpu_batch + loading) / (cpu_step / cpu_batch + loading)
+""", "turn it over"),
+    ("check_speed_up", """
+def speed_up(cpu_step, cpu_batch, gpu_asked, gpu_done, gpu_batch, loading):
+    return (cpu_step + loading) / cpu_batch / ((gpu_done + loading) / gpu_batch)
+""", "loaded one image a step"),
+    ("check_speed_up", """
+def speed_up(cpu_step, cpu_batch, gpu_asked, gpu_done, gpu_batch, loading):
+    return cpu_step / cpu_batch / (gpu_done / gpu_batch + loading)
+""", "to the GPU alone"),
+    ("check_training_time", """
+def training_time(prepare, work, steps, every):
+    return steps * (prepare + work)
+""", "you wait after every step"),
+    ("check_training_time", """
+def training_time(prepare, work, steps, every):
+    return steps * max(prepare, work)
+""", "overlap with nothing"),
+    ("check_training_time", """
+def training_time(prepare, work, steps, every):
+    return prepare + (steps - 1) * max(prepare, work) + work
+""", "never read the loss"),
+    ("check_training_time", """
+def training_time(prepare, work, steps, every):
+    python = device = 0
+    for step in range(1, steps + 1):
+        python += prepare
+        device = max(python, device) + work
+        if step % every == 0: python = device
+    return python
+""", "when the last step was asked for"),
+    ("check_training_time", """
+def training_time(prepare, work, steps, every):
+    block = prepare + (every - 1) * max(prepare, work) + work
+    return steps // every * block
+""", "after the last reading"),
     ("check_shard_weights", """
 def shard_weights(sizes):
     return [size / sum(sizes) for size in sizes]
