@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 from .verdicts import (
-    WrongAnswer, exercise, name_mistake, require_answer, to_number, to_tensor)
+    WrongAnswer, exercise, name_mistake, require_answer, to_number)
 
 # %% ../../nbs/99d_exercises_training.ipynb #c8c4fbdf
 @exercise
