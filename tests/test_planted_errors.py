@@ -181,5 +181,6 @@ def test_a_check_notices(outcomes, name):
     assert found["error"] in checks, (
         f"stopped by {found['error']} ({found['message']}) and not by a check, at\n"
         f"{found['cell']}")
-    # of a claim, the message begins with its sentence
-    print(f"{name}\n  noticed by: {found['message'].strip().splitlines()[0]}")
+    # the sentence of a claim; of another check, its line
+    said = (found["message"].strip() or found["cell"].strip().splitlines()[-1])
+    print(f"{name}\n  noticed by: {said.splitlines()[0]}")

@@ -69,7 +69,7 @@ def check_fair_gain(
     for a, b in tables:
         best = [t[t.mean(1).nan_to_num(math.inf).argmin()] for t in (a, b)]
         right = (best[0].mean() - best[1].mean()).item()
-        error = sum(t.var() / len(t) for t in best).sqrt().item()
+        error = math.sqrt(sum(t.var().item() / len(t) for t in best))
         answer = f(a.clone(), b.clone())
         require_answer(answer)
         if not isinstance(answer, (tuple, list)) or len(answer) != 2:
@@ -103,10 +103,10 @@ def check_fair_gain(
         if near_error(error): continue
         n = len(best[0])
         name_mistake(near_error, [
-            (sum(t.var() for t in best).sqrt().item(),
+            (math.sqrt(sum(t.var().item() for t in best)),
              f'that is the spread of one training: a mean of {n} has its variance '
              f'divided by {n}'),
-            (sum(t.var(correction=0) / n for t in best).sqrt().item(),
+            (math.sqrt(sum(t.var(correction=0).item() / n for t in best)),
              'divide the squares by the number of seeds less one'),
             (sum((t.std() / n**.5).item() for t in best),
              'standard errors of independent means add as squares'),
@@ -182,7 +182,7 @@ def check_best_epoch(
         right = int(bound.argmin()) + 1
         got = to_number(f(loss.tolist(), kl.tolist(), beta.tolist()), 'the epoch')
         if got == right: continue
-        name_mistake(lambda v, got=got: got == v, [
+        name_mistake(got.__eq__, [
             (right - 1, 'epochs are counted from 1'),
             (int(loss.argmin()) + 1,
              'you took the least loss: with β below 1 it counts only a part of the KL'),
