@@ -84,7 +84,8 @@ def bad_claims(nb):
             said = sentence_of(node)
             if not any(is_check(part) for stmt in node.body for part in ast.walk(stmt)):
                 found.append(f"{said!r} has nothing that can fail")
-            reads = re.match(r"[^a-z]|[a-z](?![a-z])|[a-z]+[\d(]", said)
+            # a capital, a symbol or a formula; or a name that has no capital
+            reads = re.match(r"[^a-z]|[a-z](?![a-z])|[a-z]+[\d(]|scikit-learn", said)
             if not (reads and said.endswith(".") and len(said.split()) > 3):
                 found.append(f"{said!r} does not read as a sentence")
             if len(said) > longest:
@@ -177,3 +178,31 @@ def test_a_lesson_opens_with_its_diagram(path):
     text = "\n".join(c.source for c in nbformat.read(path, 4).cells[:4])
     found = re.search(r"!\[([^\]]{40,})\]\(assets/diagrams/(\w+)\.svg\)", text)
     assert found and found[2] == name
+
+
+def test_the_minutes_are_those_of_the_method():
+    "In the heads of the lessons and in the README."
+    import minutes
+    found = {p.name: minutes.minutes(nbformat.read(p, 4)) for p in minutes.lessons()}
+    for name, m in found.items():
+        text = "\n".join(c.source for c in nbformat.read(root / "nbs" / name, 4).cells)
+        assert minutes.sentence(m) in text, f"{name}: run tools/minutes.py"
+        assert m.short <= 25, f"{name}: the short way takes {m.short} minutes"
+    assert not minutes.readme(found, check=True), "run tools/minutes.py"
+    assert len(found) >= 11
+
+
+def test_the_short_way_is_short():
+    "Words outside of what goes deeper, as a reader meets them."
+    import minutes
+    for path in minutes.lessons():
+        level, words = 0, 0
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type != "markdown":
+                continue
+            for marks in re.findall(r"^(#+) ", cell.source, re.M):
+                level = 0 if level and len(marks) <= level else level
+            if found := minutes.depth.search(cell.source):
+                level = len(found[1])
+            words += 0 if level else minutes.count(cell.source)
+        assert 500 < words <= 1800, f"{path.stem}: {words} words in the short way"

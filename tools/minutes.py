@@ -82,12 +82,30 @@ def lessons() -> list[Path]:
                   if re.match(r"[01]\d_", p.name))
 
 
+def readme(said: dict[str, Minutes], check: bool) -> bool:
+    "Write the minutes into the table of the README; whether it was out of step."
+    path = root / "README.md"
+    before = path.read_text(encoding="utf-8")
+
+    def row(found: re.Match) -> str:
+        m = said.get(found[2])
+        return f"{found[1]} | {m.short} / {m.all} |" if m else found[0]
+
+    lesson = r"^(\| \[[^\]]+\]\(nbs/(\w+\.ipynb)\) \| [^|]+?) \|(?: [\d /]+ \|)?$"
+    after = re.sub(lesson, row, before, flags=re.M)
+    if not check:
+        path.write_text(after, encoding="utf-8")
+    return before != after
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--check", action="store_true", help="change nothing")
     check, wrong = parser.parse_args().check, 0
+    said_of = {}
     for path in lessons():
         nb = nbformat.read(path, 4)
+        said_of[path.name] = minutes(nb)
         said, changed = sentence(minutes(nb)), False
         for cell in nb.cells[:6]:
             found = takes.search(cell.source)
@@ -101,6 +119,7 @@ def main() -> None:
         wrong += changed
         if changed and not check:
             nbformat.write(nb, path)
+    wrong += readme(said_of, check)
     sys.exit(bool(wrong) and check)
 
 
