@@ -346,7 +346,7 @@ def test_a_likelihood_by_name_by_dict_and_by_json():
     ("categorical", "the likelihood categorical needs 'classes'"),
     ({"name": "poisson", "rate": 3}, "has no setting 'rate'"),
     ({"name": "categorical", "classes": 3, "data_shape": [1]}, "no setting 'data_shap"),
-    ('{"name": "categorical"', "is no JSON")])
+    ('{"name": "categorical"', "is not JSON")])
 def test_a_name_or_setting_that_there_is_not(spec, words):
     with pytest.raises(ValueError, match=words): mlp_vae(likelihood=spec)
 
@@ -524,7 +524,7 @@ def test_the_command_line_takes_a_likelihood_by_name_and_by_json(
 
 @pytest.mark.parametrize("likelihood, words", [
     ("poisson", "takes whole numbers from 0: uint8 counts as v/255"),
-    ("categorical", "needs 'classes': give"), ('{"name": "poi', "is no JSON"),
+    ("categorical", "needs 'classes': give"), ('{"name": "poi', "is not JSON"),
     ("binomial", "there are bernoulli, gaussian")])
 def test_the_command_line_refuses_a_likelihood_in_one_line(
         tmp_path, likelihood, words):

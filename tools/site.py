@@ -48,7 +48,7 @@ class Course(Site):
 
     def render_page(self, page):
         super().render_page(page)
-        page.html = layered(page.html)
+        page.html = to_reference(layered(page.html))
 
     def find_page(self, target):
         return super().find_page(PurePosixPath(self.outs.get(str(target), target)))
@@ -84,6 +84,20 @@ class Course(Site):
             f"window.searchIndex = {index.read_text(encoding='utf-8')};\n",
             encoding="utf-8")
         index.unlink()
+
+
+def to_reference(text):
+    "Links of nbdev to a name of the package, led to its entry in the reference."
+    known = {(place.page, name.lower()): module
+             for module, names in reference.places().items()
+             if not module.startswith("exercises")
+             for name, place in names.items() if not name.startswith("_")}
+
+    def link(match):
+        module = known.get((match[1], match[2].split(".")[0]))
+        return f'href="ref_{module}.html#{match[2]}"' if module else match[0]
+
+    return re.sub(r'href="(\w+\.html)#([\w.]+)"', link, text)
 
 
 def layered(text):
