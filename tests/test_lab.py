@@ -133,8 +133,8 @@ def run_all(page):
     page.wait_for_function("""n => {
         const cells = '.jp-Notebook .jp-CodeCell .jp-InputPrompt';
         const prompts = [...document.querySelectorAll(cells)]
-            .map(p => p.textContent.trim());
-        return prompts.length >= n && prompts.every(p => /\\[\\d+\\]:/.test(p));
+            .map(p => p.textContent.trim()).filter(Boolean);
+        return prompts.length == n && prompts.every(p => /\\[\\d+\\]:/.test(p));
     }""", arg=open_cells, timeout=120_000)
     page.wait_for_selector("text=/\\| Idle/")
 
