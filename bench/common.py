@@ -96,6 +96,9 @@ def facts(device, protocol, seeds=(), packages=(), threads=None):
     if warning := busy(threads if device.type == "cpu" else 0):
         print(f"warning: {warning}", flush=True)
     script, *words = sys.argv
+    # where the file went is no part of what was measured
+    for at in [i for i, word in enumerate(words) if word == "--out"]:
+        del words[at:at + 2]
     versions = {name: v for name in ("torch", "torchvision", "numpy", *packages)
                 if (v := version(name))}
     return dict(command=" ".join(["python", os.path.relpath(script, root), *words]),
