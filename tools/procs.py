@@ -127,9 +127,10 @@ def layers(cell):
     source = cell.source
     if evidence.match(source) and (said := ticks(cell.get("outputs", []))):
         cell.outputs = [out for out in cell.outputs if not ticks([out])]
-        summary = claim_mark + claim_mark.join(said)
+        summary = re.sub(r"[`\"]", "'", claim_mark + claim_mark.join(said))
     elif named or only_imports(source):
-        summary = named or "imports"
+        # a backtick or a quote would end the attribute that carries it
+        summary = re.sub(r"[`\"]", "", named) or "imports"
     else:
         return
     cell.source = (f"#| code-fold: true\n#| code-summary: {json.dumps(summary)}\n"

@@ -156,6 +156,10 @@ def problems(site):
     pages = {p: Names(p) for p in sorted(site.rglob("*.html"))}
     found = []
     for path, page in pages.items():
+        shown = re.sub(r"<(script|style|pre)\b.*?</\1>|<[^>]*>", " ",
+                       path.read_text(encoding="utf-8"), flags=re.S)
+        if found_raw := re.search(r"::: ?\{|```|\{\.(python|cell)", shown):
+            found.append(f"{path.name}: shows Markdown as it is: {found_raw[0]!r}")
         if str(root) in path.read_text(encoding="utf-8"):
             found.append(f"{path.name}: shows the path of a folder on this machine")
         if page.blind:
