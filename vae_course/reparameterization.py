@@ -52,7 +52,7 @@ def score_function_gradient(
     mu: Tensor,                    # mean of the Gaussian, `(D,)`
     logvar: Tensor,                # log of its variance, `(D,)`
     samples: int = 1000,           # draws
-    baseline: float = 0.0,         # taken off f: changes the noise, not the mean
+    baseline: float = 0.0,         # subtracted from f: changes the noise, not the mean
 ) -> Tensor:
     """Terms of ∇ E[f(z)] for z ~ N(mu, exp logvar), `(samples, 2, D)`: row 0 for mu,
     row 1 for logvar; their mean is the estimate (Williams 1992)."""
