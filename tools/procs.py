@@ -226,7 +226,9 @@ class ApiCard:
         # asking the package would import it, and its cells are run here
         known = module and not module.startswith("exercises")
         link = f'<a href="{page}#{key}">{self.name} in the reference</a>' * bool(known)
-        first = "" if there and there.shown else (
+        if there and not there.shown and re.match(r"[01]\d ", there.title):
+            link = ""                   # a lesson's plumbing: a place, and no words
+        first = "" if there and (there.shown or not link) else (
             f"<code>{html.escape(reference.call(self.sym, self.name))}</code> "
             f"{sentence(reference.doc_of(self.sym))} ")
         methods = reference.methods(self.sym) if isinstance(self.sym, type) else ()
