@@ -50,15 +50,18 @@ def _as_scores(values: Tensor | ArrayLike) -> Tensor:
         values = values.detach().cpu()      # first: Apple's GPU lacks float64
     return torch.as_tensor(values, dtype=torch.float64).flatten().contiguous()
 
-def _both_sides(normal, anomalous): # scores of each
+def _both_sides(
+    normal: Tensor | ArrayLike,    # scores of normal examples
+    anomalous: Tensor | ArrayLike, # scores of anomalies
+) -> tuple[Tensor, Tensor]:
     "Both as `_as_scores` gives them. Raises `ValueError` on no scores and on NaN."
-    normal, anomalous = _as_scores(normal), _as_scores(anomalous)
-    if not len(normal) or not len(anomalous):
-        raise ValueError(f'got {len(normal)} normal and {len(anomalous)} anomalous '
+    a, b = _as_scores(normal), _as_scores(anomalous)
+    if not len(a) or not len(b):
+        raise ValueError(f'got {len(a)} normal and {len(b)} anomalous '
                          'scores: both sides need at least one')
-    if normal.isnan().any() or anomalous.isnan().any():
+    if a.isnan().any() or b.isnan().any():
         raise ValueError('got NaN among the scores: NaN is neither high nor low')
-    return normal, anomalous
+    return a, b
 
 # %% ../nbs/10_anomaly_detection.ipynb #5cf24c33
 def auroc(

@@ -135,11 +135,15 @@ def beta_vae(
     return model
 
 # %% ../nbs/06_beta_vae.ipynb #053968a9
-def _check_independent(q): # q(z|x)
-    "Raise `Unsupported` for a q that ties its latents together, such as a flow."
+def _of_each_latent(
+    q: D.Distribution, # q(z|x), over `(B, D)`
+) -> D.Distribution:
+    """q(z|x) of each latent by itself, a batch `(B, D)`. Raises `Unsupported` for a q
+    that ties its latents together, such as a flow."""
     if not isinstance(q, D.Independent) or q.base_dist.event_shape:
         raise Unsupported('`kl_decomposition` needs q(z|x) of each latent by itself, '
                           f'and a {type(q).__name__} ties them together')
+    return q.base_dist
 
 def _log_importance_weights(
     m: int,                        # examples in the batch
@@ -179,10 +183,10 @@ def kl_decomposition(
     """Estimates of the three parts of the KL (Hoffman and Johnson 2016; Chen et al.
     2018); they add up to the mean of log q(z|x) − log p(z). Raises `ValueError`, and
     `Unsupported` for a q that ties its latents together, such as a flow."""
-    _check_independent(q)
+    by_latent = _of_each_latent(q)
     weights = _log_importance_weights(len(z), dataset_size, estimator, z.device)
     # (draws, examples, D): every draw under every q
-    each = q.base_dist.log_prob(z[:, None])
+    each = by_latent.log_prob(z[:, None])
     log_qz = (each.sum(-1) + weights).logsumexp(1)
     log_marginals = (each + weights[..., None]).logsumexp(1).sum(-1)
     return KLDecomposition((q.log_prob(z) - log_qz).mean(),
