@@ -43,13 +43,27 @@ from .latent import diagonal_gaussian
 from .training import History, build, fit
 from .old_names import redirect_old_names
 
-# %% ../nbs/10_anomaly_detection.ipynb #5cf24c33
+# %% ../nbs/10_anomaly_detection.ipynb #297b54c4
 def _as_scores(values: Tensor | ArrayLike) -> Tensor:
     "Numbers of any kind as a row of float64 on the CPU."
     if isinstance(values, Tensor):
         values = values.detach().cpu()      # first: Apple's GPU lacks float64
     return torch.as_tensor(values, dtype=torch.float64).flatten().contiguous()
 
+def _both_sides(
+    normal: Tensor | ArrayLike,    # scores of normal examples
+    anomalous: Tensor | ArrayLike, # scores of anomalies
+) -> tuple[Tensor, Tensor]:
+    "Both as `_as_scores` gives them. Raises `ValueError` on no scores and on NaN."
+    a, b = _as_scores(normal), _as_scores(anomalous)
+    if not len(a) or not len(b):
+        raise ValueError(f'got {len(a)} normal and {len(b)} anomalous '
+                         'scores: both sides need at least one')
+    if a.isnan().any() or b.isnan().any():
+        raise ValueError('got NaN among the scores: NaN is neither high nor low')
+    return a, b
+
+# %% ../nbs/10_anomaly_detection.ipynb #5cf24c33
 def auroc(
     normal: Tensor | ArrayLike, # scores of normal examples, `(N,)`
     anomalous: Tensor | ArrayLike, # of anomalies, `(M,)`; higher is more anomalous
@@ -57,12 +71,7 @@ def auroc(
     """The area under the ROC curve: the share of pairs in which the anomaly has the
     higher score, a tie counting one half. Raises `ValueError` on no scores and on
     NaN."""
-    normal, anomalous = _as_scores(normal), _as_scores(anomalous)
-    if not len(normal) or not len(anomalous):
-        raise ValueError(f'got {len(normal)} normal and {len(anomalous)} anomalous '
-                         'scores: both sides need at least one')
-    if normal.isnan().any() or anomalous.isnan().any():
-        raise ValueError('got NaN among the scores: NaN is neither high nor low')
+    normal, anomalous = _both_sides(normal, anomalous)
     normal = normal.sort().values
     below = torch.searchsorted(normal, anomalous)
     not_above = torch.searchsorted(normal, anomalous, right=True)
@@ -280,11 +289,23 @@ def _check_fraction(name, value): # of a setting
         raise ValueError(f'got {name}={value!r}: it is a share between 0 and 1, such '
                          'as 0.05 for 5 %')
 
-# %% ../nbs/10_anomaly_detection.ipynb #ba0aee30
+# %% ../nbs/10_anomaly_detection.ipynb #b567ddce
 def _least_calibration_size(false_alarm):
     "The least number of scores with which a threshold can keep this false-alarm rate."
     return math.ceil(1 / float(false_alarm) - 1e-9) - 1
 
+def _check_calibration(scores, false_alarm): # as `_as_scores` gives them; the promise
+    "Raise `ValueError` on NaN, on too few scores, and on a rate that is not a share."
+    _check_fraction('false_alarm', false_alarm)
+    if scores.isnan().any():
+        raise ValueError('got NaN among the scores: the model has diverged, or the '
+                         'images hold NaN')
+    if (len(scores) + 1) * float(false_alarm) + 1e-9 < 1:
+        raise ValueError(f'got {len(scores)} held-out scores: to promise a false-alarm '
+                         f'rate of {false_alarm:g} takes at least '
+                         f'{_least_calibration_size(false_alarm)}')
+
+# %% ../nbs/10_anomaly_detection.ipynb #ba0aee30
 def conformal_threshold(
     calibration_scores: Tensor | ArrayLike, # of normal examples not trained on, `(N,)`
     false_alarm: float, # largest share of new normal examples above the threshold
@@ -294,17 +315,9 @@ def conformal_threshold(
     al. 2005).
     Raises `ValueError` on NaN, on too few scores, and on a rate that is not a share."""
     scores = _as_scores(calibration_scores)
-    n = len(scores)
-    _check_fraction('false_alarm', false_alarm)
-    if scores.isnan().any():
-        raise ValueError('got NaN among the scores: the model has diverged, or the '
-                         'images hold NaN')
-    above = math.floor((n + 1) * float(false_alarm) + 1e-9)
-    if above < 1:
-        raise ValueError(f'got {n} held-out scores: to promise a false-alarm rate of '
-                         f'{false_alarm:g} takes at least '
-                         f'{_least_calibration_size(false_alarm)}')
-    return scores.sort().values[n - above].item()
+    _check_calibration(scores, false_alarm)
+    above = math.floor((len(scores) + 1) * float(false_alarm) + 1e-9)
+    return scores.sort().values[len(scores) - above].item()
 
 # %% ../nbs/10_anomaly_detection.ipynb #e7967298
 def precision_from_rates(

@@ -135,10 +135,20 @@ def beta_vae(
     return model
 
 # %% ../nbs/06_beta_vae.ipynb #053968a9
+def _of_each_latent(
+    q: D.Distribution, # q(z|x), over `(B, D)`
+) -> D.Distribution:
+    """q(z|x) of each latent by itself, a batch `(B, D)`. Raises `Unsupported` for a q
+    that ties its latents together, such as a flow."""
+    if not isinstance(q, D.Independent) or q.base_dist.event_shape:
+        raise Unsupported('`kl_decomposition` needs q(z|x) of each latent by itself, '
+                          f'and a {type(q).__name__} ties them together')
+    return q.base_dist
+
 def _log_importance_weights(
     m: int,                        # examples in the batch
     n: int,                        # in the data set
-    estimator: str = 'stratified', # or `weighted`
+    estimator: str = 'stratified', # how a batch stands for all; or `weighted`
     device: str | torch.device | None = None,
 ) -> Tensor:
     """Log of the weight of each of a batch's codes in q(z), `(M, M)`: rows are draws,
@@ -168,17 +178,15 @@ def kl_decomposition(
     z: Tensor,                     # a draw from it, `(B, D)`
     prior: D.Distribution,         # p(z), over `(D,)`
     dataset_size: int,             # N, examples in the whole training set
-    estimator: str = 'stratified', # or `weighted`
+    estimator: str = 'stratified', # how a batch stands for all; or `weighted`
 ) -> KLDecomposition:
     """Estimates of the three parts of the KL (Hoffman and Johnson 2016; Chen et al.
     2018); they add up to the mean of log q(z|x) − log p(z). Raises `ValueError`, and
     `Unsupported` for a q that ties its latents together, such as a flow."""
-    if not isinstance(q, D.Independent) or q.base_dist.event_shape:
-        raise Unsupported('`kl_decomposition` needs q(z|x) of each latent by itself, '
-                          f'and a {type(q).__name__} ties them together')
+    by_latent = _of_each_latent(q)
     weights = _log_importance_weights(len(z), dataset_size, estimator, z.device)
     # (draws, examples, D): every draw under every q
-    each = q.base_dist.log_prob(z[:, None])
+    each = by_latent.log_prob(z[:, None])
     log_qz = (each.sum(-1) + weights).logsumexp(1)
     log_marginals = (each + weights[..., None]).logsumexp(1).sum(-1)
     return KLDecomposition((q.log_prob(z) - log_qz).mean(),
@@ -313,6 +321,13 @@ def _check_rows(codes, factors):
                          f'of shape {tuple(factors.shape)}: both need one row '
                          'for each example')
 
+def _check_bins(factors, bins):
+    "Raise `ValueError` unless there are at least as many bins as values."
+    if bins <= factors.max():
+        raise ValueError(f'got {bins} bins for a factor of {int(factors.max()) + 1} '
+                         'values: with fewer bins than values even a perfect code '
+                         'looks entangled')
+
 # %% ../nbs/06_beta_vae.ipynb #a442cb38
 def mig(
     codes: Tensor,   # `(N, D)`, such as the means of q(z|x)
@@ -323,10 +338,7 @@ def mig(
     have gap 0, as has a factor that never varies. Raises `ValueError`."""
     _check_rows(codes, factors)
     codes, factors = codes.cpu(), factors.cpu()
-    if bins <= factors.max():
-        raise ValueError(f'got {bins} bins for a factor of {int(factors.max()) + 1} '
-                         'values: with fewer bins than values even a perfect code '
-                         'looks entangled')
+    _check_bins(factors, bins)
     latents, causes = _discretize(codes, bins).T, factors.T
     table = torch.stack(
         [torch.stack([mutual_information(z, v) for v in causes]) for z in latents])
