@@ -551,14 +551,14 @@ def test_page_shows_what_was_measured(tmp_path, importable, raced):
 
 
 def column(page, title):
-    "Of each table of the page whose head holds `title`: `{row: what stands there}`."
+    """Of each column under `title`, in any table of the page: `{row: what stands
+    there}`. One machine may have several."""
     found = []
     for table in re.findall(r"<table>.*?</table>", page, re.DOTALL):
         rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)
                 for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)]
-        if title in rows[0]:
-            i = rows[0].index(title)
-            found.append({row[0]: row[i] for row in rows[1:]})
+        found += [{row[0]: row[i] for row in rows[1:]}
+                  for i, head in enumerate(rows[0]) if head == title]
     return found
 
 
