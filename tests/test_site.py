@@ -4,12 +4,16 @@ configuration.
 The site is built once into a folder of its own and served under a sub-path, from where
 nothing outside may be asked for."""
 import functools, http.server, json, re, shutil, subprocess, sys, threading
+from configparser import ConfigParser
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest, yaml
 
 root = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(root), str(root / "tools")]
+from procs import open_hosted      # noqa: E402
+
 chromium = (shutil.which("chromium") or shutil.which("chromium-browser")
             or shutil.which("google-chrome"))
 needs_browser = pytest.mark.skipif(
@@ -30,6 +34,19 @@ def test_configuration():
     assert stub["project"]["output-dir"] == config["project"]["output-dir"] == "_docs"
     assert config["format"]["html"]["html-math-method"]["url"] == "assets/katex/"
     assert all((root / "nbs" / config["website"][key]).exists() for key in ("favicon",))
+
+
+def test_the_hosted_link_is_made_from_the_settings_and_off_until_they_say_on():
+    settings = ConfigParser(delimiters=["="])
+    settings.read(root / "settings.ini", encoding="utf-8")
+    kept = dict(settings["DEFAULT"])
+    assert open_hosted("01_latent.ipynb", kept | dict(hosted_notebooks="off")) == ""
+    link = open_hosted("01_latent.ipynb", kept | dict(hosted_notebooks="on"))
+    place = re.search(r'href="(.*?)"', link)[1]
+    address = kept["git_url"].removeprefix("https://")
+    assert place == (f"https://colab.research.google.com/{address}/blob/main/nbs/"
+                     "01_latent.ipynb").replace("/github.com/", "/github/")
+    assert "pip install vae_course" in link
 
 
 def test_every_lesson_is_in_the_sidebar_once():

@@ -26,7 +26,20 @@ still = ('<p class="needs-kernel">A still image: its controls work where a '
          "Download this notebook (above) and open it in JupyterLab.</p>")
 download = ('<p class="download"><a href="notebooks/{0}" download="{0}"><i class="bi '
             'bi-download" aria-hidden="true"></i> '
-            "Download this notebook</a></p>")
+            "Download this notebook</a>{1}</p>")
+hosted = ('https://colab.research.google.com/github/{user}/{repo}/blob/{branch}/'
+          '{nbs_path}/{name}')
+
+
+def open_hosted(name, settings):
+    """A link that opens a notebook in Google Colab, made from settings.ini; nothing
+    while `hosted_notebooks` is off there, because the address is not public yet."""
+    if settings.get("hosted_notebooks", "off") != "on":
+        return ""
+    place = hosted.format(name=name, **{key: settings[key] for key in
+                                        ("user", "repo", "branch", "nbs_path")})
+    return (f' · <a href="{place}">Open it in Colab</a> (run '
+            f'<code>!pip install {settings["lib_name"]}</code> there first)')
 
 
 def text_of(value):
@@ -157,9 +170,8 @@ class page(Processor):
         held = self.claims(nb.metadata.get("vae_course", {}))
         rest = re.sub(r"^# .*$\n*|^> .*$", "", read_nb(path).cells[0].source,
                       flags=re.M).strip()
-        nb.cells.insert(1,
-                        mk_cell(f"{download.format(path.name)}\n\n{held}{rest}",
-                                "markdown"))
+        link = download.format(path.name, open_hosted(path.name, get_config().d))
+        nb.cells.insert(1, mk_cell(f"{link}\n\n{held}{rest}", "markdown"))
 
     def claims(self, record):
         "A line that says how many claims held, and when and on what they last ran."
