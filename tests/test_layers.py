@@ -12,6 +12,7 @@ root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root / "tools"))
 import diagrams    # noqa: E402
 import layers      # noqa: E402
+import minutes     # noqa: E402
 
 LESSONS = sorted(p for p in (root / "nbs").glob("*.ipynb")
                  if re.match(r"(0\d|1\d)_|index", p.name))
@@ -182,7 +183,6 @@ def test_a_lesson_opens_with_its_diagram(path):
 
 def test_the_minutes_are_those_of_the_method():
     "In the heads of the lessons and in the README."
-    import minutes
     found = {p.name: minutes.minutes(nbformat.read(p, 4)) for p in minutes.lessons()}
     for name, m in found.items():
         text = "\n".join(c.source for c in nbformat.read(root / "nbs" / name, 4).cells)
@@ -194,7 +194,6 @@ def test_the_minutes_are_those_of_the_method():
 
 def test_the_short_way_is_short():
     "Words outside of what goes deeper, as a reader meets them."
-    import minutes
     for path in minutes.lessons():
         level, words = 0, 0
         for cell in nbformat.read(path, 4).cells:

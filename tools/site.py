@@ -101,15 +101,17 @@ def to_reference(text):
 
 
 def layered(text):
-    """The HTML of a page with its layers: a claim's code behind its sentences, and a
-    section whose heading begins with `Deeper:` behind its heading."""
+    """The HTML of a page with its layers: a cell's claims behind the first of them, and
+    a section whose heading begins with `Deeper:` behind its heading."""
     def sentences(match):
-        lines = match[2].split(claim_mark)[1:]
-        spans = "".join(f'<span class="claim">✓ {line}</span>' for line in lines)
-        return f'<details{match[1]} class="code-fold evidence">\n<summary>{spans}'
+        first, *more = match[2].split(claim_mark)[1:]
+        count = f' <span class="more">and {len(more)} more</span>' if more else ""
+        rest = "".join(f'<p class="claim">✓ {line.strip()}</p>' for line in more)
+        return (f'<details{match[1]} class="code-fold evidence">\n<summary><span class='
+                f'"claim">✓ {first.strip()}{count}</span></summary>{rest}')
 
     text = re.sub(rf'<details([^>]*) class="code-fold">\n<summary>({claim_mark}'
-                  r"[^<]*)", sentences, text)
+                  r"[^<]*)</summary>", sentences, text)
     while match := re.search(r"<section ([^>]*)>\s*(<h([2-4])[^>]*>\s*Deeper: .*?"
                              r"</h\3>)", text, re.S):
         depth, end = 1, match.end()

@@ -34,7 +34,8 @@ class StandardNormal(nn.Module):
         self.config = dict(name='standard_normal', latent_dim=latent_dim)
         self.register_buffer('mu', torch.zeros(latent_dim), persistent=False)
 
-    def forward(self) -> Independent: return diagonal_gaussian(self.mu, self.mu)
+    def forward(self) -> Independent:
+        return diagonal_gaussian(self.mu, self.mu)   # mean 0, log-variance 0
 
 # %% ../nbs/01_latent.ipynb #6ea35b29
 def kl_monte_carlo(

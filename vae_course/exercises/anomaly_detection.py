@@ -104,7 +104,7 @@ def check_threshold(
 def check_signs(
     f: Callable, # `f(scores, threshold, decision)`, verdicts `(N,)`
 ) -> None:
-    "Lesson 10, exercise 3: two detectors with opposite signs."
+    "Lesson 10, exercise 4: two detectors with opposite signs."
     scores = torch.tensor([-3., 0.5, 2., 2.5, 7., 1., 2.], dtype=torch.float64)
     decision = torch.tensor([1., -0.5, 2., 3., -1., 0., -2.], dtype=torch.float64)
     ours, theirs = scores > 2, decision < 0
@@ -138,7 +138,7 @@ def check_signs(
 def check_precision(
     f: Callable, # `f(precision, share, prevalence)`, a number
 ) -> None:
-    "Lesson 10, exercise 4: a reported precision at another prevalence."
+    "Lesson 10, exercise 3: a reported precision at another prevalence."
     for p, share, prevalence in ((0.95, 0.5, 0.002), (0.8, 0.2, 0.01), (0.6, 0.3, 0.4)):
         odds = p / (1 - p) * prevalence / (1 - prevalence) * (1 - share) / share
         right = odds / (1 + odds)

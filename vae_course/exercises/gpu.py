@@ -122,7 +122,7 @@ def check_shard_weights(
 def check_scaled_rate(
     f: Callable, # `f(step, lr, processes, warm)`
 ) -> None:
-    "Lesson 17, exercise 4: linear scaling with warm-up."
+    "Lesson 17, exercise 5: linear scaling with warm-up."
     for lr, n, warm in ((.1, 8, 100), (.003, 3, 7), (.5, 1, 10)):
         for step in (0, 1, warm // 2, warm, warm + 1, 10 * warm):
             right = lr * (1 + (n - 1) * min(1, step / warm))
@@ -154,7 +154,7 @@ def check_scaled_rate(
 def check_waits_from(
     f: Callable, # `f(flops, parameters, gpu_rate, network, latency)`
 ) -> None:
-    "Lesson 17, exercise 5: the least number of GPUs that wait for their exchange."
+    "Lesson 17, exercise 4: the least number of GPUs that wait for their exchange."
     def least(holds):
         return next((n for n in range(1, 10_000) if holds(n)), None)
     # seconds: all arithmetic, the whole gradient sent once, the start of a round

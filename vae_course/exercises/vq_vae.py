@@ -97,7 +97,7 @@ def check_residual_codes(
 def check_rotate(
     f: Callable, # `f(z, e)`
 ) -> None:
-    "Lesson 08, exercise 3: the value of `e`, the gradient turned and scaled."
+    "Lesson 08, exercise 4: the value of `e`, the gradient turned and scaled."
     g = torch.Generator().manual_seed(0)
     z, e, w = (torch.randn(6, 4, generator=g) for _ in range(3))
     unit_z, unit_e, n = F.normalize(z, dim=1), F.normalize(e, dim=1), torch.eye(4)
@@ -140,7 +140,7 @@ def check_rotate(
 def check_fsq(
     f: Callable, # `f(z, levels)`
 ) -> None:
-    "Lesson 08, exercise 4: finite scalar quantization."
+    "Lesson 08, exercise 3: finite scalar quantization."
     g = torch.Generator().manual_seed(0)
     for levels in (5, 3, 9):
         z = (2 * torch.randn(200, 3, generator=g)).requires_grad_()
