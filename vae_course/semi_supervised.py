@@ -6,7 +6,7 @@
 __all__ = ['draw_labels', 'neighbour_graph', 'spread_labels', 'moved_copies', 'summed_out', 'M2', 'm2', 'mixed_batches',
            'LatentFeatures']
 
-# %% ../nbs/11_semi_supervised.ipynb #60feee2e
+# %% ../nbs/11_semi_supervised.ipynb #f17795da
 import math
 from collections.abc import Sequence
 from typing import Any, Self
@@ -35,7 +35,7 @@ from .loaders import MixedBatches
 from .step import map_rows
 from .training import build, fit
 
-# %% ../nbs/11_semi_supervised.ipynb #a4445647
+# %% ../nbs/11_semi_supervised.ipynb #3bb98fae
 def _check_known(labels, n, classes): # of the labelled examples; of all examples
     "Raise `DataError` for no label, none hidden, one out of range, or a class without."
     if len(labels) == 0:
@@ -53,7 +53,7 @@ def _check_known(labels, n, classes): # of the labelled examples; of all example
                         f'are known: give at least one of each of the {classes} '
                         'classes')
 
-# %% ../nbs/11_semi_supervised.ipynb #382005b8
+# %% ../nbs/11_semi_supervised.ipynb #737b9841
 def draw_labels(
     y: Tensor,           # all labels, `(N,)`; −1 is none
     n: int,              # how many are to be known: as many of each class
@@ -74,7 +74,7 @@ def draw_labels(
                            [:n // classes]])
     return torch.cat(chosen)
 
-# %% ../nbs/11_semi_supervised.ipynb #0d42985a
+# %% ../nbs/11_semi_supervised.ipynb #f055d393
 def neighbour_graph(
     x: ArrayLike, # codes or pixels, `(N, ...)`
     k: int = 10,  # neighbours of each
@@ -93,7 +93,7 @@ def neighbour_graph(
     graph = sp.csr_array((weight, (i, j)), shape=(len(rows), len(rows)))
     return graph.maximum(graph.T).tocsr()
 
-# %% ../nbs/11_semi_supervised.ipynb #e9ef8e28
+# %% ../nbs/11_semi_supervised.ipynb #0696c278
 def spread_labels(
     graph: sp.csr_array,  # of all examples, `(N, N)`, symmetric
     rows: ArrayLike,      # those with a label
@@ -117,7 +117,7 @@ def spread_labels(
     reached = F.sum(1, keepdims=True)     # 0 where no label is connected
     return np.where(reached > 0, F / np.where(reached > 0, reached, 1), 1 / classes)
 
-# %% ../nbs/11_semi_supervised.ipynb #8fa0c635
+# %% ../nbs/11_semi_supervised.ipynb #cb75bd6f
 def moved_copies(
     x: Tensor,        # images `(N, C, H, W)`
     copies: int,      # of each
@@ -129,7 +129,7 @@ def moved_copies(
     with seeded(seed):
         return torch.stack([move(image) for image in x for _ in range(copies)])
 
-# %% ../nbs/11_semi_supervised.ipynb #d71f06b6
+# %% ../nbs/11_semi_supervised.ipynb #4d323383
 def summed_out(
     w: Tensor,               # q(y|x), `(B, K)`; 0 and 1 for a label that is known
     reconstruction: Tensor,  # −log p(x|z, y) with each label, `(B, K)`
@@ -137,10 +137,11 @@ def summed_out(
     log_share: Tensor,       # log p(y), `(K,)`
 ) -> tuple[Tensor, Tensor]:  # `(B,)` each
     "The two parts of −ELBO without a label: reconstruction, and KL of z and y."
-    kl_y = (torch.xlogy(w, w) - w * log_share).sum(-1)
+    log_w = w.clamp(min=1e-30).log()         # a weight of 0 has a gradient, too
+    kl_y = (w * (log_w - log_share)).sum(-1)
     return (w * reconstruction).sum(-1), (w * kl).sum(-1) + kl_y
 
-# %% ../nbs/11_semi_supervised.ipynb #a362f78a
+# %% ../nbs/11_semi_supervised.ipynb #105244e0
 class M2(CVAE):
     """A VAE with a latent label (Kingma et al. 2014): p(y) p(z) p(x|z, y), q(z|x, y),
     and a classifier q(y|x) by which a missing label is summed out."""
@@ -244,7 +245,9 @@ class M2(CVAE):
         self,
         batch: Batch,      # `(x, y)`
     ) -> tuple[Any, Any]:  # both on the model's device
-        "`(x, y)`; a missing label is the one that q(y|x) finds likeliest."
+        """`(x, y)`; a missing label is the one that q(y|x) finds likeliest. Of a batch
+        of two parts the unlabelled one."""
+        if isinstance(batch, MixedBatch): batch = as_pair(batch.unlabelled)[0]
         x, y = as_pair(to_device(batch, self.device))
         with torch.no_grad(): guess = self.classify(x).probs.argmax(-1)
         return x, guess if y is None else torch.where(y < 0, guess, y)
@@ -271,7 +274,7 @@ class M2(CVAE):
         VAE.check_examples(self, examples, name)
         if len(known := examples.y[examples.y != -1]): self.condition.check(known, name)
 
-# %% ../nbs/11_semi_supervised.ipynb #4757f6ac
+# %% ../nbs/11_semi_supervised.ipynb #eb62ad65
 def m2(
     data_shape: Sequence[int] = (1, 28, 28), # of one example
     classes: int = 10,                       # K
@@ -312,7 +315,7 @@ def m2(
         shares=None if shares is None else list(shares))
     return model
 
-# %% ../nbs/11_semi_supervised.ipynb #38a132ba
+# %% ../nbs/11_semi_supervised.ipynb #6ace09d9
 def mixed_batches(
     examples: Examples,                  # −1 stands for no label
     classes: int,                        # number of classes
@@ -330,7 +333,7 @@ def mixed_batches(
     few = min(sizes[0], len(labelled)), min(sizes[1], len(rest))
     return MixedBatches(labelled, rest, few, binarize=binarize)
 
-# %% ../nbs/11_semi_supervised.ipynb #79cc7618
+# %% ../nbs/11_semi_supervised.ipynb #51c3a5e6
 class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The means of q(z|x) as features, with scikit-learn's `fit` and `transform`: rows
     of numbers, or images `(N, ...)`, of which uint8 stands for [0, 1]."""
