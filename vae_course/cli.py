@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['copy_notebooks', 'notebooks', 'progress', 'train', 'image_grid', 'draw_samples', 'sample', 'encode', 'reconstruct',
-           'export', 'parser', 'main']
+           'predict', 'export', 'parser', 'main']
 
 # %% ../nbs/96_cli.ipynb #5214eb91
 import io, math, os, re, shutil, signal, sys, threading, time
@@ -40,6 +40,8 @@ from .run_config import RunConfig
 from .step import Trainable
 from .training import fit, registry, save_model
 from .use import write_latents, write_onnx, write_reconstructions
+from .partly_labelled import (label_settings, load_partly, training_parts,
+                                        write_predictions)
 from .old_names import redirect_old_names
 
 # %% ../nbs/96_cli.ipynb #d761cca6
@@ -220,6 +222,9 @@ def train(
     # what --size does with an image of another shape: add black, cut off, or distort
     resize: Literal['pad', 'crop', 'stretch'] = 'pad',
     channels: Literal[1, 3] | None = None, # of the images of a folder: 1 grey, 3 colour
+    # for m2: a table file,label of some images of a folder, or how many labels of a
+    # data set by name are kept; all of them, when not given
+    labels: str | None = None,
     device: str = 'auto',    # auto, cpu, cuda, cuda:1 or mps
     # of the matrix products; auto takes what a short trial finds faster here, and
     # another machine may find otherwise
@@ -240,7 +245,9 @@ def train(
     if likelihood: likelihood_settings(likelihood)
     pick_device(device)
     given = read_settings(model, set)
-    images = _load_named(data, size, channels, resize)
+    images = load_partly(data, labels, lambda: _load_named(data, size, channels, resize),
+                         size, channels, resize, seed)
+    given = label_settings(model, given, images, labels)
     torch.manual_seed(seed)
     net = build_model(model, complete_settings(model, given, images, likelihood))
     prepared = prepare(net, images, binarize)
@@ -252,6 +259,8 @@ def train(
         lr=3e-3 if lr is None else lr, seed=seed, resize=resize,
         weight_decay=weight_decay, accumulate=accumulate, max_steps=max_steps,
         valid_every=valid_every))
+    if labels: settings |= dict(labels=labels, classes=list(images.classes))
+    train_on, watch, how = training_parts(net, prepared, how)
     what = (
         f'{model} ({sum(p.numel() for p in net.parameters()):,} parameters) on {data}')
     folder = Path(out).expanduser()
@@ -260,8 +269,8 @@ def train(
           _last_words(folder, rank, world)):
         done, of = epochs_kept(folder)
         if rank == 0: _announce(what, prepared, place, world, done, of)
-        history = fit(net, prepared.train, prepared.valid, binarize=prepared.binarize,
-                      device=place, checkpoint=folder/'run.safetensors',
+        history = fit(net, train_on, watch, device=place,
+                      checkpoint=folder/'run.safetensors',
                       progress=rank == 0 and not 0 < of <= done, **how)
         if rank == 0: _finish(net, prepared, folder, settings, history, place, world)
 
@@ -402,6 +411,20 @@ def reconstruct(
     "Write what a trained model makes of images, as PNG files."
     _say(write_reconstructions(dir, data, out, part, resize, condition, device))
 
+def predict(
+    dir: str,                # folder of a run
+    data: str,               # a data set by name, or a folder of images
+    # table to write, in .csv; DIR/labels.csv when not given
+    out: str | None = None,
+    # of a data set by name; test when not given, and of a folder all images are taken
+    part: str | None = None,
+    # what is done with images of another shape; when not given, as in the training
+    resize: str | None = None,
+    device: str = 'auto',    # auto, cpu, cuda, cuda:1 or mps
+) -> None:
+    "Write the label that a trained m2 gives to each image, and its probability."
+    _say(write_predictions(dir, data, out, part, resize, device))
+
 def export(
     dir: str,  # folder of a run
     onnx: str, # NAME of the files: NAME-encoder.onnx and NAME-decoder.onnx
@@ -426,7 +449,7 @@ _SIZE = extend_base_type('N_or_HxW', str, _check_size)
 # %% ../nbs/96_cli.ipynb #63fe0fd9
 _COMMANDS: dict[str, Callable[..., None]] = dict(
     notebooks=notebooks, train=train, sample=sample, encode=encode,
-    reconstruct=reconstruct, export=export, progress=progress)
+    reconstruct=reconstruct, predict=predict, export=export, progress=progress)
 _DIR: dict = dict(flag='dir', metavar='DIR')
 _CONDITION = dict(type=str, nargs='+', metavar='C')
 _DATA = dict(help=f'one of {", ".join(loaders)}, or folder:PATH, images in '
@@ -437,6 +460,8 @@ _USE: dict[str, dict] = dict(dir=_DIR, data=_DATA, condition=_CONDITION,
 _SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
     notebooks=dict(dir=_DIR), encode=_USE | dict(out=dict(metavar='FILE')),
     reconstruct=_USE | dict(out=dict(metavar='FOLDER')),
+    predict={k: v for k, v in _USE.items() if k != 'condition'} | dict(
+        out=dict(metavar='FILE')),
     export=dict(dir=_DIR, onnx=dict(metavar='NAME')), progress={},
     train=dict(
         model=dict(help=f'one of {", ".join(registry)}'),
@@ -446,7 +471,8 @@ _SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
         max_steps=dict(flag='--max-steps'), valid_every=dict(flag='--valid-every'),
         set=dict(type=str, action='append', metavar='KEY=VALUE'),
         binarize=dict(type=bool, action=BooleanOptionalAction),
-        size=dict(type=_SIZE, metavar='N|HxW'), channels=dict(type=Literal[1, 3])),
+        size=dict(type=_SIZE, metavar='N|HxW'), channels=dict(type=Literal[1, 3]),
+        labels=dict(metavar='FILE|N')),
     sample=dict(
         dir=_DIR, n=dict(flag='-n', type=_COUNT), out=dict(metavar='FILE'),
         columns=dict(type=_COUNT), seed=dict(type=_SEED), condition=_CONDITION))
