@@ -6,7 +6,7 @@
 __all__ = ['check_known', 'draw_labels', 'neighbour_graph', 'spread_labels', 'moved_copies', 'summed_out', 'M2', 'm2',
            'mixed_batches', 'LatentFeatures']
 
-# %% ../nbs/11_semi_supervised.ipynb #d886f5e0
+# %% ../nbs/11_semi_supervised.ipynb #21c86d2f
 import math
 from collections.abc import Sequence
 from typing import Any, Self
@@ -35,7 +35,7 @@ from .loaders import MixedBatches
 from .step import map_rows
 from .training import build, fit
 
-# %% ../nbs/11_semi_supervised.ipynb #f4cd2d34
+# %% ../nbs/11_semi_supervised.ipynb #7577773f
 def check_known(
     labels: np.ndarray,               # of the examples that have one
     n: int,                           # examples in all
@@ -59,7 +59,7 @@ def check_known(
                         f'are known: give at least one of each of the {classes} '
                         'classes')
 
-# %% ../nbs/11_semi_supervised.ipynb #e2d46b9d
+# %% ../nbs/11_semi_supervised.ipynb #0f407c0d
 def draw_labels(
     y: Tensor,           # all labels, `(N,)`; −1 is none
     n: int,              # how many are to be known: as many of each class
@@ -80,7 +80,7 @@ def draw_labels(
                            [:n // classes]])
     return torch.cat(chosen)
 
-# %% ../nbs/11_semi_supervised.ipynb #1b4e4b8b
+# %% ../nbs/11_semi_supervised.ipynb #0702259b
 def neighbour_graph(
     x: ArrayLike, # codes or pixels, `(N, ...)`
     k: int = 10,  # neighbours of each
@@ -99,7 +99,7 @@ def neighbour_graph(
     graph = sp.csr_array((weight, (i, j)), shape=(len(rows), len(rows)))
     return graph.maximum(graph.T).tocsr()
 
-# %% ../nbs/11_semi_supervised.ipynb #670bc4e9
+# %% ../nbs/11_semi_supervised.ipynb #c30a0e2a
 def spread_labels(
     graph: sp.csr_array,  # of all examples, `(N, N)`, symmetric
     rows: ArrayLike,      # those with a label
@@ -123,7 +123,7 @@ def spread_labels(
     reached = F.sum(1, keepdims=True)     # 0 where no label is connected
     return np.where(reached > 0, F / np.where(reached > 0, reached, 1), 1 / classes)
 
-# %% ../nbs/11_semi_supervised.ipynb #bc365abe
+# %% ../nbs/11_semi_supervised.ipynb #bc35d5eb
 def moved_copies(
     x: Tensor,        # images `(N, C, H, W)`
     copies: int,      # of each
@@ -135,7 +135,7 @@ def moved_copies(
     with seeded(seed):
         return torch.stack([move(image) for image in x for _ in range(copies)])
 
-# %% ../nbs/11_semi_supervised.ipynb #ba0ca628
+# %% ../nbs/11_semi_supervised.ipynb #a7517ea3
 def summed_out(
     w: Tensor,               # q(y|x), `(B, K)`; 0 and 1 for a label that is known
     reconstruction: Tensor,  # −log p(x|z, y) with each label, `(B, K)`
@@ -147,7 +147,7 @@ def summed_out(
     kl_y = (w * (log_w - log_share)).sum(-1)
     return (w * reconstruction).sum(-1), (w * kl).sum(-1) + kl_y
 
-# %% ../nbs/11_semi_supervised.ipynb #f940f7d0
+# %% ../nbs/11_semi_supervised.ipynb #fe62af1e
 class M2(CVAE):
     """A VAE with a latent label (Kingma et al. 2014): p(y) p(z) p(x|z, y), q(z|x, y),
     and a classifier q(y|x) by which a missing label is summed out."""
@@ -280,7 +280,7 @@ class M2(CVAE):
         VAE.check_examples(self, examples, name)
         if len(known := examples.y[examples.y != -1]): self.condition.check(known, name)
 
-# %% ../nbs/11_semi_supervised.ipynb #1abfd848
+# %% ../nbs/11_semi_supervised.ipynb #ea0162de
 def m2(
     data_shape: Sequence[int] = (1, 28, 28), # of one example
     classes: int = 10,                       # K
@@ -323,7 +323,7 @@ def m2(
         shares=None if shares is None else list(shares))
     return model
 
-# %% ../nbs/11_semi_supervised.ipynb #67950d67
+# %% ../nbs/11_semi_supervised.ipynb #7b398d63
 def mixed_batches(
     examples: Examples,                  # −1 stands for no label
     classes: int,                        # number of classes
@@ -340,12 +340,12 @@ def mixed_batches(
         torch.cat([labelled.y, labelled.y.repeat_interleave(copies)]))
     return MixedBatches(labelled, rest, sizes, binarize=binarize)
 
-# %% ../nbs/11_semi_supervised.ipynb #2fed3ba0
+# %% ../nbs/11_semi_supervised.ipynb #db3b7ea7
 class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The means of q(z|x) as features, with scikit-learn's `fit` and `transform`: rows
     of numbers, or images `(N, ...)`, of which uint8 stands for [0, 1]."""
     model_: Any              # the trained model
-    unit_: float             # what stands for 1
+    unit_: float             # what stood for 1: 255 in uint8 images, else 1
     mean_: np.ndarray        # of each column, and its spread: taken off where numbers
     scale_: np.ndarray       # are not all in [0, 1]
 
@@ -400,5 +400,10 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         "`X` as float64 rows `(N, numbers)`."
         if getattr(X, 'ndim', 2) > 2: X = np.asarray(X).reshape(len(X), -1)
         X = validate_data(self, X, reset=reset, dtype=None)
-        if reset: self.unit_ = 255.0 if X.dtype == np.uint8 else 1.0
-        return X.astype(np.float64) / self.unit_
+        unit = 255.0 if X.dtype == np.uint8 else 1.0
+        if reset: self.unit_ = unit
+        elif self.unit_ == 255 and unit == 1 and X.max() > 2:
+            raise ValueError(f'got numbers up to {X.max():g} as {X.dtype}, and these '
+                             'features were learned from uint8 images: give uint8 '
+                             'again, or numbers in [0, 1]')
+        return X.astype(np.float64) / unit
