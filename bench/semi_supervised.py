@@ -32,24 +32,25 @@ on_codes = dict(hidden=[200], classifier="mlp", width=200, dropout=0.1, copies=0
 confident = 1000         # spread labels that are believed, of each class
 
 protocol = (
-    "{data}: {images} training and {tests} test images, grey; error in per cent on the "
-    "test images, mean and standard deviation over draws of the labels (as many of each "
-    "class, seed = number of the draw). Codes: means of q(z|x) of one VAE (784-400-z20, "
-    "{epochs} epochs, no label). Label spreading (Zhou et al. 2004): 10 nearest "
-    "neighbours, self-tuned weights, α = .99, each class scaled to the same mass; test "
-    "images in the graph, or else classified by the mean of their 10 nearest neighbours "
-    "in the training set. PCA: 50 components. SVM: RBF, C = 10, γ = scale; linear probe: "
-    "logistic regression; k-NN: k = 5, fewer labels of a class: k = 1. M2: pixels drawn "
-    "as 0 or 1, {m2_epochs} epochs of {images} images, batches of 100 labelled and 100 "
-    "unlabelled, 784-200-z20, a small convolutional classifier, {copies} moved copies of "
-    "each labelled image (turned, sheared, shifted, scaled) beside it. Spread labels, then M2: the {confident:,} most certain spread "
-    "labels of each class (graph of training images alone) stand beside the true ones, 4 "
-    "epochs. "
-    "M1+M2: M2 on the codes, standardised. The graph and the epochs of the VAE were "
-    "chosen on Fashion-MNIST, α on the 1,797 digits of 8 × 8 pixels in scikit-learn, "
-    "the epochs of M2 by the time there was. The convolutional classifier and the moved "
-    "copies came in after one further draw of labels (seed 100), on which M2 without "
-    "them stayed above 20 %: its test images were looked at for that.")
+    "{data}: {images} training and {tests} test images, grey; error in per cent on "
+    "the test images, mean and standard deviation over draws of the labels (as many "
+    "of each class, seed = number of the draw). Codes: means of q(z|x) of one VAE "
+    "(784-400-z20, {epochs} epochs, no label). Label spreading (Zhou et al. 2004): 10"
+    " nearest neighbours, self-tuned weights, α = .99, each class scaled to the same "
+    "mass; test images in the graph, or else classified by the mean of their 10 "
+    "nearest neighbours in the training set. PCA: 50 components. SVM: RBF, C = 10, γ "
+    "= scale; linear probe: logistic regression; k-NN: k = 5, fewer labels of a "
+    "class: k = 1. M2: pixels drawn as 0 or 1, {m2_epochs} epochs of {images} images,"
+    " batches of 100 labelled and 100 unlabelled, 784-200-z20, a small convolutional "
+    "classifier, {copies} moved copies of each labelled image (turned, sheared, "
+    "shifted, scaled) beside it. Spread labels, then M2: the {confident:,} most "
+    "certain spread labels of each class (graph of training images alone) stand "
+    "beside the true ones, 4 epochs. M1+M2: M2 on the codes, standardised. The graph "
+    "and the epochs of the VAE were chosen on Fashion-MNIST, α on the 1,797 digits of"
+    " 8 × 8 pixels in scikit-learn, the epochs of M2 by the time there was. The "
+    "convolutional classifier and the moved copies came in after one further draw of "
+    "labels (seed 100), on which M2 without them stayed above 20 %: its test images "
+    "were looked at for that.")
 
 
 def features(data, kind, quick):

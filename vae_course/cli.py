@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['copy_notebooks', 'notebooks', 'progress', 'train', 'image_grid', 'draw_samples', 'sample', 'encode', 'reconstruct',
-           'predict', 'export', 'parser', 'main']
+           'export', 'parser', 'main']
 
 # %% ../nbs/96_cli.ipynb #5214eb91
 import io, math, os, re, shutil, signal, sys, threading, time
@@ -40,8 +40,8 @@ from .run_config import RunConfig
 from .step import Trainable
 from .training import fit, registry, save_model
 from .use import write_latents, write_onnx, write_reconstructions
-from .partly_labelled import (label_settings, load_partly, training_parts,
-                                        write_predictions)
+from .partly_labelled import label_settings, load_partly, predict
+from .partly_labelled import training_parts
 from .old_names import redirect_old_names
 
 # %% ../nbs/96_cli.ipynb #d761cca6
@@ -245,8 +245,7 @@ def train(
     if likelihood: likelihood_settings(likelihood)
     pick_device(device)
     given = read_settings(model, set)
-    images = load_partly(data, labels, lambda: _load_named(data, size, channels, resize),
-                         size, channels, resize, seed)
+    images = load_partly(data, labels, _load_named, size, channels, resize, seed)
     given = label_settings(model, given, images, labels)
     torch.manual_seed(seed)
     net = build_model(model, complete_settings(model, given, images, likelihood))
@@ -410,20 +409,6 @@ def reconstruct(
 ) -> None:
     "Write what a trained model makes of images, as PNG files."
     _say(write_reconstructions(dir, data, out, part, resize, condition, device))
-
-def predict(
-    dir: str,                # folder of a run
-    data: str,               # a data set by name, or a folder of images
-    # table to write, in .csv; DIR/labels.csv when not given
-    out: str | None = None,
-    # of a data set by name; test when not given, and of a folder all images are taken
-    part: str | None = None,
-    # what is done with images of another shape; when not given, as in the training
-    resize: str | None = None,
-    device: str = 'auto',    # auto, cpu, cuda, cuda:1 or mps
-) -> None:
-    "Write the label that a trained m2 gives to each image, and its probability."
-    _say(write_predictions(dir, data, out, part, resize, device))
 
 def export(
     dir: str,  # folder of a run

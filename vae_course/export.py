@@ -11,7 +11,7 @@ import copy, json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 import torch
 import torch.distributions as D
 import vae_course
@@ -154,10 +154,14 @@ def model_parts(
     x, c = _example(model, example)
     more, given = ({}, '') if c is None else (dict(c=c), ', c')
     z = _one_tensor(center(model.encode(x, c)), model).contiguous()
-    return dict(
+    parts = dict(
         encoder=ModelPart(EncoderParameters(model), dict(x=x) | more, f'q(z|x{given})'),
         decoder=ModelPart(DecoderParameters(model), {_latent_name(z): z} | more,
                           f'p(x|z{given})'))
+    if model.sums_out:                            # it has a classifier beside them
+        logits = ClassifierLogits(cast(Classifier, model.classifier))
+        parts['classifier'] = ModelPart(logits, dict(x=x), 'q(y|x)')
+    return parts
 
 # %% ../nbs/89_export.ipynb #e197566a
 def export_programs(

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['read_labels', 'label_folder', 'hide_labels', 'load_partly', 'label_settings', 'training_parts', 'predictions_as_csv',
-           'write_predictions']
+           'write_predictions', 'predict']
 
-# %% ../nbs/96b_partly_labelled.ipynb #1d44b4d6
+# %% ../nbs/96b_partly_labelled.ipynb #4b42e1eb
 import csv, io, unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,7 @@ from torch import Tensor
 from .arrays import refuse_unclear_scale
 from .checkpoint import write_atomic
 from .data import (DataError, DataSet, Examples, as_floats, binarized,
-                             concatenated, split)
+                             concatenated, print_line, split)
 from .devices import pick_device
 from .folders import read_images
 from .model import Unsupported
@@ -26,7 +26,7 @@ from .semi_supervised import M2, check_known, draw_labels, mixed_batches
 from .step import Trainable, map_rows
 from .use import check_is_new, load_images
 
-# %% ../nbs/96b_partly_labelled.ipynb #9cd2813a
+# %% ../nbs/96b_partly_labelled.ipynb #be304c2e
 def _same(path): # of an image, in a table or in a folder
     "The path in one spelling."
     plain = str(path).strip().replace('\\', '/')
@@ -87,7 +87,7 @@ def read_labels(
     for file, label in told.items(): y[place[file]] = classes.index(label)
     return y, classes
 
-# %% ../nbs/96b_partly_labelled.ipynb #eea44cb6
+# %% ../nbs/96b_partly_labelled.ipynb #2a37c060
 def label_folder(
     path: str | Path,        # folder of images, in any order below it
     table: str | Path,       # as `read_labels` takes it
@@ -131,15 +131,16 @@ def hide_labels(
 def load_partly(
     data: str,                     # a data set by name, or `folder:PATH`
     labels: str | None,            # a table, or a number; None: all labels count
-    load: Callable[[], DataSet],   # gives the data set with all labels
+    load: Callable[..., DataSet],  # gives it with all labels, as `train` is told
     size: str | None = None,       # of a folder's images: 32, or 32x48
     channels: int | None = None,   # of a folder's images
     resize: str = 'pad',           # of a folder's images
     seed: int = 0,                 # of what is drawn
 ) -> DataSet:
     "What `train` trains on. Raises `DataError`."
-    if labels is None: return load()
-    if labels.isdecimal(): return hide_labels(load(), int(labels), seed)
+    if labels is None: return load(data, size, channels, resize)
+    if labels.isdecimal():
+        return hide_labels(load(data, size, channels, resize), int(labels), seed)
     kind, _, path = data.partition(':')
     if kind != 'folder' or not path:
         raise DataError(f'--labels {labels}: a table is for folder:PATH; of {data} say '
@@ -148,7 +149,7 @@ def load_partly(
     return label_folder(path, labels, sides[0] if sides and len(sides) == 1 else sides,
                         channels, resize, seed)
 
-# %% ../nbs/96b_partly_labelled.ipynb #da08c818
+# %% ../nbs/96b_partly_labelled.ipynb #203fbfb3
 def label_settings(
     model: str,               # a key of `registry`
     given: dict[str, Any],    # settings of the model
@@ -180,7 +181,7 @@ def training_parts(
     valid = binarized(prepared.valid) if prepared.binarize else prepared.valid
     return batches, valid, {k: v for k, v in how.items() if k != 'batch_size'}
 
-# %% ../nbs/96b_partly_labelled.ipynb #053fd66d
+# %% ../nbs/96b_partly_labelled.ipynb #16d3e76c
 def predictions_as_csv(
     names: Sequence[Any],     # of the images: paths, or numbers
     p: Tensor,                # probabilities `(N, K)`
@@ -231,3 +232,18 @@ def write_predictions(
     write_atomic(path, predictions_as_csv(names, p, classes))
     return (f'{len(images.x):,} images of {images.name}, labelled by {what}: {path}, '
             f'mean probability {p.max(1).values.mean():.2f}')
+
+# %% ../nbs/96b_partly_labelled.ipynb #3c603701
+def predict(
+    dir: str,                # folder of a run
+    data: str,               # a data set by name, or a folder of images
+    # table to write, in .csv; DIR/labels.csv when not given
+    out: str | None = None,
+    # of a data set by name; test when not given, and of a folder all images are taken
+    part: str | None = None,
+    # what is done with images of another shape; when not given, as in the training
+    resize: str | None = None,
+    device: str = 'auto',    # auto, cpu, cuda, cuda:1 or mps
+) -> None:
+    "Write the label that a trained m2 gives to each image, and its probability."
+    print_line(write_predictions(dir, data, out, part, resize, device))

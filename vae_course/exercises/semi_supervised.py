@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['check_tightest', 'check_class_masses', 'check_paired_t']
 
-# %% ../../nbs/99k_exercises_semi_supervised.ipynb #2264c13c
+# %% ../../nbs/99k_exercises_semi_supervised.ipynb #0599c5c1
 from collections.abc import Callable
 from functools import partial
 import torch
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_tensor)
 
-# %% ../../nbs/99k_exercises_semi_supervised.ipynb #2f14c286
+# %% ../../nbs/99k_exercises_semi_supervised.ipynb #a6880c92
 @exercise
 def check_tightest(
     f: Callable, # `f(neg_elbo, log_share)`, `(B,)`
@@ -48,7 +48,7 @@ def check_tightest(
         raise WrongAnswer('with bounds of 150 nats exp gives 0 for every label, and '
                           'log 0: use `torch.logsumexp`')
 
-# %% ../../nbs/99k_exercises_semi_supervised.ipynb #b96e89da
+# %% ../../nbs/99k_exercises_semi_supervised.ipynb #d7def094
 @exercise
 def check_class_masses(
     f: Callable, # `f(F, shares)`, `(N, K)`
@@ -73,11 +73,11 @@ def check_class_masses(
         (rows(F) / rows(F).sum(0) * shares,
          'rows before columns: the rows no longer add up to 1'),
     ])
-    raise WrongAnswer(f'the first row is {[round(v, 3) for v in right[0].tolist()]}, '
-                      f'and you gave {[round(v, 3) for v in got.flatten()[:3].tolist()]} '
+    def words(t): return [round(v, 3) for v in t.flatten()[:3].tolist()]
+    raise WrongAnswer(f'the first row is {words(right)}, and you gave {words(got)} '
                       f'(shape {tuple(got.shape)})')
 
-# %% ../../nbs/99k_exercises_semi_supervised.ipynb #e1597658
+# %% ../../nbs/99k_exercises_semi_supervised.ipynb #8ba3d8fa
 @exercise
 def check_paired_t(
     f: Callable, # `f(a, b)`, a number
