@@ -40,8 +40,7 @@ from .run_config import RunConfig
 from .step import Trainable
 from .training import fit, registry, save_model
 from .use import write_latents, write_onnx, write_reconstructions
-from .partly_labelled import label_settings, load_partly, predict
-from .partly_labelled import training_parts
+from .partly_labelled import label_facts, load_partly, predict, training_parts
 from .old_names import redirect_old_names
 
 # %% ../nbs/96_cli.ipynb #d761cca6
@@ -245,8 +244,8 @@ def train(
     if likelihood: likelihood_settings(likelihood)
     pick_device(device)
     given = read_settings(model, set)
-    images = load_partly(data, labels, _load_named, size, channels, resize, seed)
-    given = label_settings(model, given, images, labels)
+    images, given = load_partly(_load_named, data, size, channels, resize, labels, seed,
+                                model, given)
     torch.manual_seed(seed)
     net = build_model(model, complete_settings(model, given, images, likelihood))
     prepared = prepare(net, images, binarize)
@@ -257,8 +256,7 @@ def train(
         binarize=prepared.binarize, epochs=epochs, batch_size=batch_size,
         lr=3e-3 if lr is None else lr, seed=seed, resize=resize,
         weight_decay=weight_decay, accumulate=accumulate, max_steps=max_steps,
-        valid_every=valid_every))
-    if labels: settings |= dict(labels=labels, classes=list(images.classes))
+        valid_every=valid_every, **label_facts(labels, images)))
     train_on, watch, how = training_parts(net, prepared, how)
     what = (
         f'{model} ({sum(p.numel() for p in net.parameters()):,} parameters) on {data}')
@@ -445,8 +443,7 @@ _USE: dict[str, dict] = dict(dir=_DIR, data=_DATA, condition=_CONDITION,
 _SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
     notebooks=dict(dir=_DIR), encode=_USE | dict(out=dict(metavar='FILE')),
     reconstruct=_USE | dict(out=dict(metavar='FOLDER')),
-    predict={k: v for k, v in _USE.items() if k != 'condition'} | dict(
-        out=dict(metavar='FILE')),
+    predict=_USE | dict(out=dict(metavar='FILE')),
     export=dict(dir=_DIR, onnx=dict(metavar='NAME')), progress={},
     train=dict(
         model=dict(help=f'one of {", ".join(registry)}'),
@@ -456,8 +453,7 @@ _SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
         max_steps=dict(flag='--max-steps'), valid_every=dict(flag='--valid-every'),
         set=dict(type=str, action='append', metavar='KEY=VALUE'),
         binarize=dict(type=bool, action=BooleanOptionalAction),
-        size=dict(type=_SIZE, metavar='N|HxW'), channels=dict(type=Literal[1, 3]),
-        labels=dict(metavar='FILE|N')),
+        size=dict(type=_SIZE, metavar='N|HxW'), channels=dict(type=Literal[1, 3])),
     sample=dict(
         dir=_DIR, n=dict(flag='-n', type=_COUNT), out=dict(metavar='FILE'),
         columns=dict(type=_COUNT), seed=dict(type=_SEED), condition=_CONDITION))
