@@ -257,7 +257,7 @@ def train(
         lr=3e-3 if lr is None else lr, seed=seed, resize=resize,
         weight_decay=weight_decay, accumulate=accumulate, max_steps=max_steps,
         valid_every=valid_every, **label_facts(labels, images)))
-    train_on, watch, how = training_parts(net, prepared, how)
+    *sets, how = training_parts(net, prepared, how)
     what = (
         f'{model} ({sum(p.numel() for p in net.parameters()):,} parameters) on {data}')
     folder = Path(out).expanduser()
@@ -266,8 +266,7 @@ def train(
           _last_words(folder, rank, world)):
         done, of = epochs_kept(folder)
         if rank == 0: _announce(what, prepared, place, world, done, of)
-        history = fit(net, train_on, watch, device=place,
-                      checkpoint=folder/'run.safetensors',
+        history = fit(net, *sets, device=place, checkpoint=folder/'run.safetensors',
                       progress=rank == 0 and not 0 < of <= done, **how)
         if rank == 0: _finish(net, prepared, folder, settings, history, place, world)
 
@@ -441,11 +440,10 @@ _USE: dict[str, dict] = dict(dir=_DIR, data=_DATA, condition=_CONDITION,
             part=dict(type=Literal['train', 'valid', 'test']),
             resize=dict(type=Literal['pad', 'crop', 'stretch']))
 _SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
-    notebooks=dict(dir=_DIR), encode=_USE | dict(out=dict(metavar='FILE')),
+    notebooks=dict(dir=_DIR), export=dict(dir=_DIR, onnx=dict(metavar='NAME')),
+    **dict.fromkeys(('encode', 'predict'), _USE | dict(out=dict(metavar='FILE'))),
     reconstruct=_USE | dict(out=dict(metavar='FOLDER')),
-    predict=_USE | dict(out=dict(metavar='FILE')),
-    export=dict(dir=_DIR, onnx=dict(metavar='NAME')), progress={},
-    train=dict(
+    progress={}, train=dict(
         model=dict(help=f'one of {", ".join(registry)}'),
         data=_DATA, out=dict(metavar='DIR'), epochs=dict(type=_COUNT),
         batch_size=dict(flag='--batch-size', type=_COUNT), seed=dict(type=_SEED),
@@ -454,9 +452,8 @@ _SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
         set=dict(type=str, action='append', metavar='KEY=VALUE'),
         binarize=dict(type=bool, action=BooleanOptionalAction),
         size=dict(type=_SIZE, metavar='N|HxW'), channels=dict(type=Literal[1, 3])),
-    sample=dict(
-        dir=_DIR, n=dict(flag='-n', type=_COUNT), out=dict(metavar='FILE'),
-        columns=dict(type=_COUNT), seed=dict(type=_SEED), condition=_CONDITION))
+    sample=dict(dir=_DIR, n=dict(flag='-n', type=_COUNT), out=dict(metavar='FILE'),
+                columns=dict(type=_COUNT), seed=dict(type=_SEED), condition=_CONDITION))
 
 # %% ../nbs/96_cli.ipynb #e561fa40
 class _CommandParser(ArgumentParser):
