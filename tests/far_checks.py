@@ -27,7 +27,9 @@ SMALL = dict(
     vae=dict(hidden=[32], latent_dim=4), conv_vae=dict(widths=[4, 8], latent_dim=4),
     beta_vae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28]),
     beta_tcvae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28], dataset_size=96),
-    cvae=dict(hidden=[32], latent_dim=4), vq_vae=dict(n_codes=16, widths=[4, 8]),
+    cvae=dict(hidden=[32], latent_dim=4),
+    m2=dict(hidden=[32], latent_dim=4, width=16),
+    vq_vae=dict(n_codes=16, widths=[4, 8]),
     autoencoder=dict(hidden=[32], latent_dim=4),
     code_prior=dict(n_codes=2, shape=[1, 28, 28], width=4, depth=1, heads=1),
     classifier=dict(data_shape=[1, 28, 28], classes=10, widths=[4, 8], features=16))
@@ -109,7 +111,12 @@ EVERY = dict(losses=lambda m, x, c, z, k: list(m.losses((x, c)).values()),
 CODES = dict(logits=lambda m, x, c, z, k: m.logits(x[:2].long().flatten(1)[:, :9]),
              log_prob=lambda m, x, c, z, k: m.log_prob(x[:2].long()),
              sample=lambda m, x, c, z, k: m.sample(1))
-OF_KIND = dict(code_prior=CODES, cvae=CVAES, vq_vae=VQS, classifier=JUDGES)
+M2S = CVAES | dict(
+    classify=lambda m, x, c, z, k: m.classify(x).probs,
+    given_label=lambda m, x, c, z, k: list(m.given_label(x.to(m.device),
+                                                         c.to(m.device))),
+    every_label=lambda m, x, c, z, k: list(m.every_label(x.to(m.device))))
+OF_KIND = dict(code_prior=CODES, cvae=CVAES, m2=M2S, vq_vae=VQS, classifier=JUDGES)
 METHODS = {name: EVERY | OF_KIND.get(kind, VAES)
            for name, (kind, _) in MODELS.items()}
 # they take no tensor, or the data set on the CPU
@@ -139,7 +146,7 @@ TAKES_CONDITIONS = dict(
     interpolate=lambda m, x, c, z, k: generation.interpolate(m, x[:2], x[2:4], 3,
                                                              c=c[:2]))
 OWN |= {name: OWN.get(name, {}) | TAKES_CONDITIONS
-        for name in ("cvae", "cvae_columns", "cvae_quadrants")}
+        for name in ("cvae", "cvae_columns", "cvae_quadrants", "m2")}
 OWN |= {name: TAKES_EVERYTHING
         for name in ("vae", "conv_vae", "beta_vae", "beta_tcvae")}
 OWN |= dict(

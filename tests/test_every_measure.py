@@ -43,6 +43,7 @@ small = dict(x=pictures(), y=torch.arange(20) % 10)
 WORLDS = {name: World(z=torch.zeros(4, 4), **digits) for name in SMALL} | {
     "cvae": World(z=torch.zeros(4, 4), conditional=True, **digits),
     "cvae at 7": World(z=torch.zeros(4, 4), **digits),
+    "m2": World(z=torch.zeros(4, 4), conditional=True, **digits),
     "vq_vae": World(z=torch.zeros(4, 7, 7, dtype=torch.int64), **digits)}
 WORLDS |= {name: World(z=torch.zeros(4, LATENTS), **small) for name in CONTRACT} | {
     "two layers": World(z=(torch.zeros(4, 2), torch.zeros(4, 3)), **small),
@@ -63,7 +64,7 @@ LATENT = "encode decode prior sample data_shape"
 A_VAE = (f"{LATENT} gaussian mean prior_mean x_mean row places images trained "
          "program")
 HAS = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "autoencoder", "cvae",
-                     "cvae at 7"), A_VAE) | dict(
+                     "cvae at 7", "m2"), A_VAE) | dict(
     vq_vae=f"{LATENT} codes x_mean images trained program",
     code_prior="data_shape images trained sample",
     classifier="features data_shape trained program")
@@ -213,11 +214,15 @@ ELSEWHERE = {
     **dict.fromkeys(("checks.batch_check", "checks.check_data_shape",
                      "checks.check_own_step"), "training.fit"),
     **dict.fromkeys(("export.EncoderParameters", "export.DecoderParameters",
-                     "export.ClassifierLogits", "export.export_onnx",
+                     "export.ClassifierLogits", "export.LabelLogits",
+                     "export.export_onnx",
                      "export.export_programs", "export.onnx_paths"), "test_export"),
     **dict.fromkeys(("own_steps.OwnStep", "own_steps.parts_to_compile"),
                     "test_own_steps"),
     **dict.fromkeys(("use.load_images", "use.conditions_of"), "test_use"),
+    **dict.fromkeys(("semi_supervised.M2", "semi_supervised.m2",
+                     "partly_labelled.training_parts",
+                     "partly_labelled.load_partly"), "test_semi_supervised"),
     "imputation.impute": "test_tables",
     "acceleration.AutocastLosses": "test_models", "anomaly_detection.AnomalyDetector":
     "below", "acceleration.AcceleratedStep": "gpu.ready_step",
@@ -321,7 +326,7 @@ def missing_of(name, needs):
 def test_it_works_or_says_what_the_model_lacks(name, key, models):
     (ask, needs), model, w = ASK[key], models[name], WORLDS[name]
     missing = missing_of(name, needs)
-    if name == "cvae" and key == "gpu.losses_along": missing = ["labels"]
+    if name in ("cvae", "m2") and key == "gpu.losses_along": missing = ["labels"]
     if key[:7] == "method." and not isinstance(model, LatentVariableModel): return
     if name == "words" and (key.split(".")[0] == "protocol"
                             or key == "vq_vae.train_steps"): return

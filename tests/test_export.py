@@ -58,7 +58,9 @@ def rows(inputs, n, seed=0):
 def by_torch(model, part, given):
     "What the model itself says: the distribution, and its point."
     with torch.no_grad():
-        if part == "classifier": return model(given["x"])
+        if part == "classifier": return (
+            model.classify(given["x"]).logits if hasattr(model, "classify")
+            else model(given["x"]))
         first, c = next(iter(given.values())), given.get("c")
         return (model.encode if part == "encoder" else model.decode)(first, c)
 

@@ -19,7 +19,9 @@ SMALL = dict(
     beta_vae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28]),
     beta_tcvae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28],
                     dataset_size=256),
-    cvae=dict(hidden=[32], latent_dim=4), vq_vae=dict(n_codes=16, widths=[4, 8]),
+    cvae=dict(hidden=[32], latent_dim=4),
+    m2=dict(hidden=[32], latent_dim=4, width=16),
+    vq_vae=dict(n_codes=16, widths=[4, 8]),
     # 784 places are many for attention: it sees a small part of an image
     code_prior=dict(n_codes=2, shape=[1, 28, 28], width=4, depth=1, heads=1),
     autoencoder=dict(hidden=[32], latent_dim=4),
@@ -132,7 +134,7 @@ def test_the_command_line_trains_it(name, tmp_path, capsys):
             and (tmp_path / "run" / "model.safetensors").exists())
     if name not in HAS_A_BOUND:
         assert "bound" not in out and "one z" not in out
-    ask = ["--condition", "7", "3"] if name == "cvae" else []
+    ask = ["--condition", "7", "3"] if name in ("cvae", "m2") else []
     if name in makes_images:
         main(["sample", str(tmp_path / "run"), "-n", "4", *ask])
         assert (tmp_path / "run" / "samples.png").exists()

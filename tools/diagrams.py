@@ -334,6 +334,30 @@ def lesson_10() -> Drawing:
     return d
 
 
+def lesson_11() -> Drawing:
+    d = Drawing("M2: without a label, a classifier q(y|x) weighs the bounds of the VAE "
+                "with each of ten labels; with a label, its own bound counts, and the "
+                "classifier learns from the label.", height=298)
+    d.box(62, 104, 96, 58, "image x,\nno label", "val")
+    d.line([(110, 88), (140, 58)])
+    d.line([(110, 120), (140, 150)])
+    d.net(198, 54, "classifier", "new", w=112, narrow="", h=72)
+    d.box(198, 156, 112, 60, "VAE, with\ny = 0 … 9", "net")
+    d.line([(254, 54), (286, 54)])
+    d.line([(254, 156), (286, 156)])
+    d.dist(342, 54, "q(y|x)", "new")
+    d.box(342, 156, 112, 60, "ten bounds\nL(x, y)", "val")
+    d.line([(398, 64), (430, 90)])
+    d.line([(398, 146), (430, 120)])
+    d.box(512, 105, 162, 66, "U(x): weighed,\nless the entropy", "new")
+    d.box(62, 250, 96, 58, "image x,\nlabel y", "val")
+    d.line([(110, 250), (286, 250)])
+    d.box(342, 250, 112, 52, "L(x, y)", "val")
+    d.text(414, 250, "+", "bold")
+    d.box(512, 250, 162, 52, "α · (−log q(y|x))", "new")
+    return d
+
+
 def lesson_17() -> Drawing:
     d = Drawing("A ring of four processes averages the gradients: each passes a "
                 "quarter of its gradient to its neighbour, until all hold the sum of "

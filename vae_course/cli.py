@@ -40,6 +40,7 @@ from .run_config import RunConfig
 from .step import Trainable
 from .training import fit, registry, save_model
 from .use import write_latents, write_onnx, write_reconstructions
+from .partly_labelled import label_facts, load_partly, predict, training_parts
 from .old_names import redirect_old_names
 
 # %% ../nbs/96_cli.ipynb #d761cca6
@@ -220,6 +221,9 @@ def train(
     # what --size does with an image of another shape: add black, cut off, or distort
     resize: Literal['pad', 'crop', 'stretch'] = 'pad',
     channels: Literal[1, 3] | None = None, # of the images of a folder: 1 grey, 3 colour
+    # for m2: a table file,label of some images of a folder, or how many labels of a
+    # data set by name are kept; all of them, when not given
+    labels: str | None = None,
     device: str = 'auto',    # auto, cpu, cuda, cuda:1 or mps
     # of the matrix products; auto takes what a short trial finds faster here, and
     # another machine may find otherwise
@@ -240,7 +244,8 @@ def train(
     if likelihood: likelihood_settings(likelihood)
     pick_device(device)
     given = read_settings(model, set)
-    images = _load_named(data, size, channels, resize)
+    images, given = load_partly(_load_named, data, size, channels, resize, labels, seed,
+                                model, given)
     torch.manual_seed(seed)
     net = build_model(model, complete_settings(model, given, images, likelihood))
     prepared = prepare(net, images, binarize)
@@ -251,7 +256,8 @@ def train(
         binarize=prepared.binarize, epochs=epochs, batch_size=batch_size,
         lr=3e-3 if lr is None else lr, seed=seed, resize=resize,
         weight_decay=weight_decay, accumulate=accumulate, max_steps=max_steps,
-        valid_every=valid_every))
+        valid_every=valid_every, **label_facts(labels, images)))
+    *sets, how = training_parts(net, prepared, how)
     what = (
         f'{model} ({sum(p.numel() for p in net.parameters()):,} parameters) on {data}')
     folder = Path(out).expanduser()
@@ -260,8 +266,7 @@ def train(
           _last_words(folder, rank, world)):
         done, of = epochs_kept(folder)
         if rank == 0: _announce(what, prepared, place, world, done, of)
-        history = fit(net, prepared.train, prepared.valid, binarize=prepared.binarize,
-                      device=place, checkpoint=folder/'run.safetensors',
+        history = fit(net, *sets, device=place, checkpoint=folder/'run.safetensors',
                       progress=rank == 0 and not 0 < of <= done, **how)
         if rank == 0: _finish(net, prepared, folder, settings, history, place, world)
 
@@ -426,7 +431,7 @@ _SIZE = extend_base_type('N_or_HxW', str, _check_size)
 # %% ../nbs/96_cli.ipynb #63fe0fd9
 _COMMANDS: dict[str, Callable[..., None]] = dict(
     notebooks=notebooks, train=train, sample=sample, encode=encode,
-    reconstruct=reconstruct, export=export, progress=progress)
+    reconstruct=reconstruct, predict=predict, export=export, progress=progress)
 _DIR: dict = dict(flag='dir', metavar='DIR')
 _CONDITION = dict(type=str, nargs='+', metavar='C')
 _DATA = dict(help=f'one of {", ".join(loaders)}, or folder:PATH, images in '
@@ -435,10 +440,10 @@ _USE: dict[str, dict] = dict(dir=_DIR, data=_DATA, condition=_CONDITION,
             part=dict(type=Literal['train', 'valid', 'test']),
             resize=dict(type=Literal['pad', 'crop', 'stretch']))
 _SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
-    notebooks=dict(dir=_DIR), encode=_USE | dict(out=dict(metavar='FILE')),
+    notebooks=dict(dir=_DIR), export=dict(dir=_DIR, onnx=dict(metavar='NAME')),
+    **dict.fromkeys(('encode', 'predict'), _USE | dict(out=dict(metavar='FILE'))),
     reconstruct=_USE | dict(out=dict(metavar='FOLDER')),
-    export=dict(dir=_DIR, onnx=dict(metavar='NAME')), progress={},
-    train=dict(
+    progress={}, train=dict(
         model=dict(help=f'one of {", ".join(registry)}'),
         data=_DATA, out=dict(metavar='DIR'), epochs=dict(type=_COUNT),
         batch_size=dict(flag='--batch-size', type=_COUNT), seed=dict(type=_SEED),
@@ -447,9 +452,8 @@ _SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
         set=dict(type=str, action='append', metavar='KEY=VALUE'),
         binarize=dict(type=bool, action=BooleanOptionalAction),
         size=dict(type=_SIZE, metavar='N|HxW'), channels=dict(type=Literal[1, 3])),
-    sample=dict(
-        dir=_DIR, n=dict(flag='-n', type=_COUNT), out=dict(metavar='FILE'),
-        columns=dict(type=_COUNT), seed=dict(type=_SEED), condition=_CONDITION))
+    sample=dict(dir=_DIR, n=dict(flag='-n', type=_COUNT), out=dict(metavar='FILE'),
+                columns=dict(type=_COUNT), seed=dict(type=_SEED), condition=_CONDITION))
 
 # %% ../nbs/96_cli.ipynb #e561fa40
 class _CommandParser(ArgumentParser):

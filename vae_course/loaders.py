@@ -161,6 +161,9 @@ class MixedBatches:
                 raise DataError(f'got a {type(part).__name__} as one of the parts: '
                                 'both must be `Examples`')
             if binarize: check_pixels_to_draw(part.x)
+        if bare := int((labelled.y < 0).sum()):
+            raise DataError(f'{bare} of the {len(labelled)} labelled examples have no '
+                            'label (−1): put them into the other part')
         whole = all(isinstance(n, int) and n > 0 and n % shard[1] == 0 for n in sizes)
         if len(sizes) != 2 or not whole:
             raise DataError(f'got sizes={sizes!r} for {shard[1]} processes: give two '

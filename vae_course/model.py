@@ -110,6 +110,7 @@ class LatentVariableModel(Trainable):
     """A model of x with latents z: p(z|c), p(x|z, c) and q(z|x, c). x and z are
     tensors, or tuples of them; c is None for a model without condition."""
     conditional: bool = False        # whether the model needs a c
+    sums_out: bool = False           # its −ELBO bounds −log p(x) all the same
 
     @property
     def device(self) -> torch.device:

@@ -187,6 +187,7 @@ def read_conditions(
             raise ValueError(f'--condition {" ".join(words)}: a {type(model).__name__} '
                              'has no condition')
         return None
+    if not words and model.sums_out: return None       # it draws labels by itself
     condition: Any = model.condition
     shape, part = condition.shape, condition.unseen is not None
     form = ('the file of an image' if part else 'a number' if not len(shape)

@@ -95,7 +95,8 @@ def prepare(
     Raises `ValueError` for pixels that make no sense under the likelihood."""
     train, valid, test = split_parts(data)
     pixel, bits = pixel_distribution(model, train), _black_and_white(data)
-    conditional = isinstance(model, LatentVariableModel) and model.conditional
+    conditional = (isinstance(model, LatentVariableModel) and model.conditional
+                   and not model.sums_out)
     given = '|c' if conditional else ''
     bound = f'an upper bound on −log p(x{given})'
     drawn = 'each pixel drawn once as 0 or 1 (seed 0)'
