@@ -215,6 +215,7 @@ registry: dict[str, str | Callable] = dict(
     beta_tcvae='vae_course.beta_vae:beta_tcvae',
     cvae='vae_course.cvae:mlp_cvae', vq_vae='vae_course.vq_vae:vq_vae',
     code_prior='vae_course.vq_vae:CodePrior',
+    speech_vq_vae='vae_course.speech:speech_vq_vae',
     autoencoder='vae_course.generation:mlp_autoencoder',
     classifier='vae_course.classifier:Classifier')
 
