@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Players', 'Sound', 'stft', 'hz_to_mel', 'mel_filters', 'scaled', 'log_mel', 'istft', 'griffin_lim', 'to_magnitude',
            'to_wave', 'spectrograms', 'TimeEncoder', 'TimeDecoder', 'band_statistics', 'SpokenCodes', 'DigitAndSpeaker',
-           'jittered', 'SpeechVQVAE', 'speech_vq_vae', 'bits_per_second', 'mfcc', 'code_identities']
+           'jittered', 'SpeechVQVAE', 'speech_vq_vae', 'bits_per_second', 'mfcc', 'mfcc_features', 'code_identities']
 
-# %% ../nbs/13_speech.ipynb #0580b890
+# %% ../nbs/13_speech.ipynb #c0559f7e
 import base64, html, math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ from .sounds import Recordings, wav_bytes
 from .vq_vae import (CodeDistribution, CodePrior, PointMass, VectorQuantizer,
                                VQVAE)
 
-# %% ../nbs/13_speech.ipynb #8b185e0a
+# %% ../nbs/13_speech.ipynb #45c72c5c
 class Players:
     "A row of small audio players, each with its label, and whom to credit."
     def __init__(
@@ -51,7 +51,7 @@ class Players:
         made = ''.join(one(*clip) for clip in self.clips.items())
         return f'<div>{made}<p><small>{html.escape(self.credit)}</small></p></div>'
 
-# %% ../nbs/13_speech.ipynb #69f23eb3
+# %% ../nbs/13_speech.ipynb #e509d573
 @dataclass(frozen=True)
 class Sound:
     "How sound becomes numbers. A model keeps these, so that it can be heard."
@@ -75,7 +75,7 @@ def stft(
     wave = np.asarray(wave)
     return _transform(sound).stft(wave, p0=0, p1=wave.shape[-1] // sound.hop)
 
-# %% ../nbs/13_speech.ipynb #d2a1a289
+# %% ../nbs/13_speech.ipynb #e60b1aec
 def hz_to_mel(
     f: Any,  # frequencies in Hz
 ) -> Any:
@@ -100,7 +100,7 @@ def mel_filters(
                          'a longer window')
     return filters
 
-# %% ../nbs/13_speech.ipynb #9d8ec907
+# %% ../nbs/13_speech.ipynb #036ab8b7
 def scaled(
     wave: np.ndarray,        # `(…, S)`
     sound: Sound = Sound(),  # with the peak that is wanted
@@ -121,7 +121,7 @@ def log_mel(
         parts.append(np.log(np.maximum(bands, sound.floor)).astype(np.float32))
     return torch.from_numpy(np.concatenate(parts))[:, None]
 
-# %% ../nbs/13_speech.ipynb #cdedcfa0
+# %% ../nbs/13_speech.ipynb #aef3208b
 def istft(
     spectrum: np.ndarray,    # complex, `(n_fft/2 + 1, frames)`
     sound: Sound = Sound(),  # windows
@@ -166,7 +166,7 @@ def to_wave(
             for one in np.asarray(torch.as_tensor(x).detach().cpu())]
     return scaled(np.stack(made), sound)
 
-# %% ../nbs/13_speech.ipynb #9a7e73bb
+# %% ../nbs/13_speech.ipynb #eaec9258
 def spectrograms(
     data: Recordings,            # clips
     sound: Sound | None = None,  # how; None: the usual, at the rate of the clips
@@ -180,7 +180,7 @@ def spectrograms(
         return Examples(log_mel(x['wave'], sound), y)
     return DataSet(data.name, part(data.train), part(data.test), data.classes)
 
-# %% ../nbs/13_speech.ipynb #37440841
+# %% ../nbs/13_speech.ipynb #af34b288
 class TimeEncoder(nn.Module):
     "Convolutions along time, bands as channels: a vector for every four frames."
     mean: Tensor  # of each band, `(bands, 1)`
@@ -244,7 +244,7 @@ class TimeDecoder(nn.Module):
             h = h * (1 + scale) + shift
         return (self.net(h) * self.std + self.mean)[:, None]
 
-# %% ../nbs/13_speech.ipynb #5362dcc0
+# %% ../nbs/13_speech.ipynb #d816257c
 def band_statistics(
     x: Tensor,  # the spectrograms of the training set, `(N, 1, bands, frames)`
 ) -> dict[str, list[float]]: # `mean` and `std` of each band
@@ -252,74 +252,78 @@ def band_statistics(
     return dict(mean=x.mean((0, 1, 3)).tolist(),
                 std=x.std((0, 1, 3)).clamp(min=.1).tolist())
 
-# %% ../nbs/13_speech.ipynb #479acbe3
+# %% ../nbs/13_speech.ipynb #e59adeb7
 class SpokenCodes(CodePrior):
-    "p(codes | digit), each code given those before it: the digit begins the list."
+    "p(codes | digit, speaker), each code given those before it: both begin the list."
     def __init__(
         self,
         n_codes: int = 128,              # K
         shape: Sequence[int] = (1, 20),  # 1, and places in time
         digits: int = 0,                 # that can be asked for; 0: it is not told
+        speakers: int = 0,               # who can say them
         width: int = 64,                 # numbers for each place
-        dropout: float = 0.2,            # of them, in training
+        dropout: float = 0.2,            # share of them set to 0 in training
     ) -> None:
         super().__init__(n_codes, shape, width)
         self.config, self.digits = None, digits
         self.embed = nn.Embedding(n_codes + max(digits, 1), width)
+        self.voice = nn.Embedding(speakers, width) if digits else None
         self.dropout = nn.Dropout(dropout)
 
     def logits(
         self,
-        codes: Tensor,                # the first n codes, int64 `(B, n)`
-        digit: Tensor | None = None,  # `(B,)`
-    ) -> Tensor:                      # `(B, n + 1, K)`
-        "What comes at each of the first n + 1 places."
-        if self.digits and digit is None:
-            raise ValueError('the digit is missing: this prior was told it in training')
+        codes: Tensor,            # the first n codes, int64 `(B, n)`
+        c: Tensor | None = None,  # digit and speaker, `(B, 2)`
+    ) -> Tensor:                  # `(B, n + 1, K)`
+        "What comes at each of the first n + 1 places. Raises `ValueError` without c."
         codes = codes.to(self.place.device)
-        begin = torch.zeros_like(codes[:, :1]) if codes.shape[1] else torch.zeros(
-            len(codes), 1, dtype=torch.long, device=codes.device)
-        if digit is not None: begin = begin + digit.to(begin.device)[:, None].long()
-        before = torch.cat([begin + self.n_codes, codes], 1)
-        h = self.dropout(self.embed(before) + self.place[:before.shape[1]])
+        if self.voice is None: begin = self.embed.weight[-1].expand(len(codes), 1, -1)
+        elif c is None:
+            raise ValueError('the condition is missing: this prior was told digit and '
+                             'speaker in training')
+        else:
+            c = c.to(codes.device).long()
+            begin = (self.embed(self.n_codes + c[:, 0]) + self.voice(c[:, 1]))[:, None]
+        h = torch.cat([begin, self.embed(codes)], 1)
+        h = self.dropout(h + self.place[:h.shape[1]])
         return full_precision(self.head(self.dropout(self.blocks(h))))
 
     def log_prob(
         self,
-        codes: Tensor,                # int64 `(B, 1, places)`
-        digit: Tensor | None = None,  # `(B,)`
-    ) -> Tensor:                      # `(B,)`
-        "log p(codes | digit) in nats."
+        codes: Tensor,            # int64 `(B, 1, places)`
+        c: Tensor | None = None,  # digit and speaker, `(B, 2)`
+    ) -> Tensor:                  # `(B,)`
+        "log p(codes | digit, speaker) in nats."
         codes = codes.to(self.place.device).flatten(1)
-        logits = self.logits(codes[:, :-1], digit).mT
+        logits = self.logits(codes[:, :-1], c).mT
         return -F.cross_entropy(logits, codes, reduction='none').sum(1)
 
     def losses(
         self,
-        batch: Batch,        # `(codes, digit)`
+        batch: Batch,        # `(codes, c)`
     ) -> dict[str, Tensor]:  # 0-d
-        "`loss`: −log p(codes | digit) in nats per example."
-        codes, digit = as_pair(batch)
-        return dict(loss=-self.log_prob(codes.long(), digit if self.digits
-                                        else None).mean())
+        "`loss`: −log p(codes | digit, speaker) in nats per example."
+        codes, c = as_pair(batch)
+        told = c if self.digits else None
+        return dict(loss=-self.log_prob(codes.long(), told).mean())
 
     @torch.no_grad()
     def sample(
         self,
-        n: int,                       # how many
-        progress: bool = False,       # ignored: it takes no time
-        digit: Tensor | None = None,  # `(n,)`
-        temperature: float = 1.0,     # below 1: likelier codes, fewer of them
-    ) -> Tensor:                      # int64 `(n, 1, places)`
+        n: int,                    # how many
+        progress: bool = False,    # ignored: it takes no time
+        c: Tensor | None = None,   # digit and speaker, `(n, 2)`
+        temperature: float = 1.0,  # below 1: likelier codes, fewer of them
+    ) -> Tensor:                   # int64 `(n, 1, places)`
         "Lists of codes, each code drawn given those before it."
         codes = torch.zeros(n, 0, dtype=torch.long, device=self.place.device)
         for _ in range(math.prod(self.shape)):
-            logits = self.logits(codes, digit)[:, -1] / temperature
+            logits = self.logits(codes, c)[:, -1] / temperature
             drawn = D.Categorical(logits=logits, validate_args=False).sample()
             codes = torch.cat([codes, drawn[:, None]], 1)
         return codes.view(n, *self.shape)
 
-# %% ../nbs/13_speech.ipynb #333c7e22
+# %% ../nbs/13_speech.ipynb #adf095fa
 class DigitAndSpeaker(Condition):
     "What is said, and by whom: `(B, 2)` whole numbers."
     shape = (2,)
@@ -354,20 +358,18 @@ class DigitAndSpeaker(Condition):
         check_range(c[:, :1].float(), f'{name}, what is said,', 0, self.digits - 1)
         check_range(c[:, 1:].float(), f'{name}, the speaker,', 0, self.speakers - 1)
 
-class _GivenDigit:
-    "p(codes | digit) for a batch of digits."
-    def __init__(self, net, digit): self.net, self.digit = net, digit
+class _Given:
+    "p(codes | digit, speaker) for a batch of them."
+    def __init__(self, net, c): self.net, self.c = net, c
 
     def sample(self, shape=()):
-        n = math.prod(shape)
-        digit = self.digit.expand(n, -1).flatten()
-        codes = self.net.sample(len(digit), digit=digit)
-        return codes.view(*shape, len(self.digit), *codes.shape[1:])
+        c = self.c.expand(*shape, *self.c.shape).flatten(0, -2)
+        codes = self.net.sample(len(c), c=c)
+        return codes.view(*shape, len(self.c), *codes.shape[1:])
 
     def log_prob(self, codes):
-        lead = codes.shape[:-2]
-        digit = self.digit.expand(lead).flatten()
-        return self.net.log_prob(codes.flatten(0, -3), digit).view(lead)
+        c = self.c.expand(*codes.shape[:-2], 2).flatten(0, -2)
+        return self.net.log_prob(codes.flatten(0, -3), c).view(codes.shape[:-2])
 
 def jittered(
     e: Tensor,    # entries, `(B, D, 1, places)`
@@ -382,7 +384,7 @@ def jittered(
 
 class SpeechVQVAE(VQVAE):
     """A VQ-VAE of log-mel spectrograms with codes along time. Told digits and
-    speakers, it is p(codes | digit) p(x | codes, speaker); `sound` says how a
+    speakers, it is p(codes | digit, speaker) p(x | codes, speaker); `sound` says how a
     spectrogram becomes sound."""
     def __init__(
         self,
@@ -465,10 +467,10 @@ class SpeechVQVAE(VQVAE):
         self,
         c: Any = None,  # `(B, 2)`
     ) -> Any:
-        "p(codes | digit) for each of B; p(codes) for a model that is told nothing."
+        "p(codes|c) for each of B; p(codes) for a model that is told nothing."
         require_condition(self, 'prior', c)
         if c is None: return CodeDistribution(self.prior_net)
-        return _GivenDigit(self.prior_net, c[:, 0].long().to(self.device))
+        return _Given(self.prior_net, c.to(self.device))
 
     def decode(
         self,
@@ -515,8 +517,7 @@ class SpeechVQVAE(VQVAE):
     ) -> Tensor:                 # `(n, *data_shape)`
         "New spectrograms: the mean of p(x | codes, speaker), codes from the prior."
         c = self.as_condition(c, n)
-        digit = None if c is None else c[:, 0].long()
-        codes = self.prior_net.sample(n, digit=digit, temperature=temperature)
+        codes = self.prior_net.sample(n, c=c, temperature=temperature)
         return mean_or_draw(self.decode(codes, c))
 
     @torch.no_grad()
@@ -543,6 +544,7 @@ def speech_vq_vae(
     speakers: int = 0,                        # who can say them; 0: not told
     jitter: float = 0.0,                      # share of entries moved in training
     dropout: float = 0.2,                     # of the prior
+    dead_code_threshold: float = 0.02,        # in uniform shares; used less, it is dead
 ) -> SpeechVQVAE:
     """A VQ-VAE of spectrograms with a code for four frames, and a prior over codes
     that is learned along with it. Raises `ValueError`."""
@@ -561,20 +563,20 @@ def speech_vq_vae(
                          f'and statistics of {len(stats["mean"])} and '
                          f'{len(stats["std"])} bands: all must be the same')
     px = make_likelihood('gaussian_learned', data_shape)
-    quantizer = VectorQuantizer(n_codes, dim)
+    quantizer = VectorQuantizer(n_codes, dim, dead_code_threshold=dead_code_threshold)
     places = -(-(-(-frames // 2)) // 2)
     model = SpeechVQVAE(
         TimeEncoder(**stats, dim=dim, width=width), quantizer,
         TimeDecoder(**stats, dim=dim, width=width, frames=frames, speakers=speakers),
-        SpokenCodes(n_codes, (1, places), digits, dropout=dropout), px, data_shape,
+        SpokenCodes(n_codes, (1, places), digits, speakers, dropout=dropout), px, data_shape,
         known, DigitAndSpeaker(digits, speakers) if digits else None, jitter)
     model.config = dict(
         name='speech_vq_vae', data_shape=list(data_shape), sound=asdict(known), **stats,
         n_codes=n_codes, dim=dim, width=width, digits=digits, speakers=speakers,
-        jitter=jitter, dropout=dropout)
+        jitter=jitter, dropout=dropout, dead_code_threshold=dead_code_threshold)
     return model
 
-# %% ../nbs/13_speech.ipynb #778ea021
+# %% ../nbs/13_speech.ipynb #e89cebd2
 def bits_per_second(
     log_p: Tensor,           # of lists of codes, in nats, `(N,)`
     seconds: float,          # of a clip
@@ -582,7 +584,7 @@ def bits_per_second(
     "What the codes of a second cost under a prior, on average."
     return -log_p.mean().item() / math.log(2) / seconds
 
-# %% ../nbs/13_speech.ipynb #1adfeca4
+# %% ../nbs/13_speech.ipynb #d74e3235
 def mfcc(
     x: Tensor,    # log-mel spectrograms, `(…, n_mels, frames)`
     n: int = 13,  # coefficients that are kept
@@ -593,6 +595,17 @@ def mfcc(
     basis = torch.cos(math.pi * k * (band + .5) / bands) * math.sqrt(2 / bands)
     basis[0] /= math.sqrt(2)
     return basis.to(x) @ x
+
+def mfcc_features(
+    x: dict[str, Tensor],  # clips, as `Recordings` hold them
+    places: int = 20,      # that each clip is stretched to, by its own length
+) -> Tensor:               # `(N, 13 · places)`
+    "MFCC of a clip of any length as one row, above a floor of 0.03."
+    rows = mfcc(log_mel(x['wave'], Sound(floor=.03)))[:, 0]
+    frames = [max(4, math.ceil(n / Sound.hop)) for n in x['samples'].tolist()]
+    return torch.cat([F.interpolate(row[None, :, :n], places, mode='linear',
+                                    align_corners=True).flatten(1)
+                      for row, n in zip(rows, frames)])
 
 def code_identities(
     codes: Tensor,  # int64 `(N, 1, places)`
