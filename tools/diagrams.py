@@ -334,6 +334,39 @@ def lesson_10() -> Drawing:
     return d
 
 
+def lesson_13() -> Drawing:
+    d = Drawing("A VQ-VAE of speech: the waveform becomes a log-mel spectrogram, an "
+                "encoder along time gives codes, a decoder told the speaker gives a "
+                "spectrogram, and Griffin-Lim makes sound of it.", height=300)
+    d.value(34, 70, "wave")
+    d.line([(34, 93), (34, 130)])
+    d.text(46, 112, "STFT, mel, log", "small", "start")
+    d.value(34, 154, "x")
+    d.line([(57, 154), (74, 154)])
+    d.net(120, 154, "encoder\nin time", w=92)
+    d.line([(166, 154), (184, 154)])
+    d.box(228, 154, 88, 50, "nearest", "new")
+    d.line([(272, 154), (290, 154)])
+    d.value(328, 154, "codes", "new", w=76)
+    d.line([(366, 154), (384, 154)])
+    d.net(430, 154, "decoder", narrow="left", w=92)
+    d.line([(476, 154), (500, 154)])
+    d.dist(546, 154, "p(x|z, s)", w=92)
+    d.line([(546, 127), (546, 94)])
+    d.text(536, 112, "Griffin–Lim", "small", "end")
+    d.value(546, 70, "wave")
+    d.dist(328, 70, "prior p(z|d, s)", "new", w=150, h=42)
+    d.line([(328, 91), (328, 131)], "term", arrow=False)
+    d.text(318, 108, "bits", "red", "end")
+    d.value(328, 24, "digit d", w=84, h=34)
+    d.line([(328, 41), (328, 49)])
+    d.value(430, 244, "speaker s", "new", w=100, h=40)
+    d.line([(430, 224), (430, 186)])
+    d.line([(580, 181), (580, 282), (34, 282), (34, 177)], "term", arrow=False)
+    d.text(230, 262, "reconstruction: −log p(x|z, s)", "red")
+    return d
+
+
 def lesson_17() -> Drawing:
     d = Drawing("A ring of four processes averages the gradients: each passes a "
                 "quarter of its gradient to its neighbour, until all hold the sum of "
