@@ -362,7 +362,7 @@ def sample(
     folder = Path(dir).expanduser()
     path = Path(out).expanduser() if out else folder/'samples.png'
     place = pick_device(device)
-    if out and path.suffix: _check_image_path(path)     # before anything is loaded
+    if path.suffix not in ('', '.wav'): _check_image_path(path) # before loading
     model, what = load_trained(folder, place)
     speaks = isinstance(model, SpeechVQVAE)
     if not speaks: _check_image_path(path)

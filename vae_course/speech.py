@@ -7,7 +7,7 @@ __all__ = ['Players', 'Sound', 'stft', 'hz_to_mel', 'mel_filters', 'scaled', 'lo
            'to_wave', 'spectrograms', 'TimeEncoder', 'TimeDecoder', 'band_statistics', 'SpokenCodes', 'DigitAndSpeaker',
            'jittered', 'SpeechVQVAE', 'speech_vq_vae', 'bits_per_second', 'mfcc', 'mfcc_features', 'code_identities']
 
-# %% ../nbs/13_speech.ipynb #c0559f7e
+# %% ../nbs/13_speech.ipynb #b12b91f4
 import base64, html, math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ from .sounds import Recordings, wav_bytes
 from .vq_vae import (CodeDistribution, CodePrior, PointMass, VectorQuantizer,
                                VQVAE)
 
-# %% ../nbs/13_speech.ipynb #45c72c5c
+# %% ../nbs/13_speech.ipynb #20e76485
 class Players:
     "A row of small audio players, each with its label, and whom to credit."
     def __init__(
@@ -51,7 +51,7 @@ class Players:
         made = ''.join(one(*clip) for clip in self.clips.items())
         return f'<div>{made}<p><small>{html.escape(self.credit)}</small></p></div>'
 
-# %% ../nbs/13_speech.ipynb #e509d573
+# %% ../nbs/13_speech.ipynb #241735dd
 @dataclass(frozen=True)
 class Sound:
     "How sound becomes numbers. A model keeps these, so that it can be heard."
@@ -75,7 +75,7 @@ def stft(
     wave = np.asarray(wave)
     return _transform(sound).stft(wave, p0=0, p1=wave.shape[-1] // sound.hop)
 
-# %% ../nbs/13_speech.ipynb #e60b1aec
+# %% ../nbs/13_speech.ipynb #4a5fd211
 def hz_to_mel(
     f: Any,  # frequencies in Hz
 ) -> Any:
@@ -100,7 +100,7 @@ def mel_filters(
                          'a longer window')
     return filters
 
-# %% ../nbs/13_speech.ipynb #036ab8b7
+# %% ../nbs/13_speech.ipynb #6ee38863
 def scaled(
     wave: np.ndarray,        # `(…, S)`
     sound: Sound = Sound(),  # with the peak that is wanted
@@ -121,7 +121,7 @@ def log_mel(
         parts.append(np.log(np.maximum(bands, sound.floor)).astype(np.float32))
     return torch.from_numpy(np.concatenate(parts))[:, None]
 
-# %% ../nbs/13_speech.ipynb #aef3208b
+# %% ../nbs/13_speech.ipynb #40af148f
 def istft(
     spectrum: np.ndarray,    # complex, `(n_fft/2 + 1, frames)`
     sound: Sound = Sound(),  # windows
@@ -166,7 +166,7 @@ def to_wave(
             for one in np.asarray(torch.as_tensor(x).detach().cpu())]
     return scaled(np.stack(made), sound)
 
-# %% ../nbs/13_speech.ipynb #eaec9258
+# %% ../nbs/13_speech.ipynb #8ce9b28a
 def spectrograms(
     data: Recordings,            # clips
     sound: Sound | None = None,  # how; None: the usual, at the rate of the clips
@@ -180,7 +180,7 @@ def spectrograms(
         return Examples(log_mel(x['wave'], sound), y)
     return DataSet(data.name, part(data.train), part(data.test), data.classes)
 
-# %% ../nbs/13_speech.ipynb #af34b288
+# %% ../nbs/13_speech.ipynb #899f347b
 class TimeEncoder(nn.Module):
     "Convolutions along time, bands as channels: a vector for every four frames."
     mean: Tensor  # of each band, `(bands, 1)`
@@ -244,7 +244,7 @@ class TimeDecoder(nn.Module):
             h = h * (1 + scale) + shift
         return (self.net(h) * self.std + self.mean)[:, None]
 
-# %% ../nbs/13_speech.ipynb #d816257c
+# %% ../nbs/13_speech.ipynb #b4492c2c
 def band_statistics(
     x: Tensor,  # the spectrograms of the training set, `(N, 1, bands, frames)`
 ) -> dict[str, list[float]]: # `mean` and `std` of each band
@@ -252,7 +252,7 @@ def band_statistics(
     return dict(mean=x.mean((0, 1, 3)).tolist(),
                 std=x.std((0, 1, 3)).clamp(min=.1).tolist())
 
-# %% ../nbs/13_speech.ipynb #e59adeb7
+# %% ../nbs/13_speech.ipynb #b8d104a1
 class SpokenCodes(CodePrior):
     "p(codes | digit, speaker), each code given those before it: both begin the list."
     def __init__(
@@ -323,7 +323,7 @@ class SpokenCodes(CodePrior):
             codes = torch.cat([codes, drawn[:, None]], 1)
         return codes.view(n, *self.shape)
 
-# %% ../nbs/13_speech.ipynb #adf095fa
+# %% ../nbs/13_speech.ipynb #0b7fa069
 class DigitAndSpeaker(Condition):
     "What is said, and by whom: `(B, 2)` whole numbers."
     shape = (2,)
@@ -382,6 +382,7 @@ def jittered(
     place = torch.arange(T, device=e.device) + step * moved
     return e.gather(3, place.clamp(0, T - 1)[:, None, None].expand_as(e))
 
+# %% ../nbs/13_speech.ipynb #7c2b8aea
 class SpeechVQVAE(VQVAE):
     """A VQ-VAE of log-mel spectrograms with codes along time. Told digits and
     speakers, it is p(codes | digit, speaker) p(x | codes, speaker); `sound` says how a
@@ -441,8 +442,7 @@ class SpeechVQVAE(VQVAE):
         if len(c) != n:
             raise ValueError(f'got {n} examples and {len(c)} conditions: give one for '
                              'each')
-        assert self.condition is not None
-        self.condition.check(c)
+        if self.condition is not None: self.condition.check(c)
         return c
 
     def at(
@@ -532,19 +532,20 @@ class SpeechVQVAE(VQVAE):
         new = c if new is None else self.as_condition(new, len(x))
         return mean_or_draw(self.decode(self.codes(x), new))
 
+# %% ../nbs/13_speech.ipynb #ccdabeac
 def speech_vq_vae(
     data_shape: Sequence[int] = (1, 40, 80),  # 1, bands and frames
     sound: Sound | dict | None = None,        # how they were made; None: the usual
     mean: Sequence[float] | None = None,      # of each band, as `band_statistics` says
     std: Sequence[float] | None = None,       # its deviation
     n_codes: int = 128,                       # K
-    dim: int = 16,                            # D, numbers in an entry
-    width: int = 96,                          # channels of the networks
+    dim: int = 32,                            # D, numbers in an entry
+    width: int = 64,                          # channels of the networks
     digits: int = 0,                          # things that can be said; 0: not told
     speakers: int = 0,                        # who can say them; 0: not told
     jitter: float = 0.0,                      # share of entries moved in training
     dropout: float = 0.2,                     # of the prior
-    dead_code_threshold: float = 0.02,        # in uniform shares; used less, it is dead
+    dead_code_threshold: float = 0.05,        # in uniform shares; used less, it is dead
 ) -> SpeechVQVAE:
     """A VQ-VAE of spectrograms with a code for four frames, and a prior over codes
     that is learned along with it. Raises `ValueError`."""
@@ -563,7 +564,8 @@ def speech_vq_vae(
                          f'and statistics of {len(stats["mean"])} and '
                          f'{len(stats["std"])} bands: all must be the same')
     px = make_likelihood('gaussian_learned', data_shape)
-    quantizer = VectorQuantizer(n_codes, dim, dead_code_threshold=dead_code_threshold)
+    quantizer = VectorQuantizer(n_codes, dim,
+                                dead_code_threshold=dead_code_threshold)
     places = -(-(-(-frames // 2)) // 2)
     model = SpeechVQVAE(
         TimeEncoder(**stats, dim=dim, width=width), quantizer,
@@ -576,7 +578,7 @@ def speech_vq_vae(
         jitter=jitter, dropout=dropout, dead_code_threshold=dead_code_threshold)
     return model
 
-# %% ../nbs/13_speech.ipynb #e89cebd2
+# %% ../nbs/13_speech.ipynb #646016ac
 def bits_per_second(
     log_p: Tensor,           # of lists of codes, in nats, `(N,)`
     seconds: float,          # of a clip
@@ -584,7 +586,7 @@ def bits_per_second(
     "What the codes of a second cost under a prior, on average."
     return -log_p.mean().item() / math.log(2) / seconds
 
-# %% ../nbs/13_speech.ipynb #d74e3235
+# %% ../nbs/13_speech.ipynb #d7b5231b
 def mfcc(
     x: Tensor,    # log-mel spectrograms, `(…, n_mels, frames)`
     n: int = 13,  # coefficients that are kept

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_bits_per_second', 'check_dct', 'check_memory_of_voices']
 
-# %% ../../nbs/99m_exercises_speech.ipynb #d106d696
+# %% ../../nbs/99m_exercises_speech.ipynb #ea9c7cca
 import math
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ from torch import Tensor
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_tensor)
 
-# %% ../../nbs/99m_exercises_speech.ipynb #56140838
+# %% ../../nbs/99m_exercises_speech.ipynb #cdb1026c
 @exercise
 def check_bits_per_second(
     f: Callable, # `f(codes_per_second, books, n_codes, nats)`, two numbers
@@ -49,7 +49,7 @@ def check_bits_per_second(
                       f'{nats:g} nats each, the rates are {right[0]:.1f} and '
                       f'{right[1]:.1f}; you gave {uniform[0]:.1f} and {prior[0]:.1f}')
 
-# %% ../../nbs/99m_exercises_speech.ipynb #a375298d
+# %% ../../nbs/99m_exercises_speech.ipynb #b66341d7
 @exercise
 def check_dct(
     f: Callable, # `f(coefficients, n_mels)`, `(n_mels, frames)`
@@ -75,11 +75,11 @@ def check_dct(
     shifted[0] /= math.sqrt(2)
     if matches(got, shifted.T @ coefficients):
         raise WrongAnswer('the cosines are taken at the middle of each band: band + ½')
-    raise WrongAnswer(f'the first column is {[round(v, 2) for v in right[:3, 0].tolist()]}'
-                      f' …, and you gave shape {tuple(got.shape)}, beginning with '
-                      f'{[round(v, 2) for v in got.flatten()[:3].tolist()]}')
+    def few(t): return [round(v, 2) for v in t.flatten()[:3].tolist()]
+    raise WrongAnswer(f'the first column begins with {few(right[:, 0])}, and you gave '
+                      f'shape {tuple(got.shape)}, beginning with {few(got)}')
 
-# %% ../../nbs/99m_exercises_speech.ipynb #ed9ac206
+# %% ../../nbs/99m_exercises_speech.ipynb #6be69c65
 @exercise
 def check_memory_of_voices(
     f: Callable, # `f(predicted, digit, speaker, heard)`, a number
