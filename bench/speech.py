@@ -28,23 +28,24 @@ seeds = 0, 1, 2
 per_pair = 20
 targets = dict(made=0.90)
 protocol = (
-    "{data}: {images:,} training clips of 0.8 s, 300 test clips (takes 0 to 4, the same "
-    "speakers as in training). The model of lesson 13, Adam at {lr:g} at most (warm-up "
-    "and cosine), batches of {batch_size}, {epochs} epochs; its prior {prior_epochs} "
-    "epochs more on its codes. `lost`: share of the variance of the test spectrograms. "
-    "Bits per second of the test codes. `made`: the share of {made:,} samples, as many "
-    "of each digit and speaker, codes at temperature {temperature:g}, in which a "
-    "classifier hears the digit that was asked for, with its interval of 95 % "
-    "(binomial); `made_speaker`: the same of the speaker. Variety: the mean distance of "
-    "two of a digit in the classifier's features, as a share of that of real test clips. "
-    "`target`: the mean probability of the target speaker when test clips are decoded as "
-    "another; `kept`: the share in which the digit is still heard; `rebuilt_…`: the same "
-    "two for plain reconstruction. The classifiers are trained on real training clips, "
-    "as they are and smoothed once and twice over 3 × 3 cells; `real` is their accuracy "
-    "on real test clips. Probes: SVM (RBF, C = 10) on code vectors and on code "
-    "identities; without a speaker: six folds, the codes' model has heard all speakers "
-    "and the probe five. The first way and the length of training were "
-    "chosen by a first run of seed 0 with other settings, judged on test clips.")
+    "{data}: {images:,} training clips of 0.8 s, 300 test clips (takes 0 to 4, the "
+    "same speakers as in training). The model of lesson 13, Adam at {lr:g} at most "
+    "(warm-up and cosine), batches of {batch_size}, {epochs} epochs; its prior "
+    "{prior_epochs} epochs more on its codes. `lost`: share of the variance of the "
+    "test spectrograms. Bits per second of the test codes. `made`: the share of "
+    "{made:,} samples, as many of each digit and speaker, codes at temperature "
+    "{temperature:g}, in which a classifier hears the digit that was asked for, with "
+    "its interval of 95 % (binomial); `made_speaker`: the same of the speaker. "
+    "Variety: the mean distance of two of a digit in the classifier's features, as a "
+    "share of that of real test clips. `target`: the mean probability of the target "
+    "speaker when test clips are decoded as another; `kept`: the share in which the "
+    "digit is still heard; `rebuilt_…`: the same two for plain reconstruction. The "
+    "classifiers are trained on real training clips, as they are and smoothed once "
+    "and twice over 3 × 3 cells; `real` is their accuracy on real test clips. Probes:"
+    " SVM (RBF, C = 10) on code vectors and on code identities; without a speaker: "
+    "six folds, the codes' model has heard all speakers and the probe five. The first"
+    " way and the length of training were chosen by a first run of seed 0 with other "
+    "settings, judged on test clips.")
 
 
 def unit(x, floor):

@@ -6,7 +6,7 @@
 __all__ = ['CREDIT', 'FSDD_ADDRESS', 'Wave', 'read_wav', 'resample', 'Recordings', 'from_wavs', 'check_spoken_digits',
            'spoken_digits', 'own_voice', 'wav_bytes']
 
-# %% ../nbs/73a_sounds.ipynb #47150a73
+# %% ../nbs/73a_sounds.ipynb #c4674c6a
 import io, math, os, re, warnings, zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from scipy.signal import resample_poly
 from .data import DataError, DataSet, Examples, print_line, split
 from .voice import speak, voices
 
-# %% ../nbs/73a_sounds.ipynb #c70b3089
+# %% ../nbs/73a_sounds.ipynb #4970b07d
 class Wave(NamedTuple):
     "What a wav file holds."
     samples: np.ndarray  # float32, `(n,)`; whole numbers end up in [−1, 1]
@@ -45,7 +45,8 @@ def read_wav(
         raise DataError(f'{name} cannot be read as a wav file ({e}): convert it to '
                         'wav, or take it out') from e
     did = []
-    if x.dtype == np.uint8: x, _ = (x.astype(np.float32) - 128) / 128, did.append('8 bit')
+    if x.dtype == np.uint8:
+        x, did = (x.astype(np.float32) - 128) / 128, ['8 bit']
     elif x.dtype.kind == 'i': x = x.astype(np.float64) / -float(np.iinfo(x.dtype).min)
     x = x.astype(np.float32)
     if x.ndim == 2: x, _ = x.mean(1), did.append('stereo') if x.shape[1] > 1 else None
@@ -63,7 +64,7 @@ def resample(
     common = math.gcd(rate, wanted)
     return resample_poly(x, wanted // common, rate // common).astype(np.float32)
 
-# %% ../nbs/73a_sounds.ipynb #73e18abc
+# %% ../nbs/73a_sounds.ipynb #3de81eaf
 @dataclass(frozen=True, repr=False)
 class Recordings(DataSet):
     """Clips of one rate and one length. x is a dict: `wave`, float32 `(N, S)`,
@@ -72,7 +73,7 @@ class Recordings(DataSet):
     speakers: Sequence[str] = () # their names
     credit: str = ''             # whom to name where a clip is played
 
-# %% ../nbs/73a_sounds.ipynb #c3f7a9c4
+# %% ../nbs/73a_sounds.ipynb #a6560b9c
 _SAID = re.compile(r'(\d)_([^_]+)_(\d+)')   # of the Free Spoken Digit Dataset
 
 def _wav_files(path): # a folder or a zip file
@@ -122,7 +123,7 @@ def _examples(waves, size, labels, speakers, takes): # clips of different length
     return Examples(dict(wave=x, samples=samples, speaker=torch.tensor(speakers),
                          take=torch.tensor(takes)), torch.tensor(labels))
 
-# %% ../nbs/73a_sounds.ipynb #517cdba0
+# %% ../nbs/73a_sounds.ipynb #98c8cd71
 def from_wavs(
     path: str | os.PathLike, # a folder, or a zip file, with .wav files
     rate: int = 8000,        # samples in a second; others are converted
@@ -179,7 +180,7 @@ def from_wavs(
                + ''.join(f'; {n}' for n in notes))
     return Recordings(path.name, train, test_, classes, rate=rate, speakers=people)
 
-# %% ../nbs/73a_sounds.ipynb #d42c76b4
+# %% ../nbs/73a_sounds.ipynb #b7677990
 CREDIT = 'Free Spoken Digit Dataset, Jakobovski et al., CC BY-SA 4.0'
 FSDD_ADDRESS = ('https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/'
                 'tags/v1.0.10.zip')
@@ -219,7 +220,7 @@ def own_voice(
                       [str(i) for i in range(10)], speakers=list(voices),
                       credit='a source and a filter, made by vae_course')
 
-# %% ../nbs/73a_sounds.ipynb #3007b194
+# %% ../nbs/73a_sounds.ipynb #73f7a1c4
 def wav_bytes(
     x: Tensor | np.ndarray,  # samples in [−1, 1], `(n,)`
     rate: int = 8000,        # of them in a second

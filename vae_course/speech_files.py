@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['load_wavs', 'as_spectrograms', 'SpectrogramSet', 'speech_settings', 'prepare_spectrograms', 'write_wavs']
 
-# %% ../nbs/96b_speech_files.ipynb #c4e34294
+# %% ../nbs/96b_speech_files.ipynb #522adba6
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from .sounds import Recordings, from_wavs, wav_bytes
 from .speech import Sound, SpeechVQVAE, band_statistics, spectrograms, to_wave
 from .use import check_is_new, new_folder
 
-# %% ../nbs/96b_speech_files.ipynb #b2f458f3
+# %% ../nbs/96b_speech_files.ipynb #b15693c2
 def load_wavs(
     path: str,                    # folder or zip file of .wav files
     given: dict[str, Any],        # settings of the model
@@ -35,19 +35,23 @@ def as_spectrograms(
     if not isinstance(data, Recordings): return data
     pairs = bool(given.get('digits'))
     if pairs and not (data.classes and data.speakers):
-        raise DataError(f'{data.name} does not say what is said by whom: name the files '
-                        'digit_speaker_take.wav, or leave out --set digits')
+        raise DataError(f'{data.name} does not say what is said by whom: name the '
+                        'files digit_speaker_take.wav, or leave out --set digits')
     own = Sound(**{'rate': data.rate, **(given.get('sound') or {})})
     made = spectrograms(data, own, pairs)
-    kept = dict(sound=own)
     return SpectrogramSet(made.name, made.train, made.test, made.classes,
-                          source=data.source, **kept)
+                          source=data.source, sound=own)
 
 class SpectrogramSet(DataSet):
     "Spectrograms that know how they were made."
     sound: Sound
 
-    def __init__(self, *parts: Any, sound: Sound, **more: Any) -> None:
+    def __init__(
+        self,
+        *parts: Any,   # as of a `DataSet`
+        sound: Sound,  # how they were made
+        **more: Any,   # as of a `DataSet`
+    ) -> None:
         super().__init__(*parts, **more)
         object.__setattr__(self, 'sound', sound)
 
@@ -84,8 +88,8 @@ def write_wavs(
         raise Unsupported(f'a {type(model).__name__} makes no sound: name an image to '
                           'write')
     if folder.suffix:
-        raise ValueError(f'--out {folder}: this model makes a wav file for each sample, '
-                         'so name a folder, without an extension')
+        raise ValueError(f'--out {folder}: this model makes a wav file for each '
+                         'sample, so name a folder, without an extension')
     check_is_new(folder)
     waves = to_wave(x, model.sound)
     with new_folder(folder) as made:

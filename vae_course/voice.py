@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['voices', 'speak']
 
-# %% ../nbs/75a_voice.ipynb #5034f6ff
+# %% ../nbs/75a_voice.ipynb #5d033ff0
 from collections.abc import Sequence
 import numpy as np
 from scipy.signal import sosfilt
 
-# %% ../nbs/75a_voice.ipynb #4bb38e4f
+# %% ../nbs/75a_voice.ipynb #27f9c6e0
 # (seconds, loudness of the pulses, of the noise, formants in Hz at start and end)
 _SOUNDS: dict[str, tuple] = dict(
     s=(.10, 0, .5, (1500, 2600, 3600), (1500, 2600, 3600)),
@@ -40,7 +40,7 @@ _VOICES = dict(ada=(210, 1.15, .95, .05), ben=(115, 1.0, 1.0, .02),
                cleo=(180, 1.08, 1.15, .1), dan=(95, .92, 1.1, .03),
                eve=(235, 1.2, .85, .04), finn=(135, .97, .9, .08))
 
-# %% ../nbs/75a_voice.ipynb #11aca3ae
+# %% ../nbs/75a_voice.ipynb #3955789f
 def _resonators(formants, rate): # in Hz
     "Three resonances, one after another, as sections `(3, 6)` for `sosfilt`."
     f = np.minimum(formants, .47 * rate)
