@@ -31,6 +31,7 @@ SMALL = dict(
     m2=dict(hidden=[32], latent_dim=4, width=16),
     vq_vae=dict(n_codes=16, widths=[4, 8]),
     autoencoder=dict(hidden=[32], latent_dim=4),
+    speech_vq_vae=dict(data_shape=[1, 28, 28], n_codes=16, dim=4, width=8),
     code_prior=dict(n_codes=2, shape=[1, 28, 28], width=4, depth=1, heads=1),
     classifier=dict(data_shape=[1, 28, 28], classes=10, widths=[4, 8], features=16))
 VARIANTS = dict(
@@ -124,7 +125,8 @@ NOT_ASKED = {"device", "after_step", "check_examples", "optimizers", "overrides"
              "training_step"}
 # without a condition they refuse one, and give no tensor
 NOT_ASKED_OF = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae",
-                              "autoencoder", "vq_vae", "vq_vae_uniform"),
+                              "autoencoder", "vq_vae", "vq_vae_uniform",
+                              "speech_vq_vae"),
                              {"at", "as_condition"})
 # functions of one kind of model
 OWN = dict(cvae_quadrants=dict(complete=lambda m, x, c, z, k: [

@@ -44,7 +44,8 @@ WORLDS = {name: World(z=torch.zeros(4, 4), **digits) for name in SMALL} | {
     "cvae": World(z=torch.zeros(4, 4), conditional=True, **digits),
     "cvae at 7": World(z=torch.zeros(4, 4), **digits),
     "m2": World(z=torch.zeros(4, 4), conditional=True, **digits),
-    "vq_vae": World(z=torch.zeros(4, 7, 7, dtype=torch.int64), **digits)}
+    "vq_vae": World(z=torch.zeros(4, 7, 7, dtype=torch.int64), **digits),
+    "speech_vq_vae": World(z=torch.zeros(4, 1, 7, dtype=torch.int64), **digits)}
 WORLDS |= {name: World(z=torch.zeros(4, LATENTS), **small) for name in CONTRACT} | {
     "two layers": World(z=(torch.zeros(4, 2), torch.zeros(4, 3)), **small),
     "words": World(words(), z=torch.zeros(4, LATENTS))}
@@ -66,6 +67,7 @@ A_VAE = (f"{LATENT} gaussian mean prior_mean x_mean row places images trained "
 HAS = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "autoencoder", "cvae",
                      "cvae at 7", "m2"), A_VAE) | dict(
     vq_vae=f"{LATENT} codes x_mean images trained program",
+    speech_vq_vae=f"{LATENT} codes x_mean images trained program",
     code_prior="data_shape images trained sample",
     classifier="features data_shape trained program")
 HAS |= dict.fromkeys(CONTRACT, A_VAE) | {

@@ -358,6 +358,39 @@ def lesson_11() -> Drawing:
     return d
 
 
+def lesson_13() -> Drawing:
+    d = Drawing("A VQ-VAE of speech: the waveform becomes a log-mel spectrogram, an "
+                "encoder along time gives codes, a decoder told the speaker gives a "
+                "spectrogram, and Griffin-Lim makes sound of it.", height=316)
+    d.value(38, 60, "wave", w=60)
+    d.line([(34, 83), (34, 147)])
+    d.text(46, 102, "STFT, mel, log", "small", "start")
+    d.value(34, 170, "x")
+    d.line([(57, 170), (74, 170)])
+    d.net(120, 170, "encoder\nin time", w=92)
+    d.line([(166, 170), (184, 170)])
+    d.box(228, 170, 88, 50, "nearest", "new")
+    d.line([(272, 170), (290, 170)])
+    d.value(328, 170, "codes", "new", w=76)
+    d.line([(366, 170), (384, 170)])
+    d.net(430, 170, "decoder", narrow="left", w=92)
+    d.line([(476, 170), (500, 170)])
+    d.dist(546, 170, "p(x|z, s)", w=92)
+    d.line([(546, 143), (546, 84)])
+    d.text(538, 102, "Griffin–Lim", "small", "end")
+    d.value(546, 60, "wave", w=60)
+    d.dist(328, 70, "prior p(z|d, s)", "new", w=150, h=42)
+    d.line([(328, 91), (328, 147)], "term", arrow=False)
+    d.text(318, 118, "bits", "red", "end")
+    d.value(328, 24, "digit d", w=84, h=34)
+    d.line([(328, 41), (328, 49)])
+    d.value(430, 256, "speaker s", "new", w=100, h=40)
+    d.line([(430, 236), (430, 202)])
+    d.line([(580, 197), (580, 300), (34, 300), (34, 193)], "term", arrow=False)
+    d.text(212, 280, "reconstruction: −log p(x|z, s)", "red")
+    return d
+
+
 def lesson_17() -> Drawing:
     d = Drawing("A ring of four processes averages the gradients: each passes a "
                 "quarter of its gradient to its neighbour, until all hold the sum of "

@@ -32,6 +32,9 @@ from .export import MissingExtra
 from .model_settings import add_options, build_model, complete_settings
 from .model_settings import read_conditions, read_settings, settings_parser
 from .progress import exercises, passed, progress_file
+from .speech import SpeechVQVAE
+from .speech_files import (SpectrogramSet, as_spectrograms, load_wavs,
+                                     prepare_spectrograms, speech_settings, write_wavs)
 from .protocol import evaluate_test_set, format_result, prepare
 from .run_folder import as_utf8, check_no_file, epochs_kept, load_trained
 from .run_folder import (
@@ -124,6 +127,7 @@ def _load_named(
     size: str | None = None,     # of the images of a folder: 32, or 32x48
     channels: int | None = None, # 1 grey, 3 colour
     resize: str = 'pad',         # or 'crop' or 'stretch'
+    given: dict[str, Any] = {},  # settings of the model
 ) -> DataSet:
     "The data set called `name`. Raises `DataError`, which says what there is."
     kind, _, path = name.partition(':')
@@ -131,13 +135,14 @@ def _load_named(
         side, *more = map(int, size.split('x')) if size else (None,)
         sides = (side, *more) if more else side
         return from_folder(path, sides, channels, resize=resize)
-    if name not in loaders:
+    if name not in loaders and not (kind == 'wavs' and path):
         raise DataError(f'no data set called {name!r}: there are {", ".join(loaders)}, '
-                        'and folder:PATH for images of your own')
+                        'and folder:PATH for images, wavs:PATH for sounds of your own')
     if size is not None or channels is not None or resize != 'pad':
         raise DataError('--size, --channels and --resize are for folder:PATH; the '
                         f'images of {name} stay as they are')
-    return load(name)
+    if kind == 'wavs': return load_wavs(path, given)
+    return as_spectrograms(load(name), given)
 
 # %% ../nbs/96_cli.ipynb #000dd943
 # errors that a user can cure
@@ -244,12 +249,14 @@ def train(
     if likelihood: likelihood_settings(likelihood)
     pick_device(device)
     given = read_settings(model, set)
-    images, given = load_partly(_load_named, data, size, channels, resize, labels, seed,
-                                model, given)
+    images, given = load_partly(lambda *how: _load_named(*how, given), data, size,
+                                channels, resize, labels, seed, model, given)
+    given = speech_settings(model, given, images)
     torch.manual_seed(seed)
     net = build_model(model, complete_settings(model, given, images, likelihood))
-    prepared = prepare(net, images, binarize)
-    name = images.source or f'folder:{as_utf8(images.name)}'
+    sounds = isinstance(images, SpectrogramSet)
+    prepared = prepare_spectrograms(images) if sounds else prepare(net, images, binarize)
+    name = images.source or f'{"wavs" if sounds else "folder"}:{as_utf8(images.name)}'
     own = {k: v for k, v in (net.config or {}).items() if k != 'name'}
     settings = without_defaults(dict(
         model=model, set=own, data=name, shape=list(images.data_shape),
@@ -359,13 +366,18 @@ def sample(
     "Draw samples from a trained model into an image."
     folder = Path(dir).expanduser()
     path = Path(out).expanduser() if out else folder/'samples.png'
-    _check_image_path(path)                             # before anything is loaded
     place = pick_device(device)
+    if path.suffix not in ('', '.wav'): _check_image_path(path) # before loading
     model, what = load_trained(folder, place)
+    speaks = isinstance(model, SpeechVQVAE)
+    if not speaks: _check_image_path(path)
     c = read_conditions(model, condition, n)
     path.parent.mkdir(parents=True, exist_ok=True)
     x = draw_samples(model.to(place), n, seed, place,
                      None if c is None else c.to(place), progress=True)
+    if speaks:
+        words = write_wavs(model, x, path if out else folder/'samples')
+        return _say(f'{n} samples of {what} (seed {seed}): {words}')
     if c is not None and c.shape == x.shape:              # what was given stays
         part: Any = model.condition
         x = torch.where(part.unseen.cpu() > 0, x, c)

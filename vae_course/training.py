@@ -216,6 +216,7 @@ registry: dict[str, str | Callable] = dict(
     cvae='vae_course.cvae:mlp_cvae', m2='vae_course.semi_supervised:m2',
     vq_vae='vae_course.vq_vae:vq_vae',
     code_prior='vae_course.vq_vae:CodePrior',
+    speech_vq_vae='vae_course.speech:speech_vq_vae',
     autoencoder='vae_course.generation:mlp_autoencoder',
     classifier='vae_course.classifier:Classifier')
 
