@@ -6,7 +6,7 @@
 __all__ = ['check_known', 'draw_labels', 'neighbour_graph', 'spread_labels', 'summed_out', 'M2', 'm2', 'mixed_batches',
            'moved_copies', 'LatentFeatures']
 
-# %% ../nbs/11_semi_supervised.ipynb #26b12c98
+# %% ../nbs/11_semi_supervised.ipynb #9e604e65
 import math
 from collections.abc import Sequence
 from typing import Any, Self
@@ -35,7 +35,7 @@ from .loaders import MixedBatches
 from .step import map_rows
 from .training import build, fit
 
-# %% ../nbs/11_semi_supervised.ipynb #92166ab2
+# %% ../nbs/11_semi_supervised.ipynb #bd9c502a
 def check_known(
     labels: np.ndarray,               # of the examples that have one
     n: int,                           # examples in all
@@ -59,7 +59,7 @@ def check_known(
                         f'are known: give at least one of each of the {classes} '
                         'classes')
 
-# %% ../nbs/11_semi_supervised.ipynb #504ac38c
+# %% ../nbs/11_semi_supervised.ipynb #9b54f721
 def draw_labels(
     y: Tensor,           # all labels, `(N,)`; −1 is none
     n: int,              # how many are to be known: as many of each class
@@ -80,7 +80,7 @@ def draw_labels(
                            [:n // classes]])
     return torch.cat(chosen)
 
-# %% ../nbs/11_semi_supervised.ipynb #78d59789
+# %% ../nbs/11_semi_supervised.ipynb #b2922d87
 def neighbour_graph(
     x: ArrayLike, # codes or pixels, `(N, ...)`
     k: int = 10,  # neighbours of each
@@ -99,7 +99,7 @@ def neighbour_graph(
     graph = sp.csr_array((weight, (i, j)), shape=(len(rows), len(rows)))
     return graph.maximum(graph.T).tocsr()
 
-# %% ../nbs/11_semi_supervised.ipynb #c2136d22
+# %% ../nbs/11_semi_supervised.ipynb #aaf32414
 def spread_labels(
     graph: sp.csr_array,  # of all examples, `(N, N)`, symmetric
     rows: ArrayLike,      # those with a label
@@ -123,7 +123,7 @@ def spread_labels(
     reached = F.sum(1, keepdims=True)     # 0 where no label is connected
     return np.where(reached > 0, F / np.where(reached > 0, reached, 1), 1 / classes)
 
-# %% ../nbs/11_semi_supervised.ipynb #4096ed57
+# %% ../nbs/11_semi_supervised.ipynb #3ca7bf74
 def summed_out(
     w: Tensor,               # q(y|x), `(B, K)`; 0 and 1 for a label that is known
     reconstruction: Tensor,  # −log p(x|z, y) with each label, `(B, K)`
@@ -135,7 +135,7 @@ def summed_out(
     kl_y = (w * (log_w - log_share)).sum(-1)
     return (w * reconstruction).sum(-1), (w * kl).sum(-1) + kl_y
 
-# %% ../nbs/11_semi_supervised.ipynb #be2407a8
+# %% ../nbs/11_semi_supervised.ipynb #bdad79b7
 class M2(CVAE):
     """A VAE with a latent label (Kingma et al. 2014): p(y) p(z) p(x|z, y), q(z|x, y),
     and a classifier q(y|x) by which a missing label is summed out."""
@@ -268,7 +268,7 @@ class M2(CVAE):
         VAE.check_examples(self, examples, name)
         if len(known := examples.y[examples.y != -1]): self.condition.check(known, name)
 
-# %% ../nbs/11_semi_supervised.ipynb #7ff335ec
+# %% ../nbs/11_semi_supervised.ipynb #53c0de97
 def m2(
     data_shape: Sequence[int] = (1, 28, 28), # of one example
     classes: int = 10,                       # K
@@ -311,7 +311,7 @@ def m2(
         shares=None if shares is None else list(shares))
     return model
 
-# %% ../nbs/11_semi_supervised.ipynb #9f5dc80d
+# %% ../nbs/11_semi_supervised.ipynb #5b2838b5
 def mixed_batches(
     examples: Examples,                  # −1 stands for no label
     classes: int,                        # number of classes
@@ -328,7 +328,7 @@ def mixed_batches(
         torch.cat([labelled.y, labelled.y.repeat_interleave(copies)]))
     return MixedBatches(labelled, rest, sizes, binarize=binarize)
 
-# %% ../nbs/11_semi_supervised.ipynb #5e623025
+# %% ../nbs/11_semi_supervised.ipynb #2ff8c64e
 def moved_copies(
     x: Tensor,        # images `(N, C, H, W)`
     copies: int,      # of each
@@ -340,7 +340,7 @@ def moved_copies(
     with seeded(seed):
         return torch.stack([move(image) for image in x for _ in range(copies)])
 
-# %% ../nbs/11_semi_supervised.ipynb #8a2559d7
+# %% ../nbs/11_semi_supervised.ipynb #1d0b586a
 class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The means of q(z|x) as features, with scikit-learn's `fit` and `transform`: rows
     of numbers, or images `(N, ...)`, of which uint8 stands for [0, 1]."""
