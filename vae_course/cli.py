@@ -264,7 +264,7 @@ def train(
         lr=3e-3 if lr is None else lr, seed=seed, resize=resize,
         weight_decay=weight_decay, accumulate=accumulate, max_steps=max_steps,
         valid_every=valid_every, **label_facts(labels, images)))
-    *sets, how = training_parts(net, prepared, how)
+    how = training_parts(net, prepared, how)
     what = (
         f'{model} ({sum(p.numel() for p in net.parameters()):,} parameters) on {data}')
     folder = Path(out).expanduser()
@@ -273,7 +273,7 @@ def train(
           _last_words(folder, rank, world)):
         done, of = epochs_kept(folder)
         if rank == 0: _announce(what, prepared, place, world, done, of)
-        history = fit(net, *sets, device=place, checkpoint=folder/'run.safetensors',
+        history = fit(net, device=place, checkpoint=folder/'run.safetensors',
                       progress=rank == 0 and not 0 < of <= done, **how)
         if rank == 0: _finish(net, prepared, folder, settings, history, place, world)
 

@@ -6,7 +6,7 @@
 __all__ = ['read_labels', 'label_folder', 'hide_labels', 'load_partly', 'label_facts', 'training_parts', 'predictions_as_csv',
            'write_predictions', 'predict']
 
-# %% ../nbs/96b_partly_labelled.ipynb #ddb41914
+# %% ../nbs/96b_partly_labelled.ipynb #e989e562
 import csv, io, unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -26,7 +26,7 @@ from .semi_supervised import M2, check_known, draw_labels, mixed_batches
 from .step import Trainable, map_rows
 from .use import check_is_new, load_images
 
-# %% ../nbs/96b_partly_labelled.ipynb #ca21367e
+# %% ../nbs/96b_partly_labelled.ipynb #14e72aaf
 def _same(path): # of an image, in a table or in a folder
     "The path in one spelling."
     plain = str(path).strip().replace('\\', '/')
@@ -87,7 +87,7 @@ def read_labels(
     for file, label in told.items(): y[place[file]] = classes.index(label)
     return y, classes
 
-# %% ../nbs/96b_partly_labelled.ipynb #ab6d8a3a
+# %% ../nbs/96b_partly_labelled.ipynb #818db0b3
 def label_folder(
     path: str | Path,        # folder of images, in any order below it
     table: str | Path,       # as `read_labels` takes it
@@ -166,24 +166,25 @@ def label_facts(
     "What a run with few labels keeps of them: it is another run with others."
     return dict(labels=labels, classes=list(images.classes)) if labels else {}
 
-# %% ../nbs/96b_partly_labelled.ipynb #4182e76c
+# %% ../nbs/96b_partly_labelled.ipynb #57cb7995
 def training_parts(
     model: Trainable,         # to train
     prepared: PreparedData,   # its examples
     how: dict[str, Any],      # options of `fit`
-) -> tuple[Any, Any, dict[str, Any]]:
-    "`(train, valid, options)` for `fit`. Raises `DataError`."
+) -> dict[str, Any]:
+    "`how`, with `train` and `valid`. Raises `DataError`."
     known = prepared.train.y >= 0
     if not isinstance(model, M2) or known.all():
-        return (prepared.train, prepared.valid,
-                how | dict(binarize=prepared.binarize))
+        return how | dict(train=prepared.train, valid=prepared.valid,
+                          binarize=prepared.binarize)
     half = max(1, how['batch_size'] // 2)
     batches = mixed_batches(prepared.train, model.condition.width, (half, half),
                             prepared.binarize)
     valid = binarized(prepared.valid) if prepared.binarize else prepared.valid
-    return batches, valid, {k: v for k, v in how.items() if k != 'batch_size'}
+    return dict(train=batches, valid=valid) | {
+        k: v for k, v in how.items() if k != 'batch_size'}
 
-# %% ../nbs/96b_partly_labelled.ipynb #70dd629b
+# %% ../nbs/96b_partly_labelled.ipynb #2e47800f
 def predictions_as_csv(
     names: Sequence[Any],     # of the images: paths, or numbers
     p: Tensor,                # probabilities `(N, K)`
@@ -230,12 +231,12 @@ def write_predictions(
                  batch_size=100)
     classes = settings.get('classes') or (
         images.classes if len(images.classes) == K else list(map(str, range(K))))
-    names = images.files or list(range(len(images.x)))
+    names: Sequence[Any] = images.files or range(len(images.x))
     write_atomic(path, predictions_as_csv(names, p, classes))
     return (f'{len(images.x):,} images of {images.name}, labelled by {what}: {path}, '
             f'mean probability {p.max(1).values.mean():.2f}')
 
-# %% ../nbs/96b_partly_labelled.ipynb #0cfe198f
+# %% ../nbs/96b_partly_labelled.ipynb #d5da9fa5
 def predict(
     dir: str,                # folder of a run
     data: str,               # a data set by name, or a folder of images

@@ -6,7 +6,7 @@
 __all__ = ['check_known', 'draw_labels', 'neighbour_graph', 'spread_labels', 'summed_out', 'M2', 'm2', 'mixed_batches',
            'moved_copies', 'LatentFeatures']
 
-# %% ../nbs/11_semi_supervised.ipynb #26b12c98
+# %% ../nbs/11_semi_supervised.ipynb #716ae6a8
 import math
 from collections.abc import Sequence
 from typing import Any, Self
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torchvision.transforms import RandomAffine
 from .classifier import Classifier
 from .cvae import CVAE, FiLM, Labels, ReshapeOutput, Unconditional
-from .data import (Batch, DataError, Examples, MixedBatch, as_floats, as_pair,
+from .data import (Batch, DataError, Examples, MixedBatch, as_pair,
                              to_device)
 from .devices import seeded
 from .elbo import (VAE, check_inputs, full_precision, kl_divergence,
@@ -35,7 +35,7 @@ from .loaders import MixedBatches
 from .step import map_rows
 from .training import build, fit
 
-# %% ../nbs/11_semi_supervised.ipynb #92166ab2
+# %% ../nbs/11_semi_supervised.ipynb #21032cc8
 def check_known(
     labels: np.ndarray,               # of the examples that have one
     n: int,                           # examples in all
@@ -59,7 +59,7 @@ def check_known(
                         f'are known: give at least one of each of the {classes} '
                         'classes')
 
-# %% ../nbs/11_semi_supervised.ipynb #504ac38c
+# %% ../nbs/11_semi_supervised.ipynb #5543d74d
 def draw_labels(
     y: Tensor,           # all labels, `(N,)`; −1 is none
     n: int,              # how many are to be known: as many of each class
@@ -80,14 +80,15 @@ def draw_labels(
                            [:n // classes]])
     return torch.cat(chosen)
 
-# %% ../nbs/11_semi_supervised.ipynb #78d59789
+# %% ../nbs/11_semi_supervised.ipynb #7a53b128
 def neighbour_graph(
     x: ArrayLike, # codes or pixels, `(N, ...)`
     k: int = 10,  # neighbours of each
 ) -> sp.csr_array: # `(N, N)`
     """A symmetric graph of nearest neighbours: exp(−d²/(sᵢsⱼ)), s the mean distance of
     an example to its neighbours (Zelnik-Manor and Perona 2004). Raises `DataError`."""
-    rows = np.asarray(x, dtype=np.float32).reshape(len(x), -1)
+    rows = np.asarray(x, dtype=np.float32)
+    rows = rows.reshape(len(rows), -1)
     if not 0 < k < len(rows):
         raise DataError(f'got k={k} neighbours among {len(rows)} examples: give fewer, '
                         'at least 1')
@@ -99,7 +100,7 @@ def neighbour_graph(
     graph = sp.csr_array((weight, (i, j)), shape=(len(rows), len(rows)))
     return graph.maximum(graph.T).tocsr()
 
-# %% ../nbs/11_semi_supervised.ipynb #c2136d22
+# %% ../nbs/11_semi_supervised.ipynb #062f65b6
 def spread_labels(
     graph: sp.csr_array,  # of all examples, `(N, N)`, symmetric
     rows: ArrayLike,      # those with a label
@@ -123,7 +124,7 @@ def spread_labels(
     reached = F.sum(1, keepdims=True)     # 0 where no label is connected
     return np.where(reached > 0, F / np.where(reached > 0, reached, 1), 1 / classes)
 
-# %% ../nbs/11_semi_supervised.ipynb #4096ed57
+# %% ../nbs/11_semi_supervised.ipynb #9986efcc
 def summed_out(
     w: Tensor,               # q(y|x), `(B, K)`; 0 and 1 for a label that is known
     reconstruction: Tensor,  # −log p(x|z, y) with each label, `(B, K)`
@@ -135,7 +136,7 @@ def summed_out(
     kl_y = (w * (log_w - log_share)).sum(-1)
     return (w * reconstruction).sum(-1), (w * kl).sum(-1) + kl_y
 
-# %% ../nbs/11_semi_supervised.ipynb #be2407a8
+# %% ../nbs/11_semi_supervised.ipynb #14ced956
 class M2(CVAE):
     """A VAE with a latent label (Kingma et al. 2014): p(y) p(z) p(x|z, y), q(z|x, y),
     and a classifier q(y|x) by which a missing label is summed out."""
@@ -192,7 +193,8 @@ class M2(CVAE):
         x: Tensor,                 # `(B, *data_shape)`
     ) -> tuple[Tensor, Tensor]:    # `(B, K)` each
         "Reconstruction and KL of z for each image with each label."
-        y, K = self.condition.indices, self.condition.width
+        K = self.condition.width
+        y = torch.arange(K, device=self.device)
         rows, labels = x.repeat_interleave(K, 0), y.repeat(len(x))
         reconstruction, kl = self.given_label(rows, labels)
         return reconstruction.view(-1, K), kl.view(-1, K)
@@ -268,7 +270,7 @@ class M2(CVAE):
         VAE.check_examples(self, examples, name)
         if len(known := examples.y[examples.y != -1]): self.condition.check(known, name)
 
-# %% ../nbs/11_semi_supervised.ipynb #7ff335ec
+# %% ../nbs/11_semi_supervised.ipynb #da5313b3
 def m2(
     data_shape: Sequence[int] = (1, 28, 28), # of one example
     classes: int = 10,                       # K
@@ -311,7 +313,7 @@ def m2(
         shares=None if shares is None else list(shares))
     return model
 
-# %% ../nbs/11_semi_supervised.ipynb #9f5dc80d
+# %% ../nbs/11_semi_supervised.ipynb #08713daf
 def mixed_batches(
     examples: Examples,                  # −1 stands for no label
     classes: int,                        # number of classes
@@ -328,7 +330,7 @@ def mixed_batches(
         torch.cat([labelled.y, labelled.y.repeat_interleave(copies)]))
     return MixedBatches(labelled, rest, sizes, binarize=binarize)
 
-# %% ../nbs/11_semi_supervised.ipynb #5e623025
+# %% ../nbs/11_semi_supervised.ipynb #ef082bcf
 def moved_copies(
     x: Tensor,        # images `(N, C, H, W)`
     copies: int,      # of each
@@ -340,7 +342,7 @@ def moved_copies(
     with seeded(seed):
         return torch.stack([move(image) for image in x for _ in range(copies)])
 
-# %% ../nbs/11_semi_supervised.ipynb #8a2559d7
+# %% ../nbs/11_semi_supervised.ipynb #72bd2da5
 class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The means of q(z|x) as features, with scikit-learn's `fit` and `transform`: rows
     of numbers, or images `(N, ...)`, of which uint8 stands for [0, 1]."""
