@@ -7,7 +7,7 @@ __all__ = ['cures', 'token_log_probs', 'CharacterGRU', 'TextDecoder', 'SequenceC
            'NormedMean', 'text_vae', 'MinimumRate', 'train_text', 'code_information', 'text_scores', 'edit_distances',
            'nearest_line']
 
-# %% ../nbs/12_text.ipynb #b38dd7c7
+# %% ../nbs/12_text.ipynb #8c75d9b3
 import copy, math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +20,8 @@ from .callbacks import Callback
 from .cvae import FixedConditionVAE, Labels, _embed, _expand
 from .data import Batch, DataError, Examples, as_pair, examples_in, to_device
 from .elbo import DiagonalGaussian, check_latents, full_precision
-from .evaluation import Estimate, per_example
+from .evaluation import (Estimate, active_units, nll, per_example,
+                                   rate_distortion)
 from .latent import StandardNormal, diagonal_gaussian
 from .lines import Alphabet, TextData
 from .model import (LatentVariableModel, check_gaussian, require,
@@ -28,7 +29,7 @@ from .model import (LatentVariableModel, check_gaussian, require,
 from .reparameterization import bound_logvar
 from .training import History, fit, linear
 
-# %% ../nbs/12_text.ipynb #2125da2d
+# %% ../nbs/12_text.ipynb #a21ca283
 def token_log_probs(
     logits: Tensor,  # `(..., B, T, V + 1)`; the last of the V + 1 is the end
     tokens: Tensor,  # `(B, W)`; what stands behind a line does not count
@@ -44,7 +45,7 @@ def token_log_probs(
     each = logits.log_softmax(-1).gather(-1, target[..., None])[..., 0]
     return each.masked_fill(place > lengths[:, None], 0)
 
-# %% ../nbs/12_text.ipynb #a2e7ca0c
+# %% ../nbs/12_text.ipynb #3dd5dc29
 class CharacterGRU(nn.Module):
     """A GRU over characters (Cho et al. 2014) that gets the same further numbers at
     every step, or at the start alone."""
@@ -76,7 +77,7 @@ class CharacterGRU(nn.Module):
             state = self.start(e).tanh()[None].to(seen.dtype)
         return self.gru(seen, state)
 
-# %% ../nbs/12_text.ipynb #b86f5528
+# %% ../nbs/12_text.ipynb #e6420ee3
 class TextDecoder(nn.Module):
     "What comes next: logits of each character and of the end, in nats."
     def __init__(
@@ -115,7 +116,7 @@ class TextDecoder(nn.Module):
         hidden[:, 0] = False                            # the begin is never hidden
         return told.masked_fill(hidden, self.unknown)
 
-# %% ../nbs/12_text.ipynb #cb5d566f
+# %% ../nbs/12_text.ipynb #acdf159b
 def _beam_search(decoder, e, width):
     """`(tokens, lengths)` of the best line that a search with `width` candidates finds
     for each row of `e`."""
@@ -145,7 +146,7 @@ def _beam_search(decoder, e, width):
     ended = (best_line == end).cumsum(-1) > 0
     return best_line.masked_fill(ended, 0), (~ended).sum(-1)
 
-# %% ../nbs/12_text.ipynb #a145509e
+# %% ../nbs/12_text.ipynb #0317c327
 class SequenceCategorical:
     """p(x|z) over lines `(tokens, lengths)`: each character given z and those before
     it. It has no mean."""
@@ -162,8 +163,8 @@ class SequenceCategorical:
     ) -> Tensor:        # `(..., B, T, V + 1)`
         "Of what comes next at every place, by teacher forcing."
         told = self.decoder.told(tokens)
-        rows = told.expand(*self.e.shape[:-1], -1).reshape(-1, told.shape[-1])
-        logits, _ = self.decoder(rows, self.e.reshape(-1, self.e.shape[-1]))
+        rows = told.expand(*self.e.shape[:-1], -1).flatten(0, -2)
+        logits, _ = self.decoder(rows, self.e.flatten(0, -2))
         return logits.reshape(*self.e.shape[:-1], *logits.shape[1:])
 
     def log_prob(
@@ -180,7 +181,7 @@ class SequenceCategorical:
         temperature: float = 1.0, # divides the logits: below 1, likelier characters
     ) -> tuple[Tensor, Tensor]:   # tokens `(..., B, longest)`, lengths `(..., B)`
         "A line for each code, character by character."
-        rows, end = self.e.reshape(-1, self.e.shape[-1]), self.decoder.end
+        rows, end = self.e.flatten(0, -2), self.decoder.end
         told = torch.full((len(rows), 1), end, device=rows.device)
         state, drawn = None, []
         for _ in range(self.decoder.longest):
@@ -201,12 +202,12 @@ class SequenceCategorical:
         width: int = 1, # candidates kept; 1 takes the likeliest character each time
     ) -> tuple[Tensor, Tensor]:
         "The likeliest line that a beam search finds for each code."
-        rows = self.e.reshape(-1, self.e.shape[-1])
+        rows = self.e.flatten(0, -2)
         tokens, lengths = _beam_search(self.decoder, rows, width)
         shape = self.e.shape[:-1]
         return tokens.reshape(*shape, -1), lengths.reshape(shape)
 
-# %% ../nbs/12_text.ipynb #3f92859a
+# %% ../nbs/12_text.ipynb #8340f4f6
 class TextVAE(LatentVariableModel):
     """A VAE of lines (Bowman et al. 2016): GRUs as encoder and decoder. x is
     `(tokens, lengths)`; c, a label, enters both."""
@@ -341,7 +342,7 @@ class TextVAE(LatentVariableModel):
         _check_tokens(examples.x, len(self.alphabet), self.decoder.longest, name)
         if self.condition is not None: self.condition.check(examples.y, name)
 
-# %% ../nbs/12_text.ipynb #93336137
+# %% ../nbs/12_text.ipynb #c56628b3
 def _checked_pair(x): # what `encode` was given
     "`(tokens, lengths)`. Raises `ValueError`."
     if isinstance(x, (tuple, list)) and len(x) == 2 and all(
@@ -393,7 +394,7 @@ class FixedLanguageVAE(FixedConditionVAE):
         _check_tokens(examples.x, len(self.model.alphabet),
                       self.model.decoder.longest, name)
 
-# %% ../nbs/12_text.ipynb #55820ee3
+# %% ../nbs/12_text.ipynb #9c7bf82f
 class NormedMean(nn.Module):
     """q(z|x) whose means have the standard deviation `gamma` over a batch: the mean KL
     is at least D γ²/2 (Zhu et al. 2020)."""
@@ -444,19 +445,20 @@ def text_vae(
         every_step=every_step)
     return model
 
-# %% ../nbs/12_text.ipynb #0b8f5842
+# %% ../nbs/12_text.ipynb #029fe3cc
 cures: dict[str, dict[str, Any]] = {  # settings of the model, and of `fit`
     'language model': dict(model=dict(latent_dim=0)),
     'plain VAE': {},
     'annealing': dict(schedules=dict(beta=linear(0, 1, until=.5))),
     'cyclical annealing': dict(schedules=dict(beta=cyclical())),
+    'β = 0.4': dict(schedules=dict(beta=.4)),
     'free bits': dict(model=dict(free_bits=.5)),
     'BatchNorm on μ': dict(model=dict(mean_norm=.9)),
     'word dropout': dict(model=dict(word_dropout=.4)),
     'minimum rate': dict(rate=4.0),
     'autoencoder first': dict(model=dict(free_bits=.5), first=.25)}
 
-# %% ../nbs/12_text.ipynb #b5ee32ca
+# %% ../nbs/12_text.ipynb #0433015d
 class MinimumRate(Callback):
     """Lowers β while the KL is below `rate`, and raises it again, between 0 and 1: a
     multiplier on the constraint KL ≥ rate (Rezende and Viola 2018)."""
@@ -502,7 +504,7 @@ def train_text(
     fit(model, data.train, epochs=epochs, **how)
     return model
 
-# %% ../nbs/12_text.ipynb #cde6ef33
+# %% ../nbs/12_text.ipynb #c99d7c3b
 def code_information(
     model: LatentVariableModel, # with a Gaussian q(z|x)
     examples: Examples,         # N of them, all different
@@ -523,7 +525,7 @@ def code_information(
         values.append(each[rows, i + rows] - each.logsumexp(1) + math.log(len(z)))
     return Estimate(torch.cat(values))
 
-# %% ../nbs/12_text.ipynb #39269861
+# %% ../nbs/12_text.ipynb #0301023e
 def text_scores(
     model: LatentVariableModel, # of lines
     examples: Examples,         # unseen in training, all different
@@ -538,7 +540,7 @@ def text_scores(
                 active=active_units(model, examples) if known else 0,
                 reconstruction=parts.distortion.mean)
 
-# %% ../nbs/12_text.ipynb #165d2c9e
+# %% ../nbs/12_text.ipynb #7026839f
 def edit_distances(
     line: str,            # to compare
     lines: Sequence[str], # with these
