@@ -6,7 +6,7 @@
 __all__ = ['Alphabet', 'code_point', 'check_lines', 'TextData', 'split_lines', 'from_strings', 'read_lines', 'from_lines',
            'load_names', 'load_shakespeare', 'load_lines']
 
-# %% ../nbs/71a_lines.ipynb #3119bf62
+# %% ../nbs/71a_lines.ipynb #8d0eb634
 import importlib, pkgutil, unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from .data import DataError, DataSet, Examples, as_share, print_line
 
-# %% ../nbs/71a_lines.ipynb #103e1312
+# %% ../nbs/71a_lines.ipynb #f9c8bb64
 class Alphabet:
     """The characters of a text, numbered from 0: `encode` makes `(tokens, lengths)` of
     lines, `decode` makes lines of these. Raises `DataError`."""
@@ -105,7 +105,7 @@ def check_lines(
                             f'characters, and {longest} are taken: shorten it, or '
                             f'give longest={len(line)}')
 
-# %% ../nbs/71a_lines.ipynb #d72f1e31
+# %% ../nbs/71a_lines.ipynb #54e0d5a3
 @dataclass(frozen=True, repr=False)
 class TextData(DataSet):
     "A `DataSet` of lines: x is `(tokens, lengths)`."
@@ -172,7 +172,7 @@ def from_strings(
                            for rows in split_lines(lines, shares, seed))
     return TextData(name, train, test, list(classes), *valid, alphabet=alphabet)
 
-# %% ../nbs/71a_lines.ipynb #85a7b37e
+# %% ../nbs/71a_lines.ipynb #0c3a9eec
 def read_lines(
     path: str | PathLike,    # text file, one item a line
     encoding: str = 'utf-8', # of the file
@@ -229,7 +229,7 @@ def from_lines(
     object.__setattr__(made, 'left_out', len(empty))
     return made
 
-# %% ../nbs/71a_lines.ipynb #69876c70
+# %% ../nbs/71a_lines.ipynb #4ad287c8
 _LANGUAGES = dict(
     az='Azerbaijani', cs='Czech', da='Danish', de='German', en='English', es='Spanish',
     fi='Finnish', fr='French', ga='Irish', hr='Croatian', hu='Hungarian',

@@ -213,7 +213,8 @@ registry: dict[str, str | Callable] = dict(
     vae='vae_course.elbo:mlp_vae', conv_vae='vae_course.elbo:conv_vae',
     beta_vae='vae_course.beta_vae:beta_vae',
     beta_tcvae='vae_course.beta_vae:beta_tcvae',
-    cvae='vae_course.cvae:mlp_cvae', vq_vae='vae_course.vq_vae:vq_vae',
+    cvae='vae_course.cvae:mlp_cvae', text_vae='vae_course.text:text_vae',
+    vq_vae='vae_course.vq_vae:vq_vae',
     code_prior='vae_course.vq_vae:CodePrior',
     autoencoder='vae_course.generation:mlp_autoencoder',
     classifier='vae_course.classifier:Classifier')
