@@ -6,10 +6,10 @@
 __all__ = ['Alphabet', 'code_point', 'check_lines', 'TextData', 'split_lines', 'from_strings', 'read_lines', 'from_lines',
            'load_names', 'load_shakespeare', 'load_lines']
 
-# %% ../nbs/71a_lines.ipynb #8d0eb634
+# %% ../nbs/71a_lines.ipynb #225bc1af
 import importlib, pkgutil, unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from .data import DataError, DataSet, Examples, as_share, print_line
 
-# %% ../nbs/71a_lines.ipynb #f9c8bb64
+# %% ../nbs/71a_lines.ipynb #f68611b5
 class Alphabet:
     """The characters of a text, numbered from 0: `encode` makes `(tokens, lengths)` of
     lines, `decode` makes lines of these. Raises `DataError`."""
@@ -105,7 +105,7 @@ def check_lines(
                             f'characters, and {longest} are taken: shorten it, or '
                             f'give longest={len(line)}')
 
-# %% ../nbs/71a_lines.ipynb #54e0d5a3
+# %% ../nbs/71a_lines.ipynb #5f61cf31
 @dataclass(frozen=True, repr=False)
 class TextData(DataSet):
     "A `DataSet` of lines: x is `(tokens, lengths)`."
@@ -116,6 +116,11 @@ class TextData(DataSet):
     def longest(self) -> int:
         "Characters that a line may have."
         return self.train.x[0].shape[1]
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        "That of the tokens of one line."
+        return (self.longest,)
 
     def lines(
         self,
@@ -172,7 +177,7 @@ def from_strings(
                            for rows in split_lines(lines, shares, seed))
     return TextData(name, train, test, list(classes), *valid, alphabet=alphabet)
 
-# %% ../nbs/71a_lines.ipynb #0c3a9eec
+# %% ../nbs/71a_lines.ipynb #e89f4a65
 def read_lines(
     path: str | PathLike,    # text file, one item a line
     encoding: str = 'utf-8', # of the file
@@ -226,10 +231,9 @@ def from_lines(
                    f'out, the first is line {empty[0]}.')
     made = from_strings(lines, test_share=test_share, valid_share=test_share, seed=seed,
                         name=Path(path).name)
-    object.__setattr__(made, 'left_out', len(empty))
-    return made
+    return replace(made, left_out=len(empty))
 
-# %% ../nbs/71a_lines.ipynb #4ad287c8
+# %% ../nbs/71a_lines.ipynb #8d33689f
 _LANGUAGES = dict(
     az='Azerbaijani', cs='Czech', da='Danish', de='German', en='English', es='Spanish',
     fi='Finnish', fr='French', ga='Irish', hr='Croatian', hu='Hungarian',
@@ -287,9 +291,7 @@ def load_names(
     lines, labels = zip(*rows)
     made = from_strings(lines, labels, list(found) if languages else [], longest,
                         seed=seed, name='names')
-    object.__setattr__(made, 'left_out', left_out)
-    object.__setattr__(made, 'source', 'names')
-    return made
+    return replace(made, left_out=left_out, source='names')
 
 def load_shakespeare(
     seed: int = 0, # of the split
@@ -300,14 +302,12 @@ def load_shakespeare(
     path = Path(str(resources.files('vae_course')/'shakespeare.txt'))
     lines, empty = read_lines(path)
     made = from_strings(lines, valid_share=.1, seed=seed, name='shakespeare')
-    object.__setattr__(made, 'left_out', len(empty))
-    object.__setattr__(made, 'source', 'shakespeare')
-    return made
+    return replace(made, left_out=len(empty), source='shakespeare')
 
 def load_lines(
     data: str, # `lines:FILE`, `names` or `shakespeare`
 ) -> TextData | None:
     "The lines that a command line asks for; None where it asks for something else."
     kind, _, path = data.partition(':')
-    if kind == 'lines' and path: return from_lines(path)
+    if kind == 'lines' and path: return replace(from_lines(path), source=data)
     return dict(names=load_names, shakespeare=load_shakespeare).get(data, lambda: None)()
