@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_bits_per_character', 'check_effective_beta', 'check_useless_kl', 'check_annealed_report']
 
-# %% ../../nbs/99l_exercises_text.ipynb #e196b4e2
+# %% ../../nbs/99l_exercises_text.ipynb #c9532932
 import math
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +13,7 @@ import torch
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_tensor)
 
-# %% ../../nbs/99l_exercises_text.ipynb #9895f311
+# %% ../../nbs/99l_exercises_text.ipynb #e9f67abe
 @exercise
 def check_bits_per_character(
     f: Callable, # `f(each, lengths)`, a number
@@ -46,7 +46,7 @@ def check_bits_per_character(
     raise WrongAnswer(f'it is {right:.4f} bits per character, and you gave '
                       f'{got.flatten()[0]:.4f}')
 
-# %% ../../nbs/99l_exercises_text.ipynb #b12ec5bf
+# %% ../../nbs/99l_exercises_text.ipynb #c8d71036
 @exercise
 def check_effective_beta(
     f: Callable, # `f(weight, lengths)`, a number
@@ -71,7 +71,7 @@ def check_effective_beta(
     raise WrongAnswer(f'for weight {weight:g} and these lengths β is {right:.4f}, and '
                       f'you gave {got.flatten()[0]:.4f}')
 
-# %% ../../nbs/99l_exercises_text.ipynb #41f3403b
+# %% ../../nbs/99l_exercises_text.ipynb #f26df1bc
 @exercise
 def check_useless_kl(
     f: Callable, # `f(n, D, nats)`, a pair `(mu, logvar)`
@@ -104,7 +104,7 @@ def check_useless_kl(
     raise WrongAnswer(f'each posterior has a KL of {kl[0]:.4f} nats, and {nats:g} were '
                       'asked for')
 
-# %% ../../nbs/99l_exercises_text.ipynb #ffd7c09e
+# %% ../../nbs/99l_exercises_text.ipynb #11c01be8
 @exercise
 def check_annealed_report(
     f: Callable, # `f(loss, beta, kl, language_model)`, a number
