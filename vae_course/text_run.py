@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['is_text_run', 'sample_text']
 
-# %% ../nbs/98a_text_run.ipynb #a2ab565c
+# %% ../nbs/98a_text_run.ipynb #c9f9ba94
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from .devices import pick_device, seeded
 from .model_settings import read_conditions
 from .run_folder import load_trained, read_run
 
-# %% ../nbs/98a_text_run.ipynb #fb49fcb0
+# %% ../nbs/98a_text_run.ipynb #6f1c03c6
 def is_text_run(
     folder: Path, # of a run
 ) -> bool:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_bits_per_character', 'check_effective_beta', 'check_useless_kl', 'check_annealed_report']
 
-# %% ../../nbs/99l_exercises_text.ipynb #c9532932
+# %% ../../nbs/99l_exercises_text.ipynb #c1911d5d
 import math
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +13,7 @@ import torch
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_tensor)
 
-# %% ../../nbs/99l_exercises_text.ipynb #e9f67abe
+# %% ../../nbs/99l_exercises_text.ipynb #4f2f17e4
 @exercise
 def check_bits_per_character(
     f: Callable, # `f(each, lengths)`, a number
@@ -46,7 +46,7 @@ def check_bits_per_character(
     raise WrongAnswer(f'it is {right:.4f} bits per character, and you gave '
                       f'{got.flatten()[0]:.4f}')
 
-# %% ../../nbs/99l_exercises_text.ipynb #c8d71036
+# %% ../../nbs/99l_exercises_text.ipynb #94766a16
 @exercise
 def check_effective_beta(
     f: Callable, # `f(weight, lengths)`, a number
@@ -59,19 +59,21 @@ def check_effective_beta(
     if matches(got, right): return
     name_mistake(partial(matches, got), [
         (weight * n.mean(), 'the end counts as a character, too'),
-        (torch.tensor(weight), 'this is the weight in the code: beside a reconstruction '
-                               'per character the KL of a whole line weighs more'),
+        (torch.tensor(weight),
+         'this is the weight in the code: beside a reconstruction per character the KL '
+         'of a whole line weighs more'),
         (weight / (n + 1).mean(), 'the wrong way round: the reconstruction was divided '
                                   'by the characters, so the KL weighs more'),
         (weight * (n + 1).sum(), 'this is the sum over the batch: the KL is averaged '
                                  'over lines, so it is the mean length that counts'),
-        (weight * (n + 1).max(), 'this is the longest line: padding does not count here'),
+        (weight * (n + 1).max(),
+         'this is the longest line: padding does not count here'),
         ((n + 1).mean(), 'the weight is missing'),
     ])
     raise WrongAnswer(f'for weight {weight:g} and these lengths β is {right:.4f}, and '
                       f'you gave {got.flatten()[0]:.4f}')
 
-# %% ../../nbs/99l_exercises_text.ipynb #f26df1bc
+# %% ../../nbs/99l_exercises_text.ipynb #2a5cf243
 @exercise
 def check_useless_kl(
     f: Callable, # `f(n, D, nats)`, a pair `(mu, logvar)`
@@ -94,8 +96,8 @@ def check_useless_kl(
     if matches(kl[0], torch.tensor(nats, dtype=torch.double)): return
     name_mistake(partial(matches, kl[0]), [
         (torch.tensor(0.).double(), 'this is the prior itself: its KL is 0'),
-        (torch.tensor(nats * D).double(), 'each latent has the whole KL: share it among '
-                                          'the D latents'),
+        (torch.tensor(nats * D).double(),
+         'each latent has the whole KL: share it among the D latents'),
         (torch.tensor(nats / 2).double(), 'the KL of N(m, 1) is m²/2: m² must be twice '
                                           'the share of a latent'),
         (torch.tensor(nats**2 / 2 * D).double(), 'nats are no distance: m²/2, not m, '
@@ -104,7 +106,7 @@ def check_useless_kl(
     raise WrongAnswer(f'each posterior has a KL of {kl[0]:.4f} nats, and {nats:g} were '
                       'asked for')
 
-# %% ../../nbs/99l_exercises_text.ipynb #11c01be8
+# %% ../../nbs/99l_exercises_text.ipynb #6024f980
 @exercise
 def check_annealed_report(
     f: Callable, # `f(loss, beta, kl, language_model)`, a number
