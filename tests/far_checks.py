@@ -29,6 +29,7 @@ SMALL = dict(
     beta_tcvae=dict(hidden=[32], latent_dim=4, data_shape=[1, 28, 28], dataset_size=96),
     cvae=dict(hidden=[32], latent_dim=4), vq_vae=dict(n_codes=16, widths=[4, 8]),
     autoencoder=dict(hidden=[32], latent_dim=4),
+    text_vae=dict(alphabet="abcde", longest=4, latent_dim=4, width=12, embedding=6),
     code_prior=dict(n_codes=2, shape=[1, 28, 28], width=4, depth=1, heads=1),
     classifier=dict(data_shape=[1, 28, 28], classes=10, widths=[4, 8], features=16))
 VARIANTS = dict(
@@ -47,6 +48,14 @@ def images(n=96):
     numbers = torch.Generator().manual_seed(0)
     return Examples((torch.rand(n, 1, 28, 28, generator=numbers) < 0.2).float(),
                     torch.arange(n) % 10)
+
+
+def examples_of(name, n=96):
+    "Some of what the model called `name` takes."
+    if name != "text_vae": return images(n)
+    numbers = torch.Generator().manual_seed(0)
+    return Examples((torch.randint(5, (n, 4), generator=numbers),
+                     torch.randint(1, 5, (n,), generator=numbers)), torch.arange(n) % 10)
 
 
 def conditions(name, examples):
@@ -109,7 +118,17 @@ EVERY = dict(losses=lambda m, x, c, z, k: list(m.losses((x, c)).values()),
 CODES = dict(logits=lambda m, x, c, z, k: m.logits(x[:2].long().flatten(1)[:, :9]),
              log_prob=lambda m, x, c, z, k: m.log_prob(x[:2].long()),
              sample=lambda m, x, c, z, k: m.sample(1))
-OF_KIND = dict(code_prior=CODES, cvae=CVAES, vq_vae=VQS, classifier=JUDGES)
+# p(x|z) of lines has no mean: what it says of x, and a draw
+TEXTS = dict(encode=lambda m, x, c, z, k: m.encode(x).mean,
+             decode=lambda m, x, c, z, k: [m.decode(z).log_prob(x),
+                                           m.decode(z).sample(),
+                                           m.decode(z).most_likely(2)],
+             prior=lambda m, x, c, z, k: m.prior().sample((2,)),
+             sample=lambda m, x, c, z, k: m.sample(3),
+             reconstruct=lambda m, x, c, z, k: m.reconstruct(x),
+             forward=lambda m, x, c, z, k: m(x),
+             inputs=lambda m, x, c, z, k: data.tensors_of(m.inputs((x, c))[0]))
+OF_KIND = dict(text_vae=TEXTS, code_prior=CODES, cvae=CVAES, vq_vae=VQS, classifier=JUDGES)
 METHODS = {name: EVERY | OF_KIND.get(kind, VAES)
            for name, (kind, _) in MODELS.items()}
 # they take no tensor, or the data set on the CPU
@@ -118,7 +137,8 @@ NOT_ASKED = {"device", "after_step", "check_examples", "optimizers", "overrides"
 # without a condition they refuse one, and give no tensor
 NOT_ASKED_OF = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae",
                               "autoencoder", "vq_vae", "vq_vae_uniform"),
-                             {"at", "as_condition"})
+                             {"at", "as_condition"}) | dict(
+    text_vae={"at", "as_condition", "conditional"})
 # functions of one kind of model
 OWN = dict(cvae_quadrants=dict(complete=lambda m, x, c, z, k: [
     cvae.complete(m, x, 2), cvae.complete(m, x, 2, drawn=True)]))
@@ -302,7 +322,8 @@ def values_of(result):
 def fitted(name, kind, config, to):
     torch.manual_seed(0)
     model = training.build(kind, **config)
-    training.fit(model, of_labels(name, images()), valid=of_labels(name, images(40)),
+    training.fit(model, of_labels(name, examples_of(name)),
+                 valid=of_labels(name, examples_of(name, 40)),
                  epochs=1, batch_size=32, progress=False)
     return model
 
@@ -313,11 +334,11 @@ def check_model(name, device):
     model = fitted(name, kind, config, device)
     at = {t.device.type for t in (*model.parameters(), *model.buffers())}
     assert at == {device.type}, f"after `fit` its weights are on {at}"
-    examples = images(6)
+    examples = examples_of(name, 6)
     z, k = (torch.randn(6, 4, generator=torch.Generator().manual_seed(5)),
             torch.arange(6 * 49).view(6, 7, 7) % 16)
     for where in ("cpu", device):
-        asked = (examples.x.to(where), conditions(name, examples).to(where),
+        asked = (data.to_device(examples.x, where), conditions(name, examples).to(where),
                  z.to(where), k.to(where))
         questions = METHODS[name] | OWN.get(name, {})
         assert questions, "nothing is asked of this model"
