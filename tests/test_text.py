@@ -266,7 +266,8 @@ def test_what_is_no_line_of_the_alphabet_is_refused_before_the_first_step(x, sai
 
 
 @pytest.mark.parametrize("settings, said", [
-    (dict(alphabet="aab"), "'a' twice"), (dict(longest=0), "give at least 1"),
+    (dict(alphabet="aab"), "'a' twice"), (dict(longest=0), "of at least 1"),
+    (dict(width=2.5), "give a whole number"),
     (dict(word_dropout=2.), "give a share")])
 def test_a_model_that_cannot_be_is_refused(settings, said):
     with pytest.raises(ValueError, match=said): small(**settings)
