@@ -42,6 +42,7 @@ setup(
     # an editable install puts this folder on the path, where nbdev finds tools.procs
     package_dir={"": "."},
     packages=find_packages(include=["vae_course", "vae_course.*"]),
+    package_data={"vae_course": ["*.txt"]},     # a part of Shakespeare, for lesson 12
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require={"table": table, "onnx": onnx, "tensorboard": tensorboard,

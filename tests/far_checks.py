@@ -32,6 +32,7 @@ SMALL = dict(
     vq_vae=dict(n_codes=16, widths=[4, 8]),
     autoencoder=dict(hidden=[32], latent_dim=4),
     speech_vq_vae=dict(data_shape=[1, 28, 28], n_codes=16, dim=4, width=8),
+    text_vae=dict(alphabet="abcde", longest=4, latent_dim=4, width=12, embedding=6),
     code_prior=dict(n_codes=2, shape=[1, 28, 28], width=4, depth=1, heads=1),
     classifier=dict(data_shape=[1, 28, 28], classes=10, widths=[4, 8], features=16))
 VARIANTS = dict(
@@ -50,6 +51,14 @@ def images(n=96):
     numbers = torch.Generator().manual_seed(0)
     return Examples((torch.rand(n, 1, 28, 28, generator=numbers) < 0.2).float(),
                     torch.arange(n) % 10)
+
+
+def examples_of(name, n=96):
+    "Some of what the model called `name` takes."
+    if name != "text_vae": return images(n)
+    numbers = torch.Generator().manual_seed(0)
+    return Examples((torch.randint(5, (n, 4), generator=numbers),
+                     torch.randint(1, 5, (n,), generator=numbers)), torch.arange(n) % 10)
 
 
 def conditions(name, examples):
@@ -117,7 +126,18 @@ M2S = CVAES | dict(
     given_label=lambda m, x, c, z, k: list(m.given_label(x.to(m.device),
                                                          c.to(m.device))),
     every_label=lambda m, x, c, z, k: list(m.every_label(x.to(m.device))))
-OF_KIND = dict(code_prior=CODES, cvae=CVAES, m2=M2S, vq_vae=VQS, classifier=JUDGES)
+# p(x|z) of lines has no mean: what it says of x, and a draw
+TEXTS = dict(encode=lambda m, x, c, z, k: m.encode(x).mean,
+             decode=lambda m, x, c, z, k: [m.decode(z).log_prob(x),
+                                           m.decode(z).sample(),
+                                           m.decode(z).most_likely(2)],
+             prior=lambda m, x, c, z, k: m.prior().sample((2,)),
+             sample=lambda m, x, c, z, k: m.sample(3),
+             reconstruct=lambda m, x, c, z, k: m.reconstruct(x),
+             forward=lambda m, x, c, z, k: m(x),
+             inputs=lambda m, x, c, z, k: data.tensors_of(m.inputs((x, c))[0]))
+OF_KIND = dict(text_vae=TEXTS, code_prior=CODES, cvae=CVAES, m2=M2S, vq_vae=VQS,
+               classifier=JUDGES)
 METHODS = {name: EVERY | OF_KIND.get(kind, VAES)
            for name, (kind, _) in MODELS.items()}
 # they take no tensor, or the data set on the CPU
@@ -127,7 +147,8 @@ NOT_ASKED = {"device", "after_step", "check_examples", "optimizers", "overrides"
 NOT_ASKED_OF = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae",
                               "autoencoder", "vq_vae", "vq_vae_uniform",
                               "speech_vq_vae"),
-                             {"at", "as_condition"})
+                             {"at", "as_condition"}) | dict(
+    text_vae={"at", "as_condition", "conditional"})
 # functions of one kind of model
 OWN = dict(cvae_quadrants=dict(complete=lambda m, x, c, z, k: [
     cvae.complete(m, x, 2), cvae.complete(m, x, 2, drawn=True)]))
@@ -311,7 +332,8 @@ def values_of(result):
 def fitted(name, kind, config, to):
     torch.manual_seed(0)
     model = training.build(kind, **config)
-    training.fit(model, of_labels(name, images()), valid=of_labels(name, images(40)),
+    training.fit(model, of_labels(name, examples_of(name)),
+                 valid=of_labels(name, examples_of(name, 40)),
                  epochs=1, batch_size=32, progress=False)
     return model
 
@@ -322,11 +344,11 @@ def check_model(name, device):
     model = fitted(name, kind, config, device)
     at = {t.device.type for t in (*model.parameters(), *model.buffers())}
     assert at == {device.type}, f"after `fit` its weights are on {at}"
-    examples = images(6)
+    examples = examples_of(name, 6)
     z, k = (torch.randn(6, 4, generator=torch.Generator().manual_seed(5)),
             torch.arange(6 * 49).view(6, 7, 7) % 16)
     for where in ("cpu", device):
-        asked = (examples.x.to(where), conditions(name, examples).to(where),
+        asked = (data.to_device(examples.x, where), conditions(name, examples).to(where),
                  z.to(where), k.to(where))
         questions = METHODS[name] | OWN.get(name, {})
         assert questions, "nothing is asked of this model"

@@ -9,7 +9,8 @@ from contract_models import CONTRACT, LATENTS, image_model, pictures, words
 from test_models import SMALL
 from vae_course import (
     anomaly_detection, checks, classifier, cli, cvae, evaluation, export, generation,
-    gpu, model as contract, plots, protocol, step, training, use, vq_vae, widgets)
+    gpu, model as contract, plots, protocol, step, text, training, use, vq_vae,
+    widgets)
 from vae_course.anomaly_detection import AnomalyDetector, score_methods
 from vae_course.data import Batches, DataError, DataSet, Examples, tensors_of
 from vae_course.elbo import VAE
@@ -44,6 +45,7 @@ WORLDS = {name: World(z=torch.zeros(4, 4), **digits) for name in SMALL} | {
     "cvae": World(z=torch.zeros(4, 4), conditional=True, **digits),
     "cvae at 7": World(z=torch.zeros(4, 4), **digits),
     "m2": World(z=torch.zeros(4, 4), conditional=True, **digits),
+    "text_vae": World(words(), z=torch.zeros(4, 4)),
     "vq_vae": World(z=torch.zeros(4, 7, 7, dtype=torch.int64), **digits),
     "speech_vq_vae": World(z=torch.zeros(4, 1, 7, dtype=torch.int64), **digits)}
 WORLDS |= {name: World(z=torch.zeros(4, LATENTS), **small) for name in CONTRACT} | {
@@ -69,6 +71,7 @@ HAS = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "autoencoder",
     vq_vae=f"{LATENT} codes x_mean images trained program",
     speech_vq_vae=f"{LATENT} codes x_mean images trained program",
     code_prior="data_shape images trained sample",
+    text_vae="encode decode prior sample gaussian mean prior_mean row places trained",
     classifier="features data_shape trained program")
 HAS |= dict.fromkeys(CONTRACT, A_VAE) | {
     name: f"{LATENT} prior_mean x_mean row places images trained program"
@@ -132,6 +135,11 @@ ASK = {
     "vq_vae.train_steps": (
         lambda m, w: vq_vae.train_steps(twin(m), w.examples, 2, batch_size=10),
         "trained"),
+    "text.code_information": (lambda m, w: text.code_information(m, w.examples),
+                              "encode gaussian"),
+    "text.text_scores": (
+        lambda m, w: text.text_scores(m, w.examples, 3),
+        "encode decode prior gaussian mean"),
     "plots.plot_manifold": (lambda m, w: plots.plot_manifold(m, 3, **w.one),
                             "prior decode row"),
     "plots.plot_traversal": (
@@ -209,6 +217,7 @@ ASK |= {f"anomaly_detection.anomaly_scores, {how}": (
 REFUSES = ("evaluation.interval_coverage", "evaluation.reliability",
            "generation.quality", "plots.plot_manifold", "widgets.latent_explorer",
            "protocol.prepare", "protocol.evaluate_test_set")
+WORDS = ("words", "text_vae")
 # they draw as it comes: words have no mean
 DRAWS = ("generation.decode_mean", "generation.interpolate")
 # public functions and classes that take a model, and where they are asked
@@ -225,7 +234,7 @@ ELSEWHERE = {
     **dict.fromkeys(("semi_supervised.M2", "semi_supervised.m2",
                      "partly_labelled.training_parts",
                      "partly_labelled.load_partly"), "test_semi_supervised"),
-    "imputation.impute": "test_tables",
+    "imputation.impute": "test_tables", "text.FixedLanguageVAE": "test_text",
     "acceleration.AutocastLosses": "test_models", "anomaly_detection.AnomalyDetector":
     "below", "acceleration.AcceleratedStep": "gpu.ready_step",
     "checkpoint.current_settings": "takes a name", "checkpoint.model_state":
@@ -330,9 +339,9 @@ def test_it_works_or_says_what_the_model_lacks(name, key, models):
     missing = missing_of(name, needs)
     if name in ("cvae", "m2") and key == "gpu.losses_along": missing = ["labels"]
     if key[:7] == "method." and not isinstance(model, LatentVariableModel): return
-    if name == "words" and (key.split(".")[0] == "protocol"
+    if name in WORDS and (key.split(".")[0] == "protocol"
                             or key == "vq_vae.train_steps"): return
-    if name == "words" and key.split(".")[0] == "widgets":
+    if name in WORDS and key.split(".")[0] == "widgets":
         with pytest.raises(DataError, match="got a list: an explorer shows `Examples`"):
             ask(model, w)
         return
@@ -355,7 +364,7 @@ def test_it_works_or_says_what_the_model_lacks(name, key, models):
     assert all(map(torch.equal, before, after)) and not model.training
     if key.split(".")[0] not in ("method", "gpu", "step", "checks") and (
             "log_weights" not in key) and (name, key) not in [
-            ("words", k) for k in DRAWS]:
+            (word, k) for word in WORDS for k in DRAWS]:
         assert torch.equal(random, torch.get_rng_state()), "it moves the random numbers"
 
 

@@ -34,7 +34,8 @@ def small(name, **more):
     return build(name, **SMALL.get(name, {}) | dict(data_shape=ODD) | more).eval()
 
 
-IMAGES = [name for name in registry if name != "code_prior"]    # whose x are codes
+# x of the one are codes, of the other lines
+IMAGES = [name for name in registry if name not in ("code_prior", "text_vae")]
 MODELS = {name: lambda name=name: small(name) for name in IMAGES}
 MODELS |= {f"cvae on {kind}": lambda spec=spec: small(
     "cvae", condition=spec, sees=["encoder", "decoder", "prior"])
@@ -89,7 +90,7 @@ def programs_of(name): return export_programs(MODELS[name]())
 
 
 def test_every_registered_model_of_images_is_here():
-    assert set(IMAGES) | {"code_prior"} == registry.keys()
+    assert set(IMAGES) | {"code_prior", "text_vae"} == registry.keys()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -356,3 +357,9 @@ def test_the_extra_is_declared_and_part_of_what_tests_need():
     assert all(f" {p}" in line for p in ("onnx>", "onnxscript=", "onnxruntime>"))
     setup = (root / "setup.py").read_text(encoding="utf-8")
     assert '"onnx": onnx' in setup and re.search(r'"dev": [^,]*\bonnx\b', setup)
+
+
+def test_a_model_of_lines_is_refused():
+    model = build("text_vae", **SMALL["text_vae"]).eval()
+    with pytest.raises(Unsupported, match="has one tensor as x|the shape of an example"):
+        model_parts(model)

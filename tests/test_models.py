@@ -1,9 +1,11 @@
 "Every model of the registry: one contract, one checkpoint, one command line."
 import math
+from itertools import product
 
 import pytest
 import torch
 
+from contract_models import words
 from vae_course.cli import main
 from vae_course.data import Batches, DataError, Examples
 from vae_course.datasets import load
@@ -22,11 +24,13 @@ SMALL = dict(
     cvae=dict(hidden=[32], latent_dim=4),
     m2=dict(hidden=[32], latent_dim=4, width=16),
     vq_vae=dict(n_codes=16, widths=[4, 8]),
+    text_vae=dict(alphabet="abcde", longest=4, latent_dim=4, width=12, embedding=6),
     # 784 places are many for attention: it sees a small part of an image
     code_prior=dict(n_codes=2, shape=[1, 28, 28], width=4, depth=1, heads=1),
     speech_vq_vae=dict(data_shape=[1, 28, 28], n_codes=16, dim=4, width=8),
     autoencoder=dict(hidden=[32], latent_dim=4),
     classifier=dict(data_shape=[1, 28, 28], classes=10, widths=[4, 8], features=16))
+TEXT = ("text_vae",)                                    # models of lines
 makes_images = [name for name in SMALL if name != "classifier"]
 # they log −ELBO
 HAS_A_BOUND = [n for n in makes_images if n not in ("autoencoder", "code_prior")]
@@ -43,9 +47,21 @@ def digits():
     return load("digits")
 
 
-@pytest.fixture(scope="module")
-def batch(digits):
+def lines(n, seed=0):
+    "Made-up lines for the small model of text."
+    return Examples(words(n, seed=seed))
+
+
+@pytest.fixture
+def batch(digits, name):
+    if name in TEXT: return lines(32).x, torch.full((32,), -1)
     return digits.train.floats()[:32], digits.train.y[:32]
+
+
+def parts(name, digits):
+    "Examples to train on, and others, of what the model called `name` takes."
+    if name in TEXT: return lines(256), lines(200, seed=1)
+    return digits.train[:256], digits.test[:200]
 
 
 def test_the_table_above_is_complete():
@@ -87,12 +103,12 @@ def test_the_same_noise_gives_the_same_losses(name, batch):
 def test_saved_and_loaded_it_is_the_same_model(name, batch, digits, tmp_path):
     model = small(name)
     # to a prior over codes, pixels are codes when they are drawn as 0 or 1
-    fit(model, digits.train[:256], epochs=2, batch_size=64, progress=False,
+    train, examples = parts(name, digits)
+    fit(model, train, epochs=2, batch_size=64, progress=False,
         binarize=name == "code_prior")
     save_model(model, tmp_path / "m.safetensors")
     again = load_model(tmp_path / "m.safetensors")
     assert type(again) is type(model) and again.config == model.config
-    examples = Examples(digits.test.x[:200], digits.test.y[:200])
     assert evaluate(model, Batches(examples, 100), seed=0) == evaluate(
         again, Batches(examples, 100), seed=0)
 
@@ -114,21 +130,25 @@ def test_evaluation_leaves_no_trace(name, digits):
     model = small(name)
     before = {k: v.clone()
               for k, v in (*model.named_parameters(), *model.named_buffers())}
-    evaluate(model, Batches(digits.test[:100], 50), seed=0)
+    evaluate(model, Batches(parts(name, digits)[1][:100], 50), seed=0)
     assert all(torch.equal(v, before[k])
                for k, v in (*model.named_parameters(), *model.named_buffers()))
 
 
-def words(name):
+def settings_in_words(name):
     return [w for k, v in SMALL[name].items()
-            if k not in ("data_shape", "shape", "classes", "dataset_size")
+            if k not in ("data_shape", "shape", "classes", "dataset_size", "alphabet",
+                         "longest")
             for w in ("--set", f"{k}={v}".replace("'", '"'))]
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_command_line_trains_it(name, tmp_path, capsys):
-    main(["train", "--model", name, "--data", "digits", "--epochs", "1", "--out",
-          str(tmp_path / "run"), "--device", "cpu", *words(name),
+    (tmp_path / "lines.txt").write_text("\n".join(
+        "".join(w) for w in product("abc", repeat=3)), encoding="utf-8")
+    data = f"lines:{tmp_path / 'lines.txt'}" if name in TEXT else "digits"
+    main(["train", "--model", name, "--data", data, "--epochs", "1", "--out",
+          str(tmp_path / "run"), "--device", "cpu", *settings_in_words(name),
           *(["--binarize"] if name == "code_prior" else [])])
     out = capsys.readouterr().out
     assert (f"test {'-ELBO' if name in HAS_A_BOUND else 'loss'} " in out
@@ -136,7 +156,10 @@ def test_the_command_line_trains_it(name, tmp_path, capsys):
     if name not in HAS_A_BOUND:
         assert "bound" not in out and "one z" not in out
     ask = ["--condition", "7", "3"] if name in ("cvae", "m2") else []
-    if name in makes_images:
+    if name in TEXT:
+        main(["sample", str(tmp_path / "run"), "-n", "4"])
+        assert len(capsys.readouterr().out.splitlines()) == 4
+    elif name in makes_images:
         main(["sample", str(tmp_path / "run"), "-n", "4", *ask])
         assert (tmp_path / "run" / "samples.png").exists()
     else:

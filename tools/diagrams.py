@@ -358,6 +358,37 @@ def lesson_11() -> Drawing:
     return d
 
 
+def lesson_12() -> Drawing:
+    d = Drawing("A VAE of text: a GRU reads the name and gives q(z|x); a second GRU gets "
+                "z at every step and the true character before, and gives the "
+                "probabilities of the next.", height=306)
+    d.value(64, 96, "< i d a", w=96, h=42)
+    d.line([(112, 96), (132, 96)])
+    d.net(178, 96, "GRU\nencoder", w=88)
+    d.line([(222, 96), (238, 96)])
+    d.dist(294, 96, "q(z|x)")
+    d.line([(350, 96), (366, 96)])
+    d.value(390, 96, "z", w=44)
+    d.dist(294, 22, "p(z)", w=90, h=36)
+    d.line([(294, 40), (294, 69)], "term", arrow=False)
+    d.text(304, 54, "KL", "red", "start")
+    told, asked = ("<", "i", "d", "a"), ("i", "d", "a", ">")
+    for i, (before, after) in enumerate(zip(told, asked)):
+        x = 170 + 110 * i
+        d.value(x, 278, before, w=46, h=36)
+        d.line([(x, 260), (x, 246)])
+        d.box(x, 222, 78, 46, "GRU", "new")
+        d.line([(390, 118), (390, 148), (x - 24, 148), (x - 24, 199)])
+        d.line([(x + 12, 199), (x + 12, 186)])
+        d.text(x + 26, 172, after, "green")
+        if i: d.line([(x - 71, 222), (x - 39, 222)])
+    d.text(62, 222, "decoder", "green")
+    d.text(62, 278, "true\ncharacters", "small")
+    d.text(62, 168, "what comes\nnext", "small")
+    d.text(508, 60, "reconstruction:\nsum over i d a >", "red")
+    return d
+
+
 def lesson_13() -> Drawing:
     d = Drawing("A VQ-VAE of speech: the waveform becomes a log-mel spectrogram, an "
                 "encoder along time gives codes, a decoder told the speaker gives a "

@@ -24,6 +24,7 @@ from torch import Tensor
 from .data import DataError, DataSet, concatenated, to_device
 from .datasets import load, loaders
 from .folders import from_folder
+from .lines import load_lines
 from .elbo import likelihood_settings
 from .model import Unsupported
 from .devices import OutOfMemory, pick_device, seeded
@@ -41,6 +42,7 @@ from .run_folder import (
     own_folder, read_run, versions, what_is_kept, without_defaults, write_json)
 from .run_config import RunConfig
 from .step import Trainable
+from .text_run import is_text_run, sample_text
 from .training import fit, registry, save_model
 from .use import write_latents, write_onnx, write_reconstructions
 from .partly_labelled import label_facts, load_partly, predict, training_parts
@@ -131,13 +133,15 @@ def _load_named(
 ) -> DataSet:
     "The data set called `name`. Raises `DataError`, which says what there is."
     kind, _, path = name.partition(':')
+    if (lines := load_lines(name)) is not None: return lines
     if kind == 'folder' and path:
         side, *more = map(int, size.split('x')) if size else (None,)
         sides = (side, *more) if more else side
         return from_folder(path, sides, channels, resize=resize)
     if name not in loaders and not (kind == 'wavs' and path):
         raise DataError(f'no data set called {name!r}: there are {", ".join(loaders)}, '
-                        'and folder:PATH for images, wavs:PATH for sounds of your own')
+                        'folder:PATH for images, wavs:PATH for sounds, and names, '
+                        'shakespeare or lines:FILE for text')
     if size is not None or channels is not None or resize != 'pad':
         raise DataError('--size, --channels and --resize are for folder:PATH; the '
                         f'images of {name} stay as they are')
@@ -280,7 +284,7 @@ def train(
 # %% ../nbs/96_cli.ipynb #580249fe
 def _announce(what, prepared, device, world, done, of): # epochs `done`, of so many
     "Say what is about to happen."
-    _say(f'{what}: {len(prepared.train):,} images to train, {len(prepared.valid):,} to '
+    _say(f'{what}: {len(prepared.train):,} {prepared.items} to train, {len(prepared.valid):,} to '
          f'validate; {device}' + (f', {world} processes' if world > 1 else ''))
     if done: _say(f'{"goes on after" if done < of else "finished already:"} epoch '
                   f'{done} of {of}')
@@ -363,8 +367,10 @@ def sample(
     seed: int = 0,              # of the draws
     device: str = 'auto',       # auto, cpu, cuda, cuda:1 or mps
 ) -> None:
-    "Draw samples from a trained model into an image."
+    "Draw samples from a trained model into an image; of a model of text, print them."
     folder = Path(dir).expanduser()
+    if is_text_run(folder): return _say(sample_text(folder, n, out, condition, seed,
+                                                    device))
     path = Path(out).expanduser() if out else folder/'samples.png'
     place = pick_device(device)
     if path.suffix not in ('', '.wav'): _check_image_path(path) # before loading
@@ -447,7 +453,8 @@ _COMMANDS: dict[str, Callable[..., None]] = dict(
 _DIR: dict = dict(flag='dir', metavar='DIR')
 _CONDITION = dict(type=str, nargs='+', metavar='C')
 _DATA = dict(help=f'one of {", ".join(loaders)}, or folder:PATH, images in '
-                  'one folder, or in one for each class')
+                  'one folder, or in one for each class; for text names, '
+                  'shakespeare or lines:FILE, one item a line')
 _USE: dict[str, dict] = dict(dir=_DIR, data=_DATA, condition=_CONDITION,
             part=dict(type=Literal['train', 'valid', 'test']),
             resize=dict(type=Literal['pad', 'crop', 'stretch']))

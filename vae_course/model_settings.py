@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .data import DataError, DataSet
 from .elbo import likelihood_settings
 from .images import read_image
+from .lines import TextData
 from .model import LatentVariableModel
 from .protocol import likelihood_for, split_parts
 from .step import Trainable
@@ -129,8 +130,15 @@ def complete_settings(
     if likelihood and given.get('likelihood', asked) != asked:
         raise ValueError(f'--likelihood {likelihood} and --set '
                          f'likelihood={given["likelihood"]} contradict each other')
-    n = len(data.classes)
+    n, text = len(data.classes), isinstance(data, TextData)
+    if text and 'data_shape' in known or not text and 'alphabet' in known:
+        takes, gives = ('images', 'lines') if text else ('lines', 'images')
+        raise ValueError(f'the model {name} takes {takes}, and {data.name} holds '
+                         f'{gives}: for lines of text give --model text_vae --data '
+                         'lines:FILE, names or shakespeare')
     follows: dict[str, Any] = dict(data_shape=list(data.data_shape))
+    if isinstance(data, TextData):
+        follows |= dict(alphabet=data.alphabet.letters, longest=data.longest)
     # a prior over codes sees the pixels as codes, drawn as 0 or 1
     follows |= dict(n_codes=2, shape=list(data.data_shape)) if 'shape' in known else {}
     if 'dataset_size' in known: follows['dataset_size'] = len(split_parts(data)[0])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 import torch
 import torch.distributions as D
+from torch import Tensor
 from .data import (
     Batches, DataSet, Examples, binarized, split, tensors_of)
 from .elbo import dequantize
@@ -44,6 +45,7 @@ class PreparedData:
     binarize: bool # draw the training pixels anew every time
     pixels: str    # what became of the test pixels, and what the number therefore is
     name: str      # of the number
+    items: str = 'images' # what the examples are
 
 # %% ../nbs/97_protocol.ipynb #aceb70a0
 def _grey_levels(examples: Examples) -> int:
@@ -94,6 +96,10 @@ def prepare(
     """The examples of `data` as `model` needs them.
     Raises `ValueError` for pixels that make no sense under the likelihood."""
     train, valid, test = split_parts(data)
+    if not isinstance(train.x, Tensor):                                # such as lines
+        model.check_examples(train, 'train')
+        return PreparedData(train, valid, test, False, 'each with its end; an upper '
+                            'bound on −log p(x), in expectation', '−ELBO', 'lines')
     pixel, bits = pixel_distribution(model, train), _black_and_white(data)
     conditional = (isinstance(model, LatentVariableModel) and model.conditional
                    and not model.sums_out)
@@ -151,7 +157,7 @@ def evaluate_test_set(
     if 'neg_elbo' not in terms:                  # a loss, and no bound on −log p(x)
         return dict(name='loss', value=terms['loss'], unit='nats per example',
                     terms={k: v for k, v in terms.items() if k != 'loss'},
-                    protocol=f'{len(test):,} test images, in batches of {TEST_BATCH}; '
+                    protocol=f'{len(test):,} test {prepared.items}, in batches of {TEST_BATCH}; '
                              f'{prepared.pixels.split(";")[0]}')
     name, key = prepared.name, 'neg_elbo'
     pixel = pixel_distribution(model, test)
@@ -160,7 +166,7 @@ def evaluate_test_set(
     result = dict(
         name=name, value=terms[key], unit='nats per example',
         terms={k: v for k, v in terms.items() if k not in ('loss', 'neg_elbo')},
-        protocol=f'{len(test):,} test images, {drawn}, in batches of {TEST_BATCH}; '
+        protocol=f'{len(test):,} test {prepared.items}, {drawn}, in batches of {TEST_BATCH}; '
                  f'{prepared.pixels}')
     if 'of 256 values' in prepared.pixels:
         return result | dict(bits_per_dim=bits_per_dim(

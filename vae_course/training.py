@@ -214,6 +214,7 @@ registry: dict[str, str | Callable] = dict(
     beta_vae='vae_course.beta_vae:beta_vae',
     beta_tcvae='vae_course.beta_vae:beta_tcvae',
     cvae='vae_course.cvae:mlp_cvae', m2='vae_course.semi_supervised:m2',
+    text_vae='vae_course.text:text_vae',
     vq_vae='vae_course.vq_vae:vq_vae',
     code_prior='vae_course.vq_vae:CodePrior',
     speech_vq_vae='vae_course.speech:speech_vq_vae',
