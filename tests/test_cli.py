@@ -221,7 +221,7 @@ def test_samples(capsys):
 @pytest.mark.parametrize("words, answer", [
     ("--model vea", "no model called 'vea': there are vae, conv_vae"),
     ("--data mnits", ("there are mnist, fashion_mnist, mnist_static, digits, sprites, "
-                      "dsprites, and folder:PATH")),
+                      "dsprites, spoken_digits, voice, folder:PATH")),
     ("--data folder:/no/such/place", "is no folder"), ("--data folder:", "folder:PATH"),
     ("--device tpu", "it has"), ("--device cuda:99", "it has"),
     ("--set latent=3", "takes data_shape, latent_dim, hidden, likelihood, dropout"),
@@ -395,7 +395,7 @@ def test_out_of_memory_is_one_line(monkeypatch):
     ("sample --out grid", 1, "end it in .png")])
 def test_a_setting_that_cannot_be_is_said_before_anything_is_loaded(
         monkeypatch, capsys, words, status, answer):
-    for name in ("pick_device", "_load_named", "load", "build_model", "load_trained",
+    for name in ("pick_device", "load_named", "load", "build_model", "load_trained",
                  "own_folder", "draw_samples"):
         monkeypatch.setattr(cli, name, lambda *a, **k: pytest.fail("too late"))
     command, *rest = words.split()
@@ -414,7 +414,7 @@ def test_a_setting_that_cannot_be_is_said_before_anything_is_loaded(
     ("max_steps", 0), ("valid_every", 1.5)])
 def test_from_python_a_value_that_cannot_be_is_refused_as_by_fit(
         monkeypatch, name, value):
-    for late in ("pick_device", "_load_named", "build_model", "own_folder"):
+    for late in ("pick_device", "load_named", "build_model", "own_folder"):
         monkeypatch.setattr(cli, late, lambda *a, **k: pytest.fail("too late"))
     with pytest.raises(ValueError, match=f"{name}={value!r}: give a") as by_command:
         cli.train("run", **{name: value})

@@ -21,12 +21,11 @@ from PIL import Image
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import extend_base_type, restricted_number_type
 from torch import Tensor
-from .data import DataError, DataSet, concatenated, to_device
-from .datasets import load, loaders
-from .folders import from_folder
-from .lines import load_lines
+from .data import concatenated, to_device
+from .datasets import loaders
 from .elbo import likelihood_settings
 from .model import Unsupported
+from .named_data import load_named
 from .devices import OutOfMemory, pick_device, seeded
 from .distributed import join_processes
 from .export import MissingExtra
@@ -34,8 +33,8 @@ from .model_settings import add_options, build_model, complete_settings
 from .model_settings import read_conditions, read_settings, settings_parser
 from .progress import exercises, passed, progress_file
 from .speech import SpeechVQVAE
-from .speech_files import (SpectrogramSet, as_spectrograms, load_wavs,
-                                     prepare_spectrograms, speech_settings, write_wavs)
+from .speech_files import (SpectrogramSet, prepare_spectrograms, speech_settings,
+                                     write_wavs)
 from .protocol import evaluate_test_set, format_result, prepare
 from .run_folder import as_utf8, check_no_file, epochs_kept, load_trained
 from .run_folder import (
@@ -123,30 +122,6 @@ def progress() -> None:
     where = progress_file()
     _say(f'{len(done)} passed; kept in {where}' if where else
          'nothing is kept: VAE_COURSE_PROGRESS is off')
-
-def _load_named(
-    name: str,                   # of `load`, or `folder:PATH`
-    size: str | None = None,     # of the images of a folder: 32, or 32x48
-    channels: int | None = None, # 1 grey, 3 colour
-    resize: str = 'pad',         # or 'crop' or 'stretch'
-    given: dict[str, Any] = {},  # settings of the model
-) -> DataSet:
-    "The data set called `name`. Raises `DataError`, which says what there is."
-    kind, _, path = name.partition(':')
-    if (lines := load_lines(name)) is not None: return lines
-    if kind == 'folder' and path:
-        side, *more = map(int, size.split('x')) if size else (None,)
-        sides = (side, *more) if more else side
-        return from_folder(path, sides, channels, resize=resize)
-    if name not in loaders and not (kind == 'wavs' and path):
-        raise DataError(f'no data set called {name!r}: there are {", ".join(loaders)}, '
-                        'folder:PATH for images, wavs:PATH for sounds, and names, '
-                        'shakespeare or lines:FILE for text')
-    if size is not None or channels is not None or resize != 'pad':
-        raise DataError('--size, --channels and --resize are for folder:PATH; the '
-                        f'images of {name} stay as they are')
-    if kind == 'wavs': return load_wavs(path, given)
-    return as_spectrograms(load(name), given)
 
 # %% ../nbs/96_cli.ipynb #000dd943
 # errors that a user can cure
@@ -253,13 +228,14 @@ def train(
     if likelihood: likelihood_settings(likelihood)
     pick_device(device)
     given = read_settings(model, set)
-    images, given = load_partly(lambda *how: _load_named(*how, given), data, size,
+    images, given = load_partly(lambda *how: load_named(*how, given), data, size,
                                 channels, resize, labels, seed, model, given)
     given = speech_settings(model, given, images)
     torch.manual_seed(seed)
     net = build_model(model, complete_settings(model, given, images, likelihood))
     sounds = isinstance(images, SpectrogramSet)
-    prepared = prepare_spectrograms(images) if sounds else prepare(net, images, binarize)
+    prepared = (prepare_spectrograms(images) if sounds
+                else prepare(net, images, binarize))
     name = images.source or f'{"wavs" if sounds else "folder"}:{as_utf8(images.name)}'
     own = {k: v for k, v in (net.config or {}).items() if k != 'name'}
     settings = without_defaults(dict(

@@ -70,7 +70,7 @@ NAMES: dict[str, str] = {
     'cli.check_picture': 'cli._check_image_path',
     'cli.check_words': 'none: the types in cli._SPECIAL',
     'cli.conditions': 'model_settings.read_conditions',
-    'cli.data_named': 'cli._load_named',
+    'cli.data_named': 'named_data.load_named',
     'cli.epochs_kept': 'run_folder.epochs_kept',
     'cli.fail': 'none: part of cli.main',
     'cli.finish': 'cli._finish',
@@ -96,7 +96,7 @@ NAMES: dict[str, str] = {
     'cli.say': 'cli._say',
     'cli.set_values': 'model_settings.read_settings',
     'cli.settings_of': 'none: part of cli.train',
-    'cli.side_or_sides': 'none: the type cli._SIZE checks, cli._load_named reads',
+    'cli.side_or_sides': 'none: the type cli._SIZE checks, named_data.load_named reads',
     'cli.spread': 'protocol._dequantized',
     'cli.stop': 'cli._interrupt',
     'cli.takes':
