@@ -6,7 +6,7 @@
 __all__ = ['check_known', 'draw_labels', 'neighbour_graph', 'spread_labels', 'summed_out', 'M2', 'm2', 'mixed_batches',
            'moved_copies', 'LatentFeatures']
 
-# %% ../nbs/11_semi_supervised.ipynb #716ae6a8
+# %% ../nbs/11_semi_supervised.ipynb #9af93f0c
 import math
 from collections.abc import Sequence
 from typing import Any, Self
@@ -35,7 +35,7 @@ from .loaders import MixedBatches
 from .step import map_rows
 from .training import build, fit
 
-# %% ../nbs/11_semi_supervised.ipynb #21032cc8
+# %% ../nbs/11_semi_supervised.ipynb #8c3e646c
 def check_known(
     labels: np.ndarray,               # of the examples that have one
     n: int,                           # examples in all
@@ -59,7 +59,7 @@ def check_known(
                         f'are known: give at least one of each of the {classes} '
                         'classes')
 
-# %% ../nbs/11_semi_supervised.ipynb #5543d74d
+# %% ../nbs/11_semi_supervised.ipynb #ff0c4aef
 def draw_labels(
     y: Tensor,           # all labels, `(N,)`; −1 is none
     n: int,              # how many are to be known: as many of each class
@@ -80,7 +80,7 @@ def draw_labels(
                            [:n // classes]])
     return torch.cat(chosen)
 
-# %% ../nbs/11_semi_supervised.ipynb #7a53b128
+# %% ../nbs/11_semi_supervised.ipynb #1773836d
 def neighbour_graph(
     x: ArrayLike, # codes or pixels, `(N, ...)`
     k: int = 10,  # neighbours of each
@@ -100,7 +100,7 @@ def neighbour_graph(
     graph = sp.csr_array((weight, (i, j)), shape=(len(rows), len(rows)))
     return graph.maximum(graph.T).tocsr()
 
-# %% ../nbs/11_semi_supervised.ipynb #062f65b6
+# %% ../nbs/11_semi_supervised.ipynb #1fb81ecf
 def spread_labels(
     graph: sp.csr_array,  # of all examples, `(N, N)`, symmetric
     rows: ArrayLike,      # those with a label
@@ -124,7 +124,7 @@ def spread_labels(
     reached = F.sum(1, keepdims=True)     # 0 where no label is connected
     return np.where(reached > 0, F / np.where(reached > 0, reached, 1), 1 / classes)
 
-# %% ../nbs/11_semi_supervised.ipynb #9986efcc
+# %% ../nbs/11_semi_supervised.ipynb #39469f41
 def summed_out(
     w: Tensor,               # q(y|x), `(B, K)`; 0 and 1 for a label that is known
     reconstruction: Tensor,  # −log p(x|z, y) with each label, `(B, K)`
@@ -136,7 +136,7 @@ def summed_out(
     kl_y = (w * (log_w - log_share)).sum(-1)
     return (w * reconstruction).sum(-1), (w * kl).sum(-1) + kl_y
 
-# %% ../nbs/11_semi_supervised.ipynb #14ced956
+# %% ../nbs/11_semi_supervised.ipynb #a6ce29e9
 class M2(CVAE):
     """A VAE with a latent label (Kingma et al. 2014): p(y) p(z) p(x|z, y), q(z|x, y),
     and a classifier q(y|x) by which a missing label is summed out."""
@@ -270,7 +270,7 @@ class M2(CVAE):
         VAE.check_examples(self, examples, name)
         if len(known := examples.y[examples.y != -1]): self.condition.check(known, name)
 
-# %% ../nbs/11_semi_supervised.ipynb #da5313b3
+# %% ../nbs/11_semi_supervised.ipynb #9f644521
 def m2(
     data_shape: Sequence[int] = (1, 28, 28), # of one example
     classes: int = 10,                       # K
@@ -313,7 +313,7 @@ def m2(
         shares=None if shares is None else list(shares))
     return model
 
-# %% ../nbs/11_semi_supervised.ipynb #08713daf
+# %% ../nbs/11_semi_supervised.ipynb #14b53c58
 def mixed_batches(
     examples: Examples,                  # −1 stands for no label
     classes: int,                        # number of classes
@@ -330,7 +330,7 @@ def mixed_batches(
         torch.cat([labelled.y, labelled.y.repeat_interleave(copies)]))
     return MixedBatches(labelled, rest, sizes, binarize=binarize)
 
-# %% ../nbs/11_semi_supervised.ipynb #ef082bcf
+# %% ../nbs/11_semi_supervised.ipynb #a06020d8
 def moved_copies(
     x: Tensor,        # images `(N, C, H, W)`
     copies: int,      # of each
@@ -342,7 +342,7 @@ def moved_copies(
     with seeded(seed):
         return torch.stack([move(image) for image in x for _ in range(copies)])
 
-# %% ../nbs/11_semi_supervised.ipynb #72bd2da5
+# %% ../nbs/11_semi_supervised.ipynb #9059e070
 class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The means of q(z|x) as features, with scikit-learn's `fit` and `transform`: rows
     of numbers, or images `(N, ...)`, of which uint8 stands for [0, 1]."""
