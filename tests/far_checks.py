@@ -101,6 +101,9 @@ VQS = dict(
     prior=lambda m, x, c, z, k: [m.prior().log_prob(k), m.prior().sample((2,))],
     quantizer=lambda m, x, c, z, k: [m.quantizer.look_up(k),
                                      m.quantizer.codes(m.vectors(x).to(x.device))])
+# a list of codes is a row there, and the methods of its condition are its own
+SPEECH = {name: lambda m, x, c, z, k, f=f: f(m, x, c, z, k[..., :1, :])
+          for name, f in VQS.items()}
 JUDGES = dict(forward=lambda m, x, c, z, k: m(x),
               features=lambda m, x, c, z, k: m.features(x))
 EVERY = dict(losses=lambda m, x, c, z, k: list(m.losses((x, c)).values()),
@@ -110,7 +113,8 @@ EVERY = dict(losses=lambda m, x, c, z, k: list(m.losses((x, c)).values()),
 CODES = dict(logits=lambda m, x, c, z, k: m.logits(x[:2].long().flatten(1)[:, :9]),
              log_prob=lambda m, x, c, z, k: m.log_prob(x[:2].long()),
              sample=lambda m, x, c, z, k: m.sample(1))
-OF_KIND = dict(code_prior=CODES, cvae=CVAES, vq_vae=VQS, classifier=JUDGES)
+OF_KIND = dict(code_prior=CODES, cvae=CVAES, vq_vae=VQS,
+               speech_vq_vae=SPEECH, classifier=JUDGES)
 METHODS = {name: EVERY | OF_KIND.get(kind, VAES)
            for name, (kind, _) in MODELS.items()}
 # they take no tensor, or the data set on the CPU

@@ -220,6 +220,8 @@ ELSEWHERE = {
     **dict.fromkeys(("own_steps.OwnStep", "own_steps.parts_to_compile"),
                     "test_own_steps"),
     **dict.fromkeys(("use.load_images", "use.conditions_of"), "test_use"),
+    **dict.fromkeys(("speech_files.speech_settings", "speech_files.write_wavs"),
+                    "test_speech"),
     "imputation.impute": "test_tables",
     "acceleration.AutocastLosses": "test_models", "anomaly_detection.AnomalyDetector":
     "below", "acceleration.AcceleratedStep": "gpu.ready_step",
