@@ -18,7 +18,7 @@ import common
 # Lesson 13's model, and what differs from it in the others.
 settings = dict(n_codes=128, dim=32, width=128, dropout=0.3, dead_code_threshold=0.05,
                 jitter=0.0, epochs=40, prior_epochs=30, batch_size=64, lr=3e-3,
-                temperature=1.0, floor=0.3, told=True, judge_epochs=12)
+                temperature=1.0, floor=0.3, told=True, classifier_epochs=12)
 ways = {"128 codes, jitter 0.1": dict(jitter=0.1),
         "128 codes, no jitter": {},
         "64 codes, jitter 0.1": dict(n_codes=64, jitter=0.1),
@@ -193,7 +193,7 @@ def measure(quick, old, wrote):
                 pairs[floor] = spectrograms(data, Sound(rate=data.rate, floor=floor),
                                             pairs=True)
                 judges[floor] = judges_of(data, pairs[floor], floor,
-                                          1 if quick else settings["judge_epochs"])
+                                          1 if quick else settings["classifier_epochs"])
             run = one_run(way, seed, data, pairs[floor], judges[floor], quick)
             runs.append(run | {k: result[k] for k in ("commit", "device")})
             print(f"{way:36} seed {seed}" + "".join(

@@ -112,6 +112,9 @@ VQS = dict(
     prior=lambda m, x, c, z, k: [m.prior().log_prob(k), m.prior().sample((2,))],
     quantizer=lambda m, x, c, z, k: [m.quantizer.look_up(k),
                                      m.quantizer.codes(m.vectors(x).to(x.device))])
+# a list of codes is a row there, and the methods of its condition are its own
+SPEECH = {name: lambda m, x, c, z, k, f=f: f(m, x, c, z, k[..., :1, :])
+          for name, f in VQS.items()}
 JUDGES = dict(forward=lambda m, x, c, z, k: m(x),
               features=lambda m, x, c, z, k: m.features(x))
 EVERY = dict(losses=lambda m, x, c, z, k: list(m.losses((x, c)).values()),
@@ -137,7 +140,7 @@ TEXTS = dict(encode=lambda m, x, c, z, k: m.encode(x).mean,
              forward=lambda m, x, c, z, k: m(x),
              inputs=lambda m, x, c, z, k: data.tensors_of(m.inputs((x, c))[0]))
 OF_KIND = dict(text_vae=TEXTS, code_prior=CODES, cvae=CVAES, m2=M2S, vq_vae=VQS,
-               classifier=JUDGES)
+               speech_vq_vae=SPEECH, classifier=JUDGES)
 METHODS = {name: EVERY | OF_KIND.get(kind, VAES)
            for name, (kind, _) in MODELS.items()}
 # they take no tensor, or the data set on the CPU

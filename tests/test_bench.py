@@ -611,3 +611,16 @@ def test_stored_machines_stand_side_by_side(stored, page):
         for result in machines if len(machines) > 1 else ():
             assert any(c["commit"] == f'<code>{result["commit"]}</code>'
                        for c in column(page, result["device"]))
+
+
+def test_speech_measures_what_the_lesson_shows(tmp_path):
+    result, _ = quick("speech", tmp_path / "speech", VAE_COURSE_DATA="",
+                      VAE_COURSE_OFFLINE="1", XDG_CACHE_HOME=str(tmp_path))
+    assert facts <= set(result) and result["data"] == "voice"
+    assert all(v["reached"] is None for v in result["verdicts"])     # nothing is judged
+    row, = [r for r in result["rows"] if r["way"] == "128 codes, jitter 0.1"]
+    run, = row["runs"]
+    low, high = run["made_interval"]
+    assert low <= run["made"] <= high and row["made"]["mean"] == run["made"]
+    assert 0 < run["bits"] and run["uniform_bits"] == 175
+    assert len(result["mfcc"]["left_out"]) == 6

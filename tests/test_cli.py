@@ -395,7 +395,7 @@ def test_out_of_memory_is_one_line(monkeypatch):
     ("sample --out grid", 1, "end it in .png")])
 def test_a_setting_that_cannot_be_is_said_before_anything_is_loaded(
         monkeypatch, capsys, words, status, answer):
-    for name in ("pick_device", "load_named", "load", "build_model", "load_trained",
+    for name in ("pick_device", "load_named", "build_model", "load_trained",
                  "own_folder", "draw_samples"):
         monkeypatch.setattr(cli, name, lambda *a, **k: pytest.fail("too late"))
     command, *rest = words.split()

@@ -234,6 +234,8 @@ ELSEWHERE = {
     **dict.fromkeys(("semi_supervised.M2", "semi_supervised.m2",
                      "partly_labelled.training_parts",
                      "partly_labelled.load_partly"), "test_semi_supervised"),
+    **dict.fromkeys(("speech_files.speech_settings", "speech_files.write_wavs"),
+                    "test_speech"),
     "imputation.impute": "test_tables", "text.FixedLanguageVAE": "test_text",
     "acceleration.AutocastLosses": "test_models", "anomaly_detection.AnomalyDetector":
     "below", "acceleration.AcceleratedStep": "gpu.ready_step",

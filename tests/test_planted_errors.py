@@ -172,6 +172,20 @@ PLANTED = [
      "for row, line in enumerate(lines): parts[part_of.get(line, 0)].append(row)",
      "for row, line in enumerate(lines): parts[row % len(parts)].append(row)",
      "71a_lines"),
+    (15, "the logarithm of silence", "13_speech",
+     "np.log(np.maximum(bands, sound.floor))", "np.log(bands + 0 * sound.floor)",
+     "13_speech"),
+    (15, "statistics taken over the test set", "96c_speech_files",
+     "train = split_parts(data)[0]", "train = split_parts(data)[2]",
+     "96c_speech_files"),
+    (15, "a filter bank above half the sample rate", "13_speech",
+     "top = hz_to_mel(sound.rate / 2)", "top = hz_to_mel(sound.rate)", "13_speech"),
+    (15, "power where magnitude is meant", "13_speech",
+     "bands = filters @ np.abs(stft(scaled(part, sound), sound))",
+     "bands = filters @ np.abs(stft(scaled(part, sound), sound)) ** 2", "13_speech"),
+    (15, "a split that shares a speaker and is called unseen", "13_speech",
+     "folds.append((~theirs, theirs))",
+     "folds.append((torch.ones_like(theirs), theirs))", "13_speech"),
 ]
 names = [f"error {number}: {what}" for number, what, *_ in PLANTED]
 

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Players', 'Sound', 'stft', 'hz_to_mel', 'mel_filters', 'scaled', 'log_mel', 'istft', 'griffin_lim', 'to_magnitude',
            'to_wave', 'spectrograms', 'TimeEncoder', 'TimeDecoder', 'band_statistics', 'SpokenCodes', 'DigitAndSpeaker',
-           'jittered', 'SpeechVQVAE', 'speech_vq_vae', 'bits_per_second', 'mfcc', 'mfcc_features', 'code_identities']
+           'jittered', 'SpeechVQVAE', 'speech_vq_vae', 'bits_per_second', 'mfcc', 'mfcc_features', 'speaker_folds',
+           'code_identities']
 
-# %% ../nbs/13_speech.ipynb #c5f4705f
+# %% ../nbs/13_speech.ipynb #0162af3b
 import base64, html, math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +28,7 @@ from .sounds import Recordings, wav_bytes
 from .vq_vae import (CodeDistribution, CodePrior, PointMass, VectorQuantizer,
                                VQVAE)
 
-# %% ../nbs/13_speech.ipynb #8c6c5f82
+# %% ../nbs/13_speech.ipynb #259fbaa9
 class Players:
     "A row of small audio players, each with its label, and whom to credit."
     def __init__(
@@ -51,7 +52,7 @@ class Players:
         made = ''.join(one(*clip) for clip in self.clips.items())
         return f'<div>{made}<p><small>{html.escape(self.credit)}</small></p></div>'
 
-# %% ../nbs/13_speech.ipynb #bb059653
+# %% ../nbs/13_speech.ipynb #9780aef4
 @dataclass(frozen=True)
 class Sound:
     "How sound becomes numbers. A model keeps these, so that it can be heard."
@@ -75,7 +76,7 @@ def stft(
     wave = np.asarray(wave)
     return _transform(sound).stft(wave, p0=0, p1=wave.shape[-1] // sound.hop)
 
-# %% ../nbs/13_speech.ipynb #62a12173
+# %% ../nbs/13_speech.ipynb #abcd5dff
 def hz_to_mel(
     f: Any,  # frequencies in Hz
 ) -> Any:
@@ -100,7 +101,7 @@ def mel_filters(
                          'a longer window')
     return filters
 
-# %% ../nbs/13_speech.ipynb #9657f9da
+# %% ../nbs/13_speech.ipynb #53263a49
 def scaled(
     wave: np.ndarray,        # `(…, S)`
     sound: Sound = Sound(),  # with the peak that is wanted
@@ -121,7 +122,7 @@ def log_mel(
         parts.append(np.log(np.maximum(bands, sound.floor)).astype(np.float32))
     return torch.from_numpy(np.concatenate(parts))[:, None]
 
-# %% ../nbs/13_speech.ipynb #b3317de6
+# %% ../nbs/13_speech.ipynb #7b66ab71
 def istft(
     spectrum: np.ndarray,    # complex, `(n_fft/2 + 1, frames)`
     sound: Sound = Sound(),  # windows
@@ -166,7 +167,7 @@ def to_wave(
             for one in np.asarray(torch.as_tensor(x).detach().cpu())]
     return scaled(np.stack(made), sound)
 
-# %% ../nbs/13_speech.ipynb #9cce83c0
+# %% ../nbs/13_speech.ipynb #a526bfac
 def spectrograms(
     data: Recordings,            # clips
     sound: Sound | None = None,  # how; None: the usual, at the rate of the clips
@@ -180,7 +181,7 @@ def spectrograms(
         return Examples(log_mel(x['wave'], sound), y)
     return DataSet(data.name, part(data.train), part(data.test), data.classes)
 
-# %% ../nbs/13_speech.ipynb #add76bda
+# %% ../nbs/13_speech.ipynb #e5d3b1d7
 class TimeEncoder(nn.Module):
     "Convolutions along time, bands as channels: a vector for every four frames."
     mean: Tensor  # of each band, `(bands, 1)`
@@ -244,7 +245,7 @@ class TimeDecoder(nn.Module):
             h = h * (1 + scale) + shift
         return (self.net(h) * self.std + self.mean)[:, None]
 
-# %% ../nbs/13_speech.ipynb #1eef0687
+# %% ../nbs/13_speech.ipynb #6a35340c
 def band_statistics(
     x: Tensor,  # the spectrograms of the training set, `(N, 1, bands, frames)`
 ) -> dict[str, list[float]]: # `mean` and `std` of each band
@@ -252,7 +253,7 @@ def band_statistics(
     return dict(mean=x.mean((0, 1, 3)).tolist(),
                 std=x.std((0, 1, 3)).clamp(min=.1).tolist())
 
-# %% ../nbs/13_speech.ipynb #6ff1c4fb
+# %% ../nbs/13_speech.ipynb #a990dfc7
 class SpokenCodes(CodePrior):
     "p(codes | digit, speaker), each code given those before it: both begin the list."
     def __init__(
@@ -323,7 +324,7 @@ class SpokenCodes(CodePrior):
             codes = torch.cat([codes, drawn[:, None]], 1)
         return codes.view(n, *self.shape)
 
-# %% ../nbs/13_speech.ipynb #63357d2e
+# %% ../nbs/13_speech.ipynb #fe621acd
 class DigitAndSpeaker(Condition):
     "What is said, and by whom: `(B, 2)` whole numbers."
     shape = (2,)
@@ -382,7 +383,7 @@ def jittered(
     place = torch.arange(T, device=e.device) + step * moved
     return e.gather(3, place.clamp(0, T - 1)[:, None, None].expand_as(e))
 
-# %% ../nbs/13_speech.ipynb #28efcc08
+# %% ../nbs/13_speech.ipynb #148f6d8a
 class SpeechVQVAE(VQVAE):
     """A VQ-VAE of log-mel spectrograms with codes along time. Told digits and
     speakers, it is p(codes | digit, speaker) p(x | codes, speaker); `sound` says how a
@@ -532,7 +533,7 @@ class SpeechVQVAE(VQVAE):
         new = c if new is None else self.as_condition(new, len(x))
         return mean_or_draw(self.decode(self.codes(x), new))
 
-# %% ../nbs/13_speech.ipynb #865c2d56
+# %% ../nbs/13_speech.ipynb #92d78bf7
 def speech_vq_vae(
     data_shape: Sequence[int] = (1, 40, 80),  # 1, bands and frames
     sound: Sound | dict | None = None,        # how they were made; None: the usual
@@ -579,7 +580,7 @@ def speech_vq_vae(
         jitter=jitter, dropout=dropout, dead_code_threshold=dead_code_threshold)
     return model
 
-# %% ../nbs/13_speech.ipynb #60c77e43
+# %% ../nbs/13_speech.ipynb #b2c32565
 def bits_per_second(
     log_p: Tensor,           # of lists of codes, in nats, `(N,)`
     seconds: float,          # of a clip
@@ -587,7 +588,7 @@ def bits_per_second(
     "What the codes of a second cost under a prior, on average."
     return -log_p.mean().item() / math.log(2) / seconds
 
-# %% ../nbs/13_speech.ipynb #4e26199e
+# %% ../nbs/13_speech.ipynb #391316e6
 def mfcc(
     x: Tensor,    # log-mel spectrograms, `(…, n_mels, frames)`
     n: int = 13,  # coefficients that are kept
@@ -609,6 +610,16 @@ def mfcc_features(
     return torch.cat([F.interpolate(row[None, :, :n], places, mode='linear',
                                     align_corners=True).flatten(1)
                       for row, n in zip(rows, frames)])
+
+def speaker_folds(
+    speaker: Tensor,  # of each clip, `(N,)`
+) -> list[tuple[Tensor, Tensor]]:
+    "For each speaker, masks `(N,)`: the clips of all others, and theirs."
+    folds = []
+    for who in speaker.unique():
+        theirs = speaker == who
+        folds.append((~theirs, theirs))
+    return folds
 
 def code_identities(
     codes: Tensor,  # int64 `(N, 1, places)`

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['voices', 'speak']
 
-# %% ../nbs/75a_voice.ipynb #5d033ff0
+# %% ../nbs/75a_voice.ipynb #b0245a1d
 from collections.abc import Sequence
 import numpy as np
-from scipy.signal import sosfilt
+from scipy.signal import lfilter, sosfilt
 
-# %% ../nbs/75a_voice.ipynb #27f9c6e0
+# %% ../nbs/75a_voice.ipynb #66664413
 # (seconds, loudness of the pulses, of the noise, formants in Hz at start and end)
 _SOUNDS: dict[str, tuple] = dict(
     s=(.10, 0, .5, (1500, 2600, 3600), (1500, 2600, 3600)),
@@ -40,7 +40,7 @@ _VOICES = dict(ada=(210, 1.15, .95, .05), ben=(115, 1.0, 1.0, .02),
                cleo=(180, 1.08, 1.15, .1), dan=(95, .92, 1.1, .03),
                eve=(235, 1.2, .85, .04), finn=(135, .97, .9, .08))
 
-# %% ../nbs/75a_voice.ipynb #3955789f
+# %% ../nbs/75a_voice.ipynb #f9881971
 def _resonators(formants, rate): # in Hz
     "Three resonances, one after another, as sections `(3, 6)` for `sosfilt`."
     f = np.minimum(formants, .47 * rate)
@@ -68,18 +68,25 @@ def speak(
         tracks.append((np.array(start) * (1 - share) + np.array(end) * share) * scale)
         loud.append(np.tile([pulses, noise + pulses * breath], (n, 1)))
     track, levels = np.concatenate(tracks), np.concatenate(loud)
-    for values in (track, levels):              # what a mouth does, it does smoothly
+    for values in (track, levels, track, track):   # a mouth moves smoothly
         values[1:-1] = (values[:-2] + 2 * values[1:-1] + values[2:]) / 4
     t = np.arange(len(track) * block) / rate
     phase = np.cumsum(pitch * (1.1 - .25 * t / t[-1])) / rate
     pulse = np.diff(np.floor(phase), prepend=0) - pitch / rate
+    dull = np.exp(-2 * np.pi * 150 / rate)       # the glottis lets the slow parts out
+    pulse = lfilter([1], [1, -2 * dull, dull**2], pulse)
+    pulse = .15 * pulse / pulse.std()
     each = np.repeat(levels, block, 0)
-    source = each[:, 0] * pulse + each[:, 1] * .1 * rng.normal(size=len(t))
+    source = each[:, 0] * pulse + each[:, 1] * .008 * rng.normal(size=len(t))
     state, out = np.zeros((3, 2)), []
     for formants, part in zip(track, source.reshape(-1, block)):
         made, state = sosfilt(_resonators(formants, rate), part, zi=state)
         out.append(made)
     wave = np.diff(np.concatenate(out), prepend=0)   # the lips let the fast parts out
+    power = (wave.reshape(-1, block)**2).mean(1)     # of each 10 ms, as loud as said
+    wanted = levels[:, 0] + .3 * levels[:, 1]
+    gain = wanted / (np.sqrt(power) + .02 * np.sqrt(power.max()))
+    wave = wave * np.interp(np.arange(len(t)), np.arange(len(gain)) * block, gain)
     wave = wave * np.minimum(1, np.minimum(t, t[::-1]) * 100)
     return (wave * rng.uniform(.3, .9) / np.abs(wave).max()).astype(np.float32)
 
