@@ -33,8 +33,8 @@ from .model_settings import add_options, build_model, complete_settings
 from .model_settings import read_conditions, read_settings, settings_parser
 from .progress import exercises, passed, progress_file
 from .speech import SpeechVQVAE
-from .speech_files import (SpectrogramSet, prepare_spectrograms, speech_settings,
-                                     write_wavs)
+from .speech_files import (SpectrogramSet, prepare_spectrograms,
+                                     speech_settings, write_wavs)
 from .protocol import evaluate_test_set, format_result, prepare
 from .run_folder import as_utf8, check_no_file, epochs_kept, load_trained
 from .run_folder import (
@@ -260,8 +260,8 @@ def train(
 # %% ../nbs/96_cli.ipynb #580249fe
 def _announce(what, prepared, device, world, done, of): # epochs `done`, of so many
     "Say what is about to happen."
-    _say(f'{what}: {len(prepared.train):,} {prepared.items} to train, {len(prepared.valid):,} to '
-         f'validate; {device}' + (f', {world} processes' if world > 1 else ''))
+    _say(f'{what}: {len(prepared.train):,} {prepared.items} to train, '
+         f'{len(prepared.valid):,} to validate; {device}' + (f', {world} processes' if world > 1 else ''))
     if done: _say(f'{"goes on after" if done < of else "finished already:"} epoch '
                   f'{done} of {of}')
 

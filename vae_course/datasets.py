@@ -284,8 +284,8 @@ def load(
 ) -> DataSet:
     """The `DataSet` called `name`: `mnist`, `fashion_mnist`, `mnist_static`,
     `digits`, `sprites` or `dsprites`, images as uint8 `(N, 1, 28, 28)`, of sprites
-    `(N, 1, 32, 32)`; `spoken_digits` or `voice`, which are `Recordings`. Raises `DataError` for an unknown name or a damaged file, and
-    `DataNotFound`."""
+    `(N, 1, 32, 32)`; `spoken_digits` or `voice`, which are `Recordings`. Raises
+    `DataError` for an unknown name or a damaged file, and `DataNotFound`."""
     if name is None:
         try: return load('mnist', root, download)
         except DataNotFound as e:

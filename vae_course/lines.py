@@ -160,7 +160,7 @@ def from_strings(
     lines: Sequence[str],         # one item each
     labels: Sequence[int] | None = None, # of each
     classes: Sequence[str] = (),  # names of the labels
-    longest: int | None = None,   # characters that a line may have; those of the longest
+    longest: int | None = None,   # characters of a line at most; None: the longest
     test_share: float = .1,       # of the distinct lines
     valid_share: float = 0.0,     # of the distinct lines; 0: no such part
     seed: int = 0,                # of the split
@@ -310,4 +310,5 @@ def load_lines(
     "The lines that a command line asks for; None where it asks for something else."
     kind, _, path = data.partition(':')
     if kind == 'lines' and path: return replace(from_lines(path), source=data)
-    return dict(names=load_names, shakespeare=load_shakespeare).get(data, lambda: None)()
+    named = dict(names=load_names, shakespeare=load_shakespeare)
+    return named[data]() if data in named else None

@@ -8,7 +8,7 @@ __all__ = ['CREDIT', 'FSDD_ADDRESS', 'Wave', 'read_wav', 'resample', 'Recordings
 
 # %% ../nbs/73a_sounds.ipynb #c4674c6a
 import io, math, os, re, warnings, zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -567,7 +567,7 @@ def speech_vq_vae(
     px = make_likelihood('gaussian_learned', data_shape)
     quantizer = VectorQuantizer(n_codes, dim,
                                 dead_code_threshold=dead_code_threshold)
-    places = -(-(-(-frames // 2)) // 2)
+    places = math.ceil(math.ceil(frames / 2) / 2)
     model = SpeechVQVAE(
         TimeEncoder(**stats, dim=dim, width=width), quantizer,
         TimeDecoder(**stats, dim=dim, width=width, frames=frames, speakers=speakers),

@@ -9,7 +9,7 @@ __all__ = ['load_wavs', 'as_spectrograms', 'SpectrogramSet', 'speech_settings', 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-import numpy as np, torch
+import torch
 from torch import Tensor
 from .data import DataError, DataSet
 from .model import Unsupported

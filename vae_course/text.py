@@ -9,7 +9,7 @@ __all__ = ['cures', 'token_log_probs', 'CharacterGRU', 'TextDecoder', 'SequenceC
 
 # %% ../nbs/12_text.ipynb #271f8234
 import copy, math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 import numpy as np
 import torch, torch.nn.functional as F
@@ -28,7 +28,7 @@ from .lines import Alphabet, TextData
 from .model import (LatentVariableModel, check_gaussian, require,
                               require_condition)
 from .reparameterization import bound_logvar
-from .training import History, fit, linear
+from .training import fit, linear
 
 # %% ../nbs/12_text.ipynb #84f09cac
 def token_log_probs(

@@ -33,8 +33,8 @@ def sample_text(
     """What there is to say: the lines, or where they were written. Raises
     `ValueError`, `OSError` and `CheckpointError`."""
     if out and Path(out).suffix != '.txt':
-        raise ValueError(f'--out {out}: this model writes text, so end the name in .txt, '
-                         'or leave it out to see the lines here')
+        raise ValueError(f'--out {out}: this model writes text, so end the name in '
+                         '.txt, or leave it out to see the lines here')
     place = pick_device(device)
     found: Any = load_trained(folder, place)
     model, what = found
