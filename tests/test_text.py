@@ -1,5 +1,6 @@
 """Text: what a line is, that padding never counts, that a run in a terminal reads a
-file of lines and prints some; and what is refused, with the place where it went wrong."""
+file of lines and prints some; and what is refused, with the place where it went
+wrong."""
 import json, subprocess, sys
 from itertools import product
 

@@ -261,7 +261,8 @@ def train(
 def _announce(what, prepared, device, world, done, of): # epochs `done`, of so many
     "Say what is about to happen."
     _say(f'{what}: {len(prepared.train):,} {prepared.items} to train, '
-         f'{len(prepared.valid):,} to validate; {device}' + (f', {world} processes' if world > 1 else ''))
+         f'{len(prepared.valid):,} to validate; {device}'
+         + (f', {world} processes' if world > 1 else ''))
     if done: _say(f'{"goes on after" if done < of else "finished already:"} epoch '
                   f'{done} of {of}')
 
