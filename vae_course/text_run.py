@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['is_text_run', 'sample_text']
 
-# %% ../nbs/98a_text_run.ipynb #1c715b9d
+# %% ../nbs/98a_text_run.ipynb #96f4f4f8
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from .devices import pick_device, seeded
 from .model_settings import read_conditions
 from .run_folder import load_trained, read_run
 
-# %% ../nbs/98a_text_run.ipynb #30edc99a
+# %% ../nbs/98a_text_run.ipynb #4ed06b44
 def is_text_run(
     folder: Path, # of a run
 ) -> bool:
