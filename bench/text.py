@@ -1,5 +1,5 @@
-"""Which cure of posterior collapse does what? Lesson 12's text VAE on the first names of
-29 languages, with each cure, beside a language model of the same width.
+"""Which cure of posterior collapse does what? Lesson 12's text VAE on first names of 29
+languages, with each cure, beside a language model of the same width.
 
     # writes bench/results/text-DEVICE.json, after each model
     OMP_NUM_THREADS=1 python bench/text.py
@@ -23,8 +23,9 @@ settings = dict(epochs=6, lr=1e-2, latent_dim=8, width=64, embedding=24, samples
                 measured=1000)
 protocol = ("{data}: {lines:,} training lines of at most {longest} characters out of "
             "{letters}. GRUs of width {width} as encoder and decoder, z at every step, "
-            "{latent_dim} latents, Adam at {lr:g} at most (warm-up and cosine), batches "
-            "of 256, gradients clipped at 5, {epochs} epochs; `ways` says what differs. "
+            "{latent_dim} latents, Adam at {lr:g} at most (warm-up and cosine), "
+            "batches of 256, gradients clipped at 5, {epochs} epochs; `ways` says what "
+            "differs. "
             "Measured on {measured} test lines, all different, none of which is in the "
             "training set: −log p(x) by {samples} importance samples, −ELBO at β = 1, "
             "KL and reconstruction from one draw, information of a code about its line "
@@ -118,7 +119,8 @@ def main():
     parser.add_argument("--add", type=Path, metavar="FILE",
                         help="train only what this stored file lacks")
     parser.add_argument("--limit", type=int, help="at most so many models")
-    parser.add_argument("--data", default="names", help="names, shakespeare, lines:FILE")
+    parser.add_argument("--data", default="names",
+                        help="names, shakespeare, lines:FILE")
     args = common.options(parser).parse_args()
     if args.device != "cpu":
         raise SystemExit(f"--device {args.device}: this bench trains models of the "

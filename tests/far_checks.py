@@ -55,7 +55,8 @@ def examples_of(name, n=96):
     if name != "text_vae": return images(n)
     numbers = torch.Generator().manual_seed(0)
     return Examples((torch.randint(5, (n, 4), generator=numbers),
-                     torch.randint(1, 5, (n,), generator=numbers)), torch.arange(n) % 10)
+                     torch.randint(1, 5, (n,), generator=numbers)),
+                    torch.arange(n) % 10)
 
 
 def conditions(name, examples):
@@ -128,7 +129,8 @@ TEXTS = dict(encode=lambda m, x, c, z, k: m.encode(x).mean,
              reconstruct=lambda m, x, c, z, k: m.reconstruct(x),
              forward=lambda m, x, c, z, k: m(x),
              inputs=lambda m, x, c, z, k: data.tensors_of(m.inputs((x, c))[0]))
-OF_KIND = dict(text_vae=TEXTS, code_prior=CODES, cvae=CVAES, vq_vae=VQS, classifier=JUDGES)
+OF_KIND = dict(text_vae=TEXTS, code_prior=CODES, cvae=CVAES, vq_vae=VQS,
+               classifier=JUDGES)
 METHODS = {name: EVERY | OF_KIND.get(kind, VAES)
            for name, (kind, _) in MODELS.items()}
 # they take no tensor, or the data set on the CPU
@@ -338,7 +340,8 @@ def check_model(name, device):
     z, k = (torch.randn(6, 4, generator=torch.Generator().manual_seed(5)),
             torch.arange(6 * 49).view(6, 7, 7) % 16)
     for where in ("cpu", device):
-        asked = (data.to_device(examples.x, where), conditions(name, examples).to(where),
+        asked = (data.to_device(examples.x, where),
+                 conditions(name, examples).to(where),
                  z.to(where), k.to(where))
         questions = METHODS[name] | OWN.get(name, {})
         assert questions, "nothing is asked of this model"

@@ -11,7 +11,8 @@ folder = root / "vae_course"
 widest = 88             # columns
 longest = 250           # lines of code in a room of the workshop
 workshop = 70           # notebooks from this number on
-around = {"widgets", "live", "cli", "model_settings", "use"}   # import what they like
+# they import what they like
+around = {"widgets", "live", "cli", "model_settings", "use", "samples"}
 tables = {"old_names"}  # rooms that are a table, as long as what it lists
 allowed = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "sklearn",
            "safetensors", "vae_course", *sys.stdlib_module_names}

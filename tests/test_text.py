@@ -1,5 +1,5 @@
-"""Text: what a line is, that padding never counts, that a run in a terminal reads a file
-of lines and prints some; and what is refused, with the place where it went wrong."""
+"""Text: what a line is, that padding never counts, that a run in a terminal reads a
+file of lines and prints some; and what is refused, with the place of the fault."""
 import json, subprocess, sys
 from itertools import product
 
@@ -126,7 +126,8 @@ def test_what_stands_behind_a_line_is_never_read():
     with torch.no_grad():
         for other in (1, 2):
             x = tokens.masked_fill(hidden, other), lengths
-            assert torch.equal(model.encode(x).mean, model.encode((tokens, lengths)).mean)
+            assert torch.equal(model.encode(x).mean,
+                               model.encode((tokens, lengths)).mean)
             z = torch.zeros(3, 2)
             assert torch.equal(model.decode(z).log_prob(x),
                                model.decode(z).log_prob((tokens, lengths)))

@@ -335,8 +335,8 @@ def lesson_10() -> Drawing:
 
 
 def lesson_12() -> Drawing:
-    d = Drawing("A VAE of text: a GRU reads the name and gives q(z|x); a second GRU gets "
-                "z at every step and the true character before, and gives the "
+    d = Drawing("A VAE of text: a GRU reads the name and gives q(z|x); a second GRU "
+                "gets z at every step and the true character before, and gives the "
                 "probabilities of the next.", height=306)
     d.value(64, 96, "< i d a", w=96, h=42)
     d.line([(112, 96), (132, 96)])

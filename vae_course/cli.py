@@ -38,8 +38,8 @@ from .run_folder import as_utf8, check_no_file, epochs_kept, load_trained
 from .run_folder import (
     own_folder, read_run, versions, what_is_kept, without_defaults, write_json)
 from .run_config import RunConfig
+from .samples import check_image_path, is_text_run, sample_text
 from .step import Trainable
-from .text_run import is_text_run, sample_text
 from .training import fit, registry, save_model
 from .use import write_latents, write_onnx, write_reconstructions
 from .old_names import redirect_old_names
@@ -272,8 +272,9 @@ def train(
 # %% ../nbs/96_cli.ipynb #580249fe
 def _announce(what, prepared, device, world, done, of): # epochs `done`, of so many
     "Say what is about to happen."
-    _say(f'{what}: {len(prepared.train):,} {prepared.items} to train, {len(prepared.valid):,} to '
-         f'validate; {device}' + (f', {world} processes' if world > 1 else ''))
+    _say(f'{what}: {len(prepared.train):,} {prepared.items} to train, '
+         f'{len(prepared.valid):,} to validate; {device}'
+         + (f', {world} processes' if world > 1 else ''))
     if done: _say(f'{"goes on after" if done < of else "finished already:"} epoch '
                   f'{done} of {of}')
 
@@ -333,16 +334,6 @@ def draw_samples(
             drawn.append(to_device(sample(min(100, n - i), *given, **more), 'cpu'))
     return concatenated(drawn)
 
-# %% ../nbs/96_cli.ipynb #39fbf386
-def _check_image_path(path): # file to write
-    "Raise `ValueError` when no image can be written to `path`."
-    known = {end for end, kind in Image.registered_extensions().items()
-             if kind in Image.SAVE}
-    if path.suffix.lower() not in known:
-        raise ValueError(f'--out {path}: its extension says no kind of image that can '
-                         'be written; end it in .png, .jpg or .webp')
-    if path.is_dir(): raise IsADirectoryError(f'--out {path} is a folder: name a file')
-
 # %% ../nbs/96_cli.ipynb #70f11c52
 def sample(
     dir: str,                   # folder of a run
@@ -360,7 +351,7 @@ def sample(
     if is_text_run(folder): return _say(sample_text(folder, n, out, condition, seed,
                                                     device))
     path = Path(out).expanduser() if out else folder/'samples.png'
-    _check_image_path(path)                             # before anything is loaded
+    check_image_path(path)                             # before anything is loaded
     place = pick_device(device)
     model, what = load_trained(folder, place)
     c = read_conditions(model, condition, n)

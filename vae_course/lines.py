@@ -6,7 +6,7 @@
 __all__ = ['Alphabet', 'code_point', 'check_lines', 'TextData', 'split_lines', 'from_strings', 'read_lines', 'from_lines',
            'load_names', 'load_shakespeare', 'load_lines']
 
-# %% ../nbs/71a_lines.ipynb #8e98e8be
+# %% ../nbs/71a_lines.ipynb #80e78682
 import importlib, pkgutil, unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from .data import DataError, DataSet, Examples, as_share, print_line
 
-# %% ../nbs/71a_lines.ipynb #60035acc
+# %% ../nbs/71a_lines.ipynb #9d3ffeec
 class Alphabet:
     """The characters of a text, numbered from 0: `encode` makes `(tokens, lengths)` of
     lines, `decode` makes lines of these. Raises `DataError`."""
@@ -105,7 +105,7 @@ def check_lines(
                             f'characters, and {longest} are taken: shorten it, or '
                             f'give longest={len(line)}')
 
-# %% ../nbs/71a_lines.ipynb #917e7f41
+# %% ../nbs/71a_lines.ipynb #74102f40
 @dataclass(frozen=True, repr=False)
 class TextData(DataSet):
     "A `DataSet` of lines: x is `(tokens, lengths)`."
@@ -160,7 +160,7 @@ def from_strings(
     lines: Sequence[str],         # one item each
     labels: Sequence[int] | None = None, # of each
     classes: Sequence[str] = (),  # names of the labels
-    longest: int | None = None,   # characters that a line may have; those of the longest
+    longest: int | None = None,   # characters that a line may have; None: those it has
     test_share: float = .1,       # of the distinct lines
     valid_share: float = 0.0,     # of the distinct lines; 0: no such part
     seed: int = 0,                # of the split
@@ -177,7 +177,7 @@ def from_strings(
                            for rows in split_lines(lines, shares, seed))
     return TextData(name, train, test, list(classes), *valid, alphabet=alphabet)
 
-# %% ../nbs/71a_lines.ipynb #dc4d7e67
+# %% ../nbs/71a_lines.ipynb #bcb36bb9
 def read_lines(
     path: str | PathLike,    # text file, one item a line
     encoding: str = 'utf-8', # of the file
@@ -233,7 +233,7 @@ def from_lines(
                         name=Path(path).name)
     return replace(made, left_out=len(empty))
 
-# %% ../nbs/71a_lines.ipynb #dd8780ee
+# %% ../nbs/71a_lines.ipynb #99b392e7
 _LANGUAGES = dict(
     az='Azerbaijani', cs='Czech', da='Danish', de='German', en='English', es='Spanish',
     fi='Finnish', fr='French', ga='Irish', hr='Croatian', hu='Hungarian',
@@ -310,4 +310,5 @@ def load_lines(
     "The lines that a command line asks for; None where it asks for something else."
     kind, _, path = data.partition(':')
     if kind == 'lines' and path: return replace(from_lines(path), source=data)
-    return dict(names=load_names, shakespeare=load_shakespeare).get(data, lambda: None)()
+    named = dict(names=load_names, shakespeare=load_shakespeare)
+    return named[data]() if data in named else None

@@ -156,7 +156,8 @@ def evaluate_test_set(
     if 'neg_elbo' not in terms:                  # a loss, and no bound on −log p(x)
         return dict(name='loss', value=terms['loss'], unit='nats per example',
                     terms={k: v for k, v in terms.items() if k != 'loss'},
-                    protocol=f'{len(test):,} test {prepared.items}, in batches of {TEST_BATCH}; '
+                    protocol=f'{len(test):,} test {prepared.items}, in batches of '
+                             f'{TEST_BATCH}; '
                              f'{prepared.pixels.split(";")[0]}')
     name, key = prepared.name, 'neg_elbo'
     pixel = pixel_distribution(model, test)
@@ -165,8 +166,8 @@ def evaluate_test_set(
     result = dict(
         name=name, value=terms[key], unit='nats per example',
         terms={k: v for k, v in terms.items() if k not in ('loss', 'neg_elbo')},
-        protocol=f'{len(test):,} test {prepared.items}, {drawn}, in batches of {TEST_BATCH}; '
-                 f'{prepared.pixels}')
+        protocol=f'{len(test):,} test {prepared.items}, {drawn}, in batches of '
+                 f'{TEST_BATCH}; {prepared.pixels}')
     if 'of 256 values' in prepared.pixels:
         return result | dict(bits_per_dim=bits_per_dim(
             terms[key], math.prod(test.data_shape)))

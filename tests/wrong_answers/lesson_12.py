@@ -20,15 +20,15 @@ def bits_per_character(each, lengths):
     counts = torch.arange(each.shape[1]) <= lengths[:, None]
     return (each * counts).sum() / counts.sum()
 """, "these are nats"),
-    ("check_effective_beta", """
+    ("check_text_beta", """
 def effective_beta(weight, lengths):
     return weight
 """, "this is the weight in the code"),
-    ("check_effective_beta", """
+    ("check_text_beta", """
 def effective_beta(weight, lengths):
     return weight * lengths.double().mean()
 """, "the end counts"),
-    ("check_effective_beta", """
+    ("check_text_beta", """
 def effective_beta(weight, lengths):
     return weight / (lengths + 1).double().mean()
 """, "the wrong way round"),
