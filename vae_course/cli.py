@@ -40,8 +40,8 @@ from .run_folder import as_utf8, check_no_file, epochs_kept, load_trained
 from .run_folder import (
     own_folder, read_run, versions, what_is_kept, without_defaults, write_json)
 from .run_config import RunConfig
+from .samples import check_image_path, is_text_run, sample_text
 from .step import Trainable
-from .text_run import is_text_run, sample_text
 from .training import fit, registry, save_model
 from .use import write_latents, write_onnx, write_reconstructions
 from .partly_labelled import label_facts, load_partly, predict, training_parts
@@ -321,16 +321,6 @@ def draw_samples(
             given = () if c is None else (c[i:i + 100],)
             drawn.append(to_device(sample(min(100, n - i), *given, **more), 'cpu'))
     return concatenated(drawn)
-
-# %% ../nbs/96_cli.ipynb #39fbf386
-def _check_image_path(path): # file to write
-    "Raise `ValueError` when no image can be written to `path`."
-    known = {end for end, kind in Image.registered_extensions().items()
-             if kind in Image.SAVE}
-    if path.suffix.lower() not in known:
-        raise ValueError(f'--out {path}: its extension says no kind of image that can '
-                         'be written; end it in .png, .jpg or .webp')
-    if path.is_dir(): raise IsADirectoryError(f'--out {path} is a folder: name a file')
 
 # %% ../nbs/96_cli.ipynb #70f11c52
 def sample(
