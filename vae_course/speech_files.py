@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['load_wavs', 'as_spectrograms', 'SpectrogramSet', 'speech_settings', 'prepare_spectrograms', 'write_wavs']
 
-# %% ../nbs/96c_speech_files.ipynb #020c7346
-from dataclasses import asdict
+# %% ../nbs/96b_speech_files.ipynb #14a0edb2
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 import torch
@@ -18,7 +18,7 @@ from .sounds import Recordings, from_wavs, wav_bytes
 from .speech import Sound, SpeechVQVAE, band_statistics, spectrograms, to_wave
 from .use import check_is_new, new_folder
 
-# %% ../nbs/96c_speech_files.ipynb #2796db72
+# %% ../nbs/96b_speech_files.ipynb #a82eda6c
 def load_wavs(
     path: str,                    # folder or zip file of .wav files
     given: dict[str, Any],        # settings of the model
@@ -42,18 +42,10 @@ def as_spectrograms(
     return SpectrogramSet(made.name, made.train, made.test, made.classes,
                           source=data.source, sound=own)
 
+@dataclass(frozen=True, repr=False)
 class SpectrogramSet(DataSet):
     "Spectrograms that know how they were made."
-    sound: Sound
-
-    def __init__(
-        self,
-        *parts: Any,   # as of a `DataSet`
-        sound: Sound,  # how they were made
-        **more: Any,   # as of a `DataSet`
-    ) -> None:
-        super().__init__(*parts, **more)
-        object.__setattr__(self, 'sound', sound)
+    sound: Sound = Sound() # rate, windows, bands and floor
 
 def speech_settings(
     model: str,             # a key of `registry`
