@@ -137,9 +137,6 @@ ASK = {
         "trained"),
     "text.code_information": (lambda m, w: text.code_information(m, w.examples),
                               "encode gaussian"),
-    "text.text_scores": (
-        lambda m, w: text.text_scores(m, w.examples, 3),
-        "encode decode prior gaussian mean"),
     "plots.plot_manifold": (lambda m, w: plots.plot_manifold(m, 3, **w.one),
                             "prior decode row"),
     "plots.plot_traversal": (
@@ -237,6 +234,7 @@ ELSEWHERE = {
     **dict.fromkeys(("speech_files.speech_settings", "speech_files.write_wavs"),
                     "test_speech"),
     "imputation.impute": "test_tables", "text.FixedLanguageVAE": "test_text",
+    "text.text_scores": "lesson 12: a model of lines alone",
     "acceleration.AutocastLosses": "test_models", "anomaly_detection.AnomalyDetector":
     "below", "acceleration.AcceleratedStep": "gpu.ready_step",
     "checkpoint.current_settings": "takes a name", "checkpoint.model_state":

@@ -6,7 +6,7 @@
 __all__ = ['Alphabet', 'code_point', 'check_lines', 'TextData', 'split_lines', 'from_strings', 'read_lines', 'from_lines',
            'load_names', 'load_shakespeare', 'load_lines']
 
-# %% ../nbs/71a_lines.ipynb #80e78682
+# %% ../nbs/71a_lines.ipynb #7edf3dd3
 import importlib, pkgutil, unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from .data import DataError, DataSet, Examples, as_share, print_line
 
-# %% ../nbs/71a_lines.ipynb #9d3ffeec
+# %% ../nbs/71a_lines.ipynb #4982b34d
 class Alphabet:
     """The characters of a text, numbered from 0: `encode` makes `(tokens, lengths)` of
     lines, `decode` makes lines of these. Raises `DataError`."""
@@ -105,7 +105,7 @@ def check_lines(
                             f'characters, and {longest} are taken: shorten it, or '
                             f'give longest={len(line)}')
 
-# %% ../nbs/71a_lines.ipynb #74102f40
+# %% ../nbs/71a_lines.ipynb #a04427c0
 @dataclass(frozen=True, repr=False)
 class TextData(DataSet):
     "A `DataSet` of lines: x is `(tokens, lengths)`."
@@ -177,7 +177,7 @@ def from_strings(
                            for rows in split_lines(lines, shares, seed))
     return TextData(name, train, test, list(classes), *valid, alphabet=alphabet)
 
-# %% ../nbs/71a_lines.ipynb #bcb36bb9
+# %% ../nbs/71a_lines.ipynb #8a048446
 def read_lines(
     path: str | PathLike,    # text file, one item a line
     encoding: str = 'utf-8', # of the file
@@ -233,7 +233,7 @@ def from_lines(
                         name=Path(path).name)
     return replace(made, left_out=len(empty))
 
-# %% ../nbs/71a_lines.ipynb #99b392e7
+# %% ../nbs/71a_lines.ipynb #da46ec04
 _LANGUAGES = dict(
     az='Azerbaijani', cs='Czech', da='Danish', de='German', en='English', es='Spanish',
     fi='Finnish', fr='French', ga='Irish', hr='Croatian', hu='Hungarian',

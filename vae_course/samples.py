@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_image_path', 'is_text_run', 'sample_text']
 
-# %% ../nbs/98a_samples.ipynb #df83c9e6
+# %% ../nbs/98a_samples.ipynb #19139209
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from .devices import pick_device, seeded
 from .model_settings import read_conditions
 from .run_folder import load_trained, read_run
 
-# %% ../nbs/98a_samples.ipynb #6114678b
+# %% ../nbs/98a_samples.ipynb #9ba511c4
 def check_image_path(
     path: Path, # file to write
 ) -> None:
@@ -28,7 +28,7 @@ def check_image_path(
                          'be written; end it in .png, .jpg or .webp')
     if path.is_dir(): raise IsADirectoryError(f'--out {path} is a folder: name a file')
 
-# %% ../nbs/98a_samples.ipynb #2ed722ff
+# %% ../nbs/98a_samples.ipynb #921e4acb
 def is_text_run(
     folder: Path, # of a run
 ) -> bool:

@@ -7,7 +7,7 @@ __all__ = ['cures', 'token_log_probs', 'CharacterGRU', 'TextDecoder', 'SequenceC
            'NormedMean', 'text_vae', 'MinimumRate', 'train_text', 'code_information', 'text_scores', 'edit_distances',
            'nearest_line']
 
-# %% ../nbs/12_text.ipynb #7f23026c
+# %% ../nbs/12_text.ipynb #8c3047bc
 import copy, math
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ from .model import (LatentVariableModel, check_gaussian, require,
 from .reparameterization import bound_logvar
 from .training import fit, linear
 
-# %% ../nbs/12_text.ipynb #46c03a45
+# %% ../nbs/12_text.ipynb #d44db62a
 def token_log_probs(
     logits: Tensor,  # `(..., B, T, V + 1)`; the last of the V + 1 is the end
     tokens: Tensor,  # `(B, W)`; what stands behind a line does not count
@@ -46,7 +46,7 @@ def token_log_probs(
     each = logits.log_softmax(-1).gather(-1, target[..., None])[..., 0]
     return each.masked_fill(place > lengths[:, None], 0)
 
-# %% ../nbs/12_text.ipynb #e46d1088
+# %% ../nbs/12_text.ipynb #3e257dee
 class CharacterGRU(nn.Module):
     """A GRU over characters (Cho et al. 2014) that gets the same further numbers at
     every step, or at the start alone."""
@@ -78,7 +78,7 @@ class CharacterGRU(nn.Module):
             state = self.start(e).tanh()[None].to(seen.dtype)
         return self.gru(seen, state)
 
-# %% ../nbs/12_text.ipynb #5c6608ec
+# %% ../nbs/12_text.ipynb #e2d8b07c
 class TextDecoder(nn.Module):
     "What comes next: logits of each character and of the end, in nats."
     def __init__(
@@ -117,7 +117,7 @@ class TextDecoder(nn.Module):
         hidden[:, 0] = False                            # the begin is never hidden
         return told.masked_fill(hidden, self.unknown)
 
-# %% ../nbs/12_text.ipynb #098cbe83
+# %% ../nbs/12_text.ipynb #a49c4653
 def _beam_search(decoder, e, width):
     """`(tokens, lengths)` of the best line that a search with `width` candidates finds
     for each row of `e`."""
@@ -147,7 +147,7 @@ def _beam_search(decoder, e, width):
     ended = (best_line == end).cumsum(-1) > 0
     return best_line.masked_fill(ended, 0), (~ended).sum(-1)
 
-# %% ../nbs/12_text.ipynb #3d36dc11
+# %% ../nbs/12_text.ipynb #9b16db53
 class SequenceCategorical:
     """p(x|z) over lines `(tokens, lengths)`: each character given z and those before
     it. It has no mean."""
@@ -208,7 +208,7 @@ class SequenceCategorical:
         shape = self.e.shape[:-1]
         return tokens.reshape(*shape, -1), lengths.reshape(shape)
 
-# %% ../nbs/12_text.ipynb #6c6f7ed0
+# %% ../nbs/12_text.ipynb #e6b64696
 class TextVAE(LatentVariableModel):
     """A VAE of lines (Bowman et al. 2016): GRUs as encoder and decoder. x is
     `(tokens, lengths)`; c, a label, enters both."""
@@ -343,7 +343,7 @@ class TextVAE(LatentVariableModel):
         _check_tokens(examples.x, len(self.alphabet), self.decoder.longest, name)
         if self.condition is not None: self.condition.check(examples.y, name)
 
-# %% ../nbs/12_text.ipynb #991232c9
+# %% ../nbs/12_text.ipynb #57caf9e9
 def _checked_pair(x): # what `encode` was given
     "`(tokens, lengths)`. Raises `ValueError`."
     if isinstance(x, (tuple, list)) and len(x) == 2 and all(
@@ -395,7 +395,7 @@ class FixedLanguageVAE(FixedConditionVAE):
         _check_tokens(examples.x, len(self.model.alphabet),
                       self.model.decoder.longest, name)
 
-# %% ../nbs/12_text.ipynb #b807cc11
+# %% ../nbs/12_text.ipynb #a2ee0867
 class NormedMean(nn.Module):
     """q(z|x) whose means have the standard deviation `gamma` over a batch: the mean KL
     is at least D γ²/2 (Zhu et al. 2020)."""
@@ -449,7 +449,7 @@ def text_vae(
         every_step=every_step)
     return model
 
-# %% ../nbs/12_text.ipynb #14ec8fcf
+# %% ../nbs/12_text.ipynb #c68761cf
 cures: dict[str, dict[str, Any]] = {  # settings of the model, and of `fit`
     'language model': dict(model=dict(latent_dim=0)),
     'plain VAE': {},
@@ -462,7 +462,7 @@ cures: dict[str, dict[str, Any]] = {  # settings of the model, and of `fit`
     'minimum rate': dict(rate=4.0),
     'autoencoder first': dict(model=dict(free_bits=.5), first=.25)}
 
-# %% ../nbs/12_text.ipynb #8885658a
+# %% ../nbs/12_text.ipynb #0204e535
 class MinimumRate(Callback):
     """Lowers β while the KL is below `rate`, and raises it again, between 0 and 1: a
     multiplier on the constraint KL ≥ rate (Rezende and Viola 2018)."""
@@ -481,7 +481,7 @@ class MinimumRate(Callback):
         move = self.speed * (run.terms['kl'] - self.rate)
         run.model.beta.add_(move).clamp_(0, 1)
 
-# %% ../nbs/12_text.ipynb #b90f8619
+# %% ../nbs/12_text.ipynb #595dc5d2
 def train_text(
     name: str,            # of `cures`
     data: TextData,       # to learn from
@@ -509,7 +509,7 @@ def train_text(
     fit(model, data.train, epochs=epochs, **how)
     return model
 
-# %% ../nbs/12_text.ipynb #112753d1
+# %% ../nbs/12_text.ipynb #61dade24
 def code_information(
     model: LatentVariableModel, # with a Gaussian q(z|x)
     examples: Examples,         # N of them, all different
@@ -530,11 +530,11 @@ def code_information(
         values.append(each[rows, i + rows] - each.logsumexp(1) + math.log(len(z)))
     return Estimate(torch.cat(values))
 
-# %% ../nbs/12_text.ipynb #1c821c5e
+# %% ../nbs/12_text.ipynb #cea06fe4
 def text_scores(
-    model: LatentVariableModel, # of lines
-    examples: Examples,         # unseen in training, all different
-    samples: int = 50,          # importance samples
+    model: TextVAE,     # trained
+    examples: Examples, # unseen in training, all different
+    samples: int = 50,  # importance samples
 ) -> dict[str, float]:
     "NLL, −ELBO, KL, information and reconstruction in nats per line; active units."
     parts = rate_distortion(model, examples)
@@ -545,7 +545,7 @@ def text_scores(
                 active=active_units(model, examples) if known else 0,
                 reconstruction=parts.distortion.mean)
 
-# %% ../nbs/12_text.ipynb #165452e8
+# %% ../nbs/12_text.ipynb #25623bdb
 def edit_distances(
     line: str,            # to compare
     lines: Sequence[str], # with these

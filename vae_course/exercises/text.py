@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_bits_per_character', 'check_trained_beta', 'check_useless_kl', 'check_annealed_report']
 
-# %% ../../nbs/99l_exercises_text.ipynb #f264ddb3
+# %% ../../nbs/99l_exercises_text.ipynb #654f5051
 import math
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +13,7 @@ import torch
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_tensor)
 
-# %% ../../nbs/99l_exercises_text.ipynb #ba026fd6
+# %% ../../nbs/99l_exercises_text.ipynb #a04bb2f9
 @exercise
 def check_bits_per_character(
     f: Callable, # `f(each, lengths)`, a number
@@ -46,7 +46,7 @@ def check_bits_per_character(
     raise WrongAnswer(f'it is {right:.4f} bits per character, and you gave '
                       f'{got.flatten()[0]:.4f}')
 
-# %% ../../nbs/99l_exercises_text.ipynb #d11df4c6
+# %% ../../nbs/99l_exercises_text.ipynb #879250b5
 @exercise
 def check_trained_beta(
     f: Callable, # `f(weight, lengths)`, a number
@@ -73,7 +73,7 @@ def check_trained_beta(
     raise WrongAnswer(f'for weight {weight:g} and these lengths β is {right:.4f}, and '
                       f'you gave {got.flatten()[0]:.4f}')
 
-# %% ../../nbs/99l_exercises_text.ipynb #8d19e897
+# %% ../../nbs/99l_exercises_text.ipynb #4a75c6b2
 @exercise
 def check_useless_kl(
     f: Callable, # `f(n, D, nats)`, a pair `(mu, logvar)`
@@ -106,7 +106,7 @@ def check_useless_kl(
     raise WrongAnswer(f'each posterior has a KL of {kl[0]:.4f} nats, and {nats:g} were '
                       'asked for')
 
-# %% ../../nbs/99l_exercises_text.ipynb #5ca5ce10
+# %% ../../nbs/99l_exercises_text.ipynb #ee44a240
 @exercise
 def check_annealed_report(
     f: Callable, # `f(loss, beta, kl, language_model)`, a number
