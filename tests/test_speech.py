@@ -1,8 +1,7 @@
 """Sound: what is written in the lesson against librosa; every bad recording named or
 put right and said; the made voice; the model of codes along time; and the command line,
 from a folder of wav files to wav files."""
-import io, math, subprocess, sys, zipfile
-from pathlib import Path
+import io, math, zipfile
 
 import numpy as np
 import pytest
@@ -10,14 +9,14 @@ import torch
 from scipy.io import wavfile
 
 from vae_course import cli, speech
-from vae_course.data import Batches, DataError, Examples
+from vae_course.data import DataError, Examples
 from vae_course.datasets import load
 from vae_course.sounds import (
     check_spoken_digits, from_wavs, own_voice, read_wav, resample, wav_bytes)
 from vae_course.speech import (
-    DigitAndSpeaker, Players, Sound, SpokenCodes, band_statistics, griffin_lim, istft,
-    jittered, log_mel, mel_filters, mfcc, speech_vq_vae, spectrograms, stft, to_wave)
-from vae_course.training import build, fit, load_model, save_model
+    Players, Sound, SpokenCodes, band_statistics, griffin_lim, istft,
+    log_mel, mel_filters, mfcc, speech_vq_vae, spectrograms, stft)
+from vae_course.training import fit, load_model, save_model
 from vae_course.voice import speak, voices
 
 
