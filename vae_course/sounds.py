@@ -6,7 +6,7 @@
 __all__ = ['CREDIT', 'FSDD_ADDRESS', 'Wave', 'read_wav', 'resample', 'Recordings', 'from_wavs', 'check_spoken_digits',
            'spoken_digits', 'own_voice', 'wav_bytes']
 
-# %% ../nbs/73a_sounds.ipynb #c4674c6a
+# %% ../nbs/73a_sounds.ipynb #629a230c
 import io, math, os, re, warnings, zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from scipy.signal import resample_poly
 from .data import DataError, DataSet, Examples, print_line, split
 from .voice import speak, voices
 
-# %% ../nbs/73a_sounds.ipynb #4970b07d
+# %% ../nbs/73a_sounds.ipynb #6f789644
 class Wave(NamedTuple):
     "What a wav file holds."
     samples: np.ndarray  # float32, `(n,)`; whole numbers end up in [−1, 1]
@@ -49,7 +49,8 @@ def read_wav(
         x, did = (x.astype(np.float32) - 128) / 128, ['8 bit']
     elif x.dtype.kind == 'i': x = x.astype(np.float64) / -float(np.iinfo(x.dtype).min)
     x = x.astype(np.float32)
-    if x.ndim == 2: x, _ = x.mean(1), did.append('stereo') if x.shape[1] > 1 else None
+    if x.ndim == 2: did += ['stereo'] * (x.shape[1] > 1)
+    if x.ndim == 2: x = x.mean(1)
     if not np.isfinite(x).all():
         raise DataError(f'{name} holds NaN or infinity: write it again or take it out')
     return Wave(x, rate, tuple(did))
@@ -64,7 +65,7 @@ def resample(
     common = math.gcd(rate, wanted)
     return resample_poly(x, wanted // common, rate // common).astype(np.float32)
 
-# %% ../nbs/73a_sounds.ipynb #3de81eaf
+# %% ../nbs/73a_sounds.ipynb #daa6cbb6
 @dataclass(frozen=True, repr=False)
 class Recordings(DataSet):
     """Clips of one rate and one length. x is a dict: `wave`, float32 `(N, S)`,
@@ -73,7 +74,7 @@ class Recordings(DataSet):
     speakers: Sequence[str] = () # their names
     credit: str = ''             # whom to name where a clip is played
 
-# %% ../nbs/73a_sounds.ipynb #a6560b9c
+# %% ../nbs/73a_sounds.ipynb #2f088a65
 _SAID = re.compile(r'(\d)_([^_]+)_(\d+)')   # of the Free Spoken Digit Dataset
 
 def _wav_files(path): # a folder or a zip file
@@ -123,7 +124,7 @@ def _examples(waves, size, labels, speakers, takes): # clips of different length
     return Examples(dict(wave=x, samples=samples, speaker=torch.tensor(speakers),
                          take=torch.tensor(takes)), torch.tensor(labels))
 
-# %% ../nbs/73a_sounds.ipynb #98c8cd71
+# %% ../nbs/73a_sounds.ipynb #9f32a397
 def from_wavs(
     path: str | os.PathLike, # a folder, or a zip file, with .wav files
     rate: int = 8000,        # samples in a second; others are converted
@@ -180,7 +181,7 @@ def from_wavs(
                + ''.join(f'; {n}' for n in notes))
     return Recordings(path.name, train, test_, classes, rate=rate, speakers=people)
 
-# %% ../nbs/73a_sounds.ipynb #b7677990
+# %% ../nbs/73a_sounds.ipynb #88cdbf67
 CREDIT = 'Free Spoken Digit Dataset, Jakobovski et al., CC BY-SA 4.0'
 FSDD_ADDRESS = ('https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/'
                 'tags/v1.0.10.zip')
@@ -220,7 +221,7 @@ def own_voice(
                       [str(i) for i in range(10)], speakers=list(voices),
                       credit='a source and a filter, made by vae_course')
 
-# %% ../nbs/73a_sounds.ipynb #73f7a1c4
+# %% ../nbs/73a_sounds.ipynb #233da80c
 def wav_bytes(
     x: Tensor | np.ndarray,  # samples in [−1, 1], `(n,)`
     rate: int = 8000,        # of them in a second

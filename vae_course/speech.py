@@ -8,7 +8,7 @@ __all__ = ['Players', 'Sound', 'stft', 'hz_to_mel', 'mel_filters', 'scaled', 'lo
            'jittered', 'SpeechVQVAE', 'speech_vq_vae', 'bits_per_second', 'mfcc', 'mfcc_features', 'speaker_folds',
            'code_identities']
 
-# %% ../nbs/13_speech.ipynb #0162af3b
+# %% ../nbs/13_speech.ipynb #a5634d28
 import base64, html, math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +28,7 @@ from .sounds import Recordings, wav_bytes
 from .vq_vae import (CodeDistribution, CodePrior, PointMass, VectorQuantizer,
                                VQVAE)
 
-# %% ../nbs/13_speech.ipynb #259fbaa9
+# %% ../nbs/13_speech.ipynb #4b0cb3d4
 class Players:
     "A row of small audio players, each with its label, and whom to credit."
     def __init__(
@@ -52,7 +52,7 @@ class Players:
         made = ''.join(one(*clip) for clip in self.clips.items())
         return f'<div>{made}<p><small>{html.escape(self.credit)}</small></p></div>'
 
-# %% ../nbs/13_speech.ipynb #9780aef4
+# %% ../nbs/13_speech.ipynb #5c119632
 @dataclass(frozen=True)
 class Sound:
     "How sound becomes numbers. A model keeps these, so that it can be heard."
@@ -76,7 +76,7 @@ def stft(
     wave = np.asarray(wave)
     return _transform(sound).stft(wave, p0=0, p1=wave.shape[-1] // sound.hop)
 
-# %% ../nbs/13_speech.ipynb #abcd5dff
+# %% ../nbs/13_speech.ipynb #9cd92e96
 def hz_to_mel(
     f: Any,  # frequencies in Hz
 ) -> Any:
@@ -101,7 +101,7 @@ def mel_filters(
                          'a longer window')
     return filters
 
-# %% ../nbs/13_speech.ipynb #53263a49
+# %% ../nbs/13_speech.ipynb #d8b51973
 def scaled(
     wave: np.ndarray,        # `(…, S)`
     sound: Sound = Sound(),  # with the peak that is wanted
@@ -122,7 +122,7 @@ def log_mel(
         parts.append(np.log(np.maximum(bands, sound.floor)).astype(np.float32))
     return torch.from_numpy(np.concatenate(parts))[:, None]
 
-# %% ../nbs/13_speech.ipynb #7b66ab71
+# %% ../nbs/13_speech.ipynb #5494e5a3
 def istft(
     spectrum: np.ndarray,    # complex, `(n_fft/2 + 1, frames)`
     sound: Sound = Sound(),  # windows
@@ -167,7 +167,7 @@ def to_wave(
             for one in np.asarray(torch.as_tensor(x).detach().cpu())]
     return scaled(np.stack(made), sound)
 
-# %% ../nbs/13_speech.ipynb #a526bfac
+# %% ../nbs/13_speech.ipynb #fa68d2f7
 def spectrograms(
     data: Recordings,            # clips
     sound: Sound | None = None,  # how; None: the usual, at the rate of the clips
@@ -181,7 +181,7 @@ def spectrograms(
         return Examples(log_mel(x['wave'], sound), y)
     return DataSet(data.name, part(data.train), part(data.test), data.classes)
 
-# %% ../nbs/13_speech.ipynb #e5d3b1d7
+# %% ../nbs/13_speech.ipynb #2b9d9e4a
 class TimeEncoder(nn.Module):
     "Convolutions along time, bands as channels: a vector for every four frames."
     mean: Tensor  # of each band, `(bands, 1)`
@@ -245,7 +245,7 @@ class TimeDecoder(nn.Module):
             h = h * (1 + scale) + shift
         return (self.net(h) * self.std + self.mean)[:, None]
 
-# %% ../nbs/13_speech.ipynb #6a35340c
+# %% ../nbs/13_speech.ipynb #9b8a3606
 def band_statistics(
     x: Tensor,  # the spectrograms of the training set, `(N, 1, bands, frames)`
 ) -> dict[str, list[float]]: # `mean` and `std` of each band
@@ -253,7 +253,7 @@ def band_statistics(
     return dict(mean=x.mean((0, 1, 3)).tolist(),
                 std=x.std((0, 1, 3)).clamp(min=.1).tolist())
 
-# %% ../nbs/13_speech.ipynb #a990dfc7
+# %% ../nbs/13_speech.ipynb #995b6e41
 class SpokenCodes(CodePrior):
     "p(codes | digit, speaker), each code given those before it: both begin the list."
     def __init__(
@@ -324,7 +324,7 @@ class SpokenCodes(CodePrior):
             codes = torch.cat([codes, drawn[:, None]], 1)
         return codes.view(n, *self.shape)
 
-# %% ../nbs/13_speech.ipynb #fe621acd
+# %% ../nbs/13_speech.ipynb #fb2de809
 class DigitAndSpeaker(Condition):
     "What is said, and by whom: `(B, 2)` whole numbers."
     shape = (2,)
@@ -383,11 +383,13 @@ def jittered(
     place = torch.arange(T, device=e.device) + step * moved
     return e.gather(3, place.clamp(0, T - 1)[:, None, None].expand_as(e))
 
-# %% ../nbs/13_speech.ipynb #148f6d8a
+# %% ../nbs/13_speech.ipynb #7ae33291
 class SpeechVQVAE(VQVAE):
     """A VQ-VAE of log-mel spectrograms with codes along time. Told digits and
     speakers, it is p(codes | digit, speaker) p(x | codes, speaker); `sound` says how a
     spectrogram becomes sound."""
+    prior_net: SpokenCodes
+
     def __init__(
         self,
         encoder: nn.Module,          # x to `(B, D, 1, places)`
@@ -533,7 +535,7 @@ class SpeechVQVAE(VQVAE):
         new = c if new is None else self.as_condition(new, len(x))
         return mean_or_draw(self.decode(self.codes(x), new))
 
-# %% ../nbs/13_speech.ipynb #92d78bf7
+# %% ../nbs/13_speech.ipynb #83fab31d
 def speech_vq_vae(
     data_shape: Sequence[int] = (1, 40, 80),  # 1, bands and frames
     sound: Sound | dict | None = None,        # how they were made; None: the usual
@@ -580,7 +582,7 @@ def speech_vq_vae(
         jitter=jitter, dropout=dropout, dead_code_threshold=dead_code_threshold)
     return model
 
-# %% ../nbs/13_speech.ipynb #b2c32565
+# %% ../nbs/13_speech.ipynb #22ece86a
 def bits_per_second(
     log_p: Tensor,           # of lists of codes, in nats, `(N,)`
     seconds: float,          # of a clip
@@ -588,7 +590,7 @@ def bits_per_second(
     "What the codes of a second cost under a prior, on average."
     return -log_p.mean().item() / math.log(2) / seconds
 
-# %% ../nbs/13_speech.ipynb #391316e6
+# %% ../nbs/13_speech.ipynb #a132eeb2
 def mfcc(
     x: Tensor,    # log-mel spectrograms, `(…, n_mels, frames)`
     n: int = 13,  # coefficients that are kept

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['voices', 'speak']
 
-# %% ../nbs/75a_voice.ipynb #b0245a1d
+# %% ../nbs/75a_voice.ipynb #b5e4b3a5
 from collections.abc import Sequence
 import numpy as np
 from scipy.signal import lfilter, sosfilt
 
-# %% ../nbs/75a_voice.ipynb #66664413
+# %% ../nbs/75a_voice.ipynb #a9021213
 # (seconds, loudness of the pulses, of the noise, formants in Hz at start and end)
 _SOUNDS: dict[str, tuple] = dict(
     s=(.10, 0, .5, (1500, 2600, 3600), (1500, 2600, 3600)),
@@ -40,7 +40,7 @@ _VOICES = dict(ada=(210, 1.15, .95, .05), ben=(115, 1.0, 1.0, .02),
                cleo=(180, 1.08, 1.15, .1), dan=(95, .92, 1.1, .03),
                eve=(235, 1.2, .85, .04), finn=(135, .97, .9, .08))
 
-# %% ../nbs/75a_voice.ipynb #f9881971
+# %% ../nbs/75a_voice.ipynb #56b1e015
 def _resonators(formants, rate): # in Hz
     "Three resonances, one after another, as sections `(3, 6)` for `sosfilt`."
     f = np.minimum(formants, .47 * rate)
@@ -56,10 +56,10 @@ def speak(
     rate: int = 8000,            # samples in a second
 ) -> np.ndarray:                 # float32 in [−1, 1]
     "A digit, spoken by pulses and noise through three resonances that move."
-    pitch, scale, slow, breath = _VOICES[voice]
+    hz, size, pace, breath = _VOICES[voice]
     rng = np.random.default_rng([digit, list(_VOICES).index(voice), take])
-    pitch, slow = pitch * rng.normal(1, .06), slow * rng.normal(1, .08)
-    scale = scale * rng.normal(1, .02, 3)
+    pitch, slow = hz * rng.normal(1, .06), pace * rng.normal(1, .08)
+    scale = size * rng.normal(1, .02, 3)
     block, tracks, loud = rate // 100, [], []
     for name in _DIGITS[digit].split():
         seconds, pulses, noise, start, end = _SOUNDS[name]
