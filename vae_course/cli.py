@@ -32,7 +32,6 @@ from .export import MissingExtra
 from .model_settings import add_options, build_model, complete_settings
 from .model_settings import read_conditions, read_settings, settings_parser
 from .progress import exercises, passed, progress_file
-from .speech import SpeechVQVAE
 from .speech_files import (SpectrogramSet, prepare_spectrograms,
                                      speech_settings, write_wavs)
 from .protocol import evaluate_test_set, format_result, prepare
@@ -40,7 +39,8 @@ from .run_folder import as_utf8, check_no_file, epochs_kept, load_trained
 from .run_folder import (
     own_folder, read_run, versions, what_is_kept, without_defaults, write_json)
 from .run_config import RunConfig
-from .samples import check_image_path, is_text_run, sample_text
+from .samples import (check_image_path, is_speech_run, is_text_run,
+                                sample_text)
 from .step import Trainable
 from .training import fit, registry, save_model
 from .use import write_latents, write_onnx, write_reconstructions
@@ -339,11 +339,10 @@ def sample(
     if is_text_run(folder): return _say(sample_text(folder, n, out, condition, seed,
                                                     device))
     path = Path(out).expanduser() if out else folder/'samples.png'
+    if not (speaks := is_speech_run(folder)):
+        check_image_path(path)                             # before anything is loaded
     place = pick_device(device)
-    if path.suffix not in ('', '.wav'): _check_image_path(path) # before loading
     model, what = load_trained(folder, place)
-    speaks = isinstance(model, SpeechVQVAE)
-    if not speaks: _check_image_path(path)
     c = read_conditions(model, condition, n)
     path.parent.mkdir(parents=True, exist_ok=True)
     x = draw_samples(model.to(place), n, seed, place,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['load_wavs', 'as_spectrograms', 'SpectrogramSet', 'speech_settings', 'prepare_spectrograms', 'write_wavs']
 
-# %% ../nbs/96b_speech_files.ipynb #b1ff82c9
+# %% ../nbs/96c_speech_files.ipynb #b1ff82c9
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from .sounds import Recordings, from_wavs, wav_bytes
 from .speech import Sound, SpeechVQVAE, band_statistics, spectrograms, to_wave
 from .use import check_is_new, new_folder
 
-# %% ../nbs/96b_speech_files.ipynb #f5273cf3
+# %% ../nbs/96c_speech_files.ipynb #f5273cf3
 def load_wavs(
     path: str,                    # folder or zip file of .wav files
     given: dict[str, Any],        # settings of the model
