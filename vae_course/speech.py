@@ -122,7 +122,7 @@ def log_mel(
         parts.append(np.log(np.maximum(bands, sound.floor)).astype(np.float32))
     return torch.from_numpy(np.concatenate(parts))[:, None]
 
-# %% ../nbs/13_speech.ipynb #5494e5a3
+# %% ../nbs/13_speech.ipynb #4c7c9df7
 def istft(
     spectrum: np.ndarray,    # complex, `(n_fft/2 + 1, frames)`
     sound: Sound = Sound(),  # windows
@@ -133,6 +133,7 @@ def istft(
     after = transform.p_max(n) - spectrum.shape[-1]
     return transform.istft(np.pad(spectrum, [(0, 0), (before, after)]), k1=n)
 
+# %% ../nbs/13_speech.ipynb #de91a239
 def griffin_lim(
     magnitude: np.ndarray,   # `(n_fft/2 + 1, frames)`
     sound: Sound = Sound(),  # windows
@@ -146,6 +147,7 @@ def griffin_lim(
         phase = np.angle(stft(wave, sound))
     return istft(magnitude * np.exp(1j * phase), sound)
 
+# %% ../nbs/13_speech.ipynb #a9de8008
 def to_magnitude(
     x: Any,                  # a log-mel spectrogram, `(n_mels, frames)`
     sound: Sound = Sound(),  # how it was made
@@ -181,7 +183,7 @@ def spectrograms(
         return Examples(log_mel(x['wave'], sound), y)
     return DataSet(data.name, part(data.train), part(data.test), data.classes)
 
-# %% ../nbs/13_speech.ipynb #2b9d9e4a
+# %% ../nbs/13_speech.ipynb #e650aa61
 class TimeEncoder(nn.Module):
     "Convolutions along time, bands as channels: a vector for every four frames."
     mean: Tensor  # of each band, `(bands, 1)`
@@ -209,6 +211,7 @@ class TimeEncoder(nn.Module):
     ) -> Tensor:    # `(B, D, 1, frames/4)`
         return self.net((x[:, 0] - self.mean) / self.std)[:, :, None]
 
+# %% ../nbs/13_speech.ipynb #c89b34b4
 class TimeDecoder(nn.Module):
     "Its mirror image; who speaks scales and shifts the first layer."
     mean: Tensor
@@ -590,7 +593,7 @@ def bits_per_second(
     "What the codes of a second cost under a prior, on average."
     return -log_p.mean().item() / math.log(2) / seconds
 
-# %% ../nbs/13_speech.ipynb #a132eeb2
+# %% ../nbs/13_speech.ipynb #9e2fb706
 def mfcc(
     x: Tensor,    # log-mel spectrograms, `(…, n_mels, frames)`
     n: int = 13,  # coefficients that are kept
@@ -602,6 +605,7 @@ def mfcc(
     basis[0] /= math.sqrt(2)
     return basis.to(x) @ x
 
+# %% ../nbs/13_speech.ipynb #f77932c9
 def mfcc_features(
     x: dict[str, Tensor],  # clips, as `Recordings` hold them
     places: int = 20,      # that each clip is stretched to, by its own length
