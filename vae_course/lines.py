@@ -109,6 +109,7 @@ def check_lines(
 @dataclass(frozen=True, repr=False)
 class TextData(DataSet):
     "A `DataSet` of lines: x is `(tokens, lengths)`."
+    # the characters of its lines
     alphabet: Alphabet = field(default_factory=lambda: Alphabet(' '))
     left_out: int = 0 # items of the source that are not in the set
 

@@ -67,7 +67,7 @@ NAMES: dict[str, str] = {
     'cli.check_config':
         'none: model_settings.read_settings(name, pairs) reads and checks',
     'cli.check_folder': 'run_folder._check_folder',
-    'cli.check_picture': 'cli._check_image_path',
+    'cli.check_picture': 'samples.check_image_path',
     'cli.check_words': 'none: the types in cli._SPECIAL',
     'cli.conditions': 'model_settings.read_conditions',
     'cli.data_named': 'named_data.load_named',
