@@ -333,7 +333,8 @@ def test_train_and_predict_from_a_table_of_few_labels(folder, tmp_path, capsys):
     right = [r["label"] == ("zero", "one")[kinds[int(r["file"][:3])]] for r in rows]
     assert np.mean(right) > 0.9
     assert all(0.5 <= float(r["probability"]) <= 1 for r in rows)
-    assert json.loads((run / "run.json").read_text())["settings"]["classes"] == [
+    kept = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert kept["settings"]["classes"] == [
         "one", "zero"]
     assert "an upper bound on -log p(x)," in capsys.readouterr().out
     # without a condition, any class

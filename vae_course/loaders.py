@@ -161,7 +161,7 @@ class MixedBatches:
                 raise DataError(f'got a {type(part).__name__} as one of the parts: '
                                 'both must be `Examples`')
             if binarize: check_pixels_to_draw(part.x)
-        if bare := int((labelled.y < 0).sum()):
+        if 0 < (bare := int((labelled.y < 0).sum())) < len(labelled):
             raise DataError(f'{bare} of the {len(labelled)} labelled examples have no '
                             'label (−1): put them into the other part')
         whole = all(isinstance(n, int) and n > 0 and n % shard[1] == 0 for n in sizes)

@@ -245,7 +245,8 @@ class M2(CVAE):
         of two parts the unlabelled one."""
         if isinstance(batch, MixedBatch): batch = as_pair(batch.unlabelled)[0]
         x, y = as_pair(to_device(batch, self.device))
-        with torch.no_grad(): guess = self.classify(x).probs.argmax(-1)
+        with torch.no_grad():
+            guess = self.classify(x.to(self.log_share.dtype)).probs.argmax(-1)
         return x, guess if y is None else torch.where(y < 0, guess, y)
 
     @torch.no_grad()
