@@ -221,8 +221,7 @@ def test_samples(capsys):
 @pytest.mark.parametrize("words, answer", [
     ("--model vea", "no model called 'vea': there are vae, conv_vae"),
     ("--data mnits", ("there are mnist, fashion_mnist, mnist_static, digits, sprites, "
-                      "dsprites, spoken_digits, voice, and "
-                      "folder:PATH")),
+                      "dsprites, spoken_digits, voice, folder:PATH for images, ")),
     ("--data folder:/no/such/place", "is no folder"), ("--data folder:", "folder:PATH"),
     ("--device tpu", "it has"), ("--device cuda:99", "it has"),
     ("--set latent=3", "takes data_shape, latent_dim, hidden, likelihood, dropout"),
