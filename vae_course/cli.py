@@ -228,8 +228,9 @@ def train(
     if likelihood: likelihood_settings(likelihood)
     pick_device(device)
     given = read_settings(model, set)
-    images, given = load_partly(lambda *how: load_named(*how, given), data, size,
-                                channels, resize, labels, seed, model, given)
+    images, given = load_partly(
+        lambda name, s, c, r: load_named(name, s, c, r, given), data, size, channels,
+        resize, labels, seed, model, given)
     given = speech_settings(model, given, images)
     torch.manual_seed(seed)
     net = build_model(model, complete_settings(model, given, images, likelihood))

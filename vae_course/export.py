@@ -283,8 +283,9 @@ def onnx_paths(
 ) -> dict[str, Path]:
     "The file that `export_onnx` writes for each part: `STEM-encoder.onnx`, …"
     stem = Path(stem).expanduser()
-    names = ('classifier',) if isinstance(model, Classifier) else ('encoder', 'decoder')
-    if isinstance(model, LatentVariableModel) and model.sums_out: names += 'classifier',
+    names = ['classifier'] if isinstance(model, Classifier) else ['encoder', 'decoder']
+    if isinstance(model, LatentVariableModel) and model.sums_out:
+        names.append('classifier')
     return {name: stem.with_name(f'{stem.name}-{name}.onnx') for name in names}
 
 def export_onnx(

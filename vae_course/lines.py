@@ -174,9 +174,10 @@ def from_strings(
     y = None if labels is None else torch.as_tensor(labels)
     whole = Examples((tokens, lengths), y)
     shares = [test_share] + [valid_share] * (valid_share > 0)
-    train, test, *valid = (whole[torch.tensor(rows)]
-                           for rows in split_lines(lines, shares, seed))
-    return TextData(name, train, test, list(classes), *valid, alphabet=alphabet)
+    train, test, *more = (whole[torch.tensor(rows)]
+                          for rows in split_lines(lines, shares, seed))
+    return TextData(name, train, test, list(classes), alphabet=alphabet,
+                    valid=more[0] if more else None)
 
 # %% ../nbs/71a_lines.ipynb #8a048446
 def read_lines(
@@ -311,5 +312,5 @@ def load_lines(
     "The lines that a command line asks for; None where it asks for something else."
     kind, _, path = data.partition(':')
     if kind == 'lines' and path: return replace(from_lines(path), source=data)
-    named = dict(names=load_names, shakespeare=load_shakespeare)
-    return named[data]() if data in named else None
+    if data == 'names': return load_names()
+    return load_shakespeare() if data == 'shakespeare' else None

@@ -232,13 +232,9 @@ class TextVAE(LatentVariableModel):
                      if encoder else None)
         self.posterior = posterior or DiagonalGaussian()
         self.prior_net = StandardNormal(latent_dim)
+        self.conditional = self.condition is not None
         # weight of the KL, moved by a schedule
         self.register_buffer('beta', torch.tensor(1.0), persistent=False)
-
-    @property
-    def conditional(self) -> bool:
-        "Whether it needs a c."
-        return self.condition is not None
 
     def _numbers(self, c, n): # of the conditions of n lines, `(n, classes)`
         if self.condition is None: return torch.zeros(n, 0, device=self.device)
@@ -309,7 +305,9 @@ class TextVAE(LatentVariableModel):
         n: int, # lines
     ) -> Tensor | None:
         "c for each. Raises `Unsupported`, `ValueError` and `DataError`."
-        if self.condition is None: return require_condition(self, 'the model', c)
+        if self.condition is None:
+            require_condition(self, 'the model', c)
+            return None
         return _expand(self.condition, c, n, self.device)
 
     def at(
@@ -318,7 +316,8 @@ class TextVAE(LatentVariableModel):
     ) -> 'LatentVariableModel':
         "The VAE that this model is while the language stays. Raises `Unsupported`."
         if self.condition is None: require_condition(self, 'at', c)
-        return FixedLanguageVAE(self, c)
+        told: Any = self
+        return FixedLanguageVAE(told, c)
 
     @torch.no_grad()
     def sample(
@@ -377,9 +376,11 @@ def _check_tokens(x, letters, longest, name):
 
 class FixedLanguageVAE(FixedConditionVAE):
     "A `TextVAE` with its language held."
+    model: Any
+
     def encode(
         self,
-        x: tuple[Tensor, Tensor], # lines
+        x: Any,                   # lines: tokens and lengths
         c: Any = None,            # held
     ) -> D.Distribution:
         "q(z|x, c). Raises `Unsupported` for another c."
@@ -502,7 +503,8 @@ def train_text(
     if first:
         early = max(1, round(first * epochs))
         fit(model, data.train, epochs=early, schedules={'beta': 0.}, **how)
-        for part in model.decoder.modules():
+        parts: Any = model.decoder.modules()
+        for part in parts:
             if hasattr(part, 'reset_parameters'): part.reset_parameters()
         how['schedules'] = {'beta': linear(0, 1, until=.5)}
         epochs = max(1, epochs - early)
