@@ -22,7 +22,6 @@ from sklearn.base import (BaseEstimator, ClassNamePrefixFeaturesOutMixin,
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
-from torchvision.transforms import RandomAffine
 from .classifier import Classifier
 from .cvae import CVAE, FiLM, Labels, ReshapeOutput, Unconditional
 from .data import (Batch, DataError, Examples, MixedBatch, as_pair,
@@ -339,6 +338,7 @@ def moved_copies(
 ) -> Tensor:          # `(N * copies, C, H, W)`, those of an image one after another
     """Images turned by up to 10 degrees, sheared by 5, shifted by 8 % and scaled by
     10 %, at random."""
+    from torchvision.transforms import RandomAffine  # slow to import
     move = RandomAffine(10, translate=(0.08, 0.08), scale=(0.9, 1.1), shear=5)
     with seeded(seed):
         return torch.stack([move(image) for image in x for _ in range(copies)])
