@@ -8,7 +8,7 @@ __all__ = ['cures', 'token_log_probs', 'CharacterGRU', 'TextDecoder', 'SequenceC
            'nearest_line']
 
 # %% ../nbs/12_text.ipynb #8c3047bc
-import copy, math
+import math
 from collections.abc import Sequence
 from typing import Any
 import numpy as np
