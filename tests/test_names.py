@@ -364,3 +364,11 @@ def test_lines_of_code_are_counted_as_they_are_read():
     assert lines_of_code(RIGHT) == 7
     assert lines_of_code(RIGHT + "x = 1\n\n# a remark\nimport os\n") == 8
     assert lines_of_code("def f():\n    '''Long\n    words.'''\n    return 1\n") == 1
+
+
+@pytest.mark.parametrize("path", sorted((root / "nbs").glob("*.ipynb")),
+                         ids=lambda p: p.stem)
+def test_a_stored_output_names_no_folder_of_a_machine(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    shown = json.dumps([c.get("outputs", []) for c in cells])
+    assert not re.search(r"/(root|home|Users|tmp)/", shown)

@@ -229,8 +229,8 @@ def from_lines(
     Raises `DataError`."""
     lines, empty = read_lines(path, encoding, longest)
     if empty:
-        print_line(f'{path}: {len(empty):,} empty line{"s" * (len(empty) > 1)} left '
-                   f'out, the first is line {empty[0]}.')
+        print_line(f'{Path(path).name}: {len(empty):,} empty line'
+                   f'{"s" * (len(empty) > 1)} left out, the first is line {empty[0]}.')
     made = from_strings(lines, test_share=test_share, valid_share=test_share, seed=seed,
                         name=Path(path).name)
     return replace(made, left_out=len(empty))

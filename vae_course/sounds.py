@@ -177,7 +177,8 @@ def from_wavs(
         how = f'{len(test_):,} to test, by chance'
     notes = [f'{k}: {_counted(v)}' for k, v in done.items()]
     notes += [f'not .wav: {others:,}'] if others else []
-    print_line(f'{path}: {len(waves):,} clips of {seconds:.2f} s at {rate} Hz, {how}'
+    print_line(f'{path.name}: {len(waves):,} clips of {seconds:.2f} s at {rate} Hz, '
+               f'{how}'
                + ''.join(f'; {n}' for n in notes))
     return Recordings(path.name, train, test_, classes, rate=rate, speakers=people)
 
