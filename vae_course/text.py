@@ -376,7 +376,6 @@ def _check_tokens(x, letters, longest, name):
 
 class FixedLanguageVAE(FixedConditionVAE):
     "A `TextVAE` with its language held."
-    model: Any
 
     def encode(
         self,
@@ -393,8 +392,8 @@ class FixedLanguageVAE(FixedConditionVAE):
         name: str = 'train', # how the reader calls them
     ) -> None:
         "Raise `DataError` as the model does, but for labels."
-        _check_tokens(examples.x, len(self.model.alphabet),
-                      self.model.decoder.longest, name)
+        told: Any = self.model
+        _check_tokens(examples.x, len(told.alphabet), told.decoder.longest, name)
 
 # %% ../nbs/12_text.ipynb #a2ee0867
 class NormedMean(nn.Module):
