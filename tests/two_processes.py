@@ -12,6 +12,7 @@ from vae_course.distributed import leave_processes, rank_and_world_size
 from vae_course.noise import Noise, replayed_noise
 from vae_course.step import make_optimizers, StepConfig, train_epoch
 from vae_course.loaders import GivenBatches, MixedBatches
+from vae_course.training import build
 
 N, BATCH, D = 71, 16, 3     # the last batch holds 7: parts of 4 and 3
 
@@ -58,6 +59,32 @@ class Dealt(torch.utils.data.Sampler):
             yield from batch.tensor_split(self.processes)[self.number].tolist()
 
 
+def registered(kind, x, y, order, shard):
+    "A model of lessons 11 to 13, its batches, and what each draws in one process."
+    if kind == "m2":          # y is summed out: a code for each image and label
+        model = build("m2", data_shape=[1, 6, 6], classes=2, latent_dim=D, hidden=[24],
+                      width=8, dropout=0.0)
+        examples = Examples(x, torch.where(torch.arange(N) < 12, y, -1))
+        labelled, rest = examples[:12], examples[12:]
+        batches = MixedBatches(labelled, rest, (4, 12), binarize=True, generator=order,
+                               shard=shard)
+        return model, batches, [[24, 4]] * len(batches)
+    if kind == "text_vae":
+        model = build("text_vae", alphabet="abcde", longest=4, latent_dim=D, width=12,
+                      embedding=6)
+        lines = (x.flatten(1)[:, :4] * 5).long(), 1 + torch.arange(N) % 4
+        batches = Batches(Examples(lines, y), BATCH, shuffle=True, generator=order,
+                          shard=shard)
+        return model, batches, [[n] for n in [16] * 4 + [7]]
+    model = build("speech_vq_vae", data_shape=[1, 6, 8], n_codes=4, dim=4, width=8,
+                  digits=2, speakers=2, dropout=0.0, dead_code_threshold=0.0,
+                  sound=dict(n_mels=6))
+    x = torch.cat([x, x[..., :2]], -1)
+    batches = Batches(Examples(x, torch.stack([y, 1 - y], 1)), BATCH, shuffle=True,
+                      generator=order, shard=shard)
+    return model, batches, [[]] * 5
+
+
 def train(config, kind):
     number, processes = rank_and_world_size()
     # weights and noise of its own for each process: the first one's weights must win
@@ -68,7 +95,10 @@ def train(config, kind):
     order, shard = torch.Generator().manual_seed(7), (number, processes)
     sizes = [16] * 4 + [7]
     draws = [[n] for n in sizes]
-    if kind == "mixed":
+    if kind in ("m2", "text_vae", "speech_vq_vae"):
+        model, batches, draws = registered(kind, x, y, order, shard)
+        if kind == "m2": sizes = [16] * len(draws)
+    elif kind == "mixed":
         model = made(SemiSupervised)
         batches = MixedBatches(Examples(x[:9], y[:9]), Examples(x[9:]), (4, 12),
                                binarize=True, generator=order, shard=shard)
@@ -93,7 +123,8 @@ def train(config, kind):
     step = AcceleratedStep(model, optimizers, BATCH, clip=5.0, config=config)
     def with_noise(batch, weight):
         noise = Noise([torch.randn(n, D, generator=numbers) for n in next(left)])
-        if config.compile: return step(batch, weight=weight)
+        # no code of the speech model is drawn; which dead entry moves would be
+        if config.compile or kind == "speech_vq_vae": return step(batch, weight=weight)
         with replayed_noise(noise.part(number, processes)):
             return step(batch, weight=weight)
     history = []
