@@ -10,6 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from plant import checks
+
 pytestmark = pytest.mark.slow
 
 here = Path(__file__).resolve().parent
@@ -244,7 +246,6 @@ def test_a_check_notices(outcomes, name):
     if isinstance(found, AssertionError):
         raise found
     assert found is not None, f"{name}: every cell ran; the check is missing"
-    checks = "ClaimFailed", "AssertionError", "WrongAnswer", "NonFiniteLoss"
     assert found["error"] in checks, (
         f"stopped by {found['error']} ({found['message']}) and not by a check, at\n"
         f"{found['cell']}")
