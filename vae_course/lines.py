@@ -67,7 +67,7 @@ class Alphabet:
     def _unknown(self, i, line): # the message
         j, c = next((j, c) for j, c in enumerate(line) if c not in self.places)
         return (f'line {i + 1} ({line!r:.40}) has {c!r} ({code_point(c)}) as character '
-                f'{j + 1}, and the alphabet of {len(self)} characters has not: '
+                f'{j + 1}, which the alphabet of {len(self)} does not hold: '
                 f'replace it; there are {self.letters!r:.60}')
 
     def decode(
