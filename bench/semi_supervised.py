@@ -47,8 +47,8 @@ protocol = (
     "certain spread labels of each class (graph of training images alone) stand "
     "beside the true ones, 4 epochs. M2, then spread: what M2 answers for the 60,000 "
     "training images is spread over the graph of codes, the test images in it. M1+M2: "
-    "M2 on the codes, standardised. The graph and the epochs of the VAE were chosen on Fashion-MNIST, α on the 1,797 digits of"
-    " 8 × 8 pixels in scikit-learn, the epochs of M2 by the time there was. The "
+    "M2 on the codes, standardised. The graph and the epochs of the VAE were chosen "
+    "on Fashion-MNIST, α on the 1,797 digits of 8 × 8 pixels in scikit-learn, the epochs of M2 by the time there was. The "
     "convolutional classifier and the moved copies came in after one further draw of "
     "labels (seed 100), on which M2 without them stayed above 20 %: its test images "
     "were looked at for that.")
