@@ -72,7 +72,7 @@ def folder(tmp_path):
 
 def train(folder, name, *words):
     main(["train", "--model", name, "--data", f"folder:{folder / 'mine'}", "--epochs",
-          "1", "--batch_size", "16", "--out", str(folder / name), "--device", "cpu",
+          "1", "--batch-size", "16", "--out", str(folder / name), "--device", "cpu",
           *words])
 
 
