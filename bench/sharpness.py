@@ -19,7 +19,7 @@ settings = dict(train=30_000, n=2000, latent_dim=16, widths=[16, 32], epochs=2,
 seeds = 0, 1, 2
 ways = ("σ = 1", "σ learned", "σ learned, per pixel", "σ optimal",
         "σ learned, 64 latents", "σ learned, perceptual term",
-        "σ learned, adversarial term", "GAN")
+        "σ learned, adversarial term", "GAN", "σ = 1, perceptual term")
 
 protocol = ("{data}: {images} training images, dequantized and brought to half their "
             "size. Encoder and decoder of convolutions {widths}, {latent_dim} latents "
@@ -78,7 +78,9 @@ def model_of(way, world, latent_dim, widths):
                 latent_dim=64 if "64" in way else latent_dim)
     if way == "GAN": return GAN(**size)
     if "adversarial" in way: return vae_gan(**size)
-    if "perceptual" in way: return perceptual_vae(**size, classifier=world.judges[1])
+    if "perceptual" in way:
+        return perceptual_vae(**size, classifier=world.judges[1], likelihood=(
+            "gaussian" if "σ = 1" in way else "gaussian_learned"))
     kind = (1.0 if way == "σ = 1" else "per_pixel" if "pixel" in way else
             "optimal" if "optimal" in way else "learned")
     return sigma_vae(**size, sigma=kind)
