@@ -445,12 +445,13 @@ def lesson_14() -> Drawing:
     d.net(258, 200, "classifier", "new", w=120, narrow="", h=56)
     d.line([(34, 143), (34, 200), (198, 200)])
     d.line([(470, 149), (470, 200), (318, 200)])
-    d.text(404, 184, "perceptual", "small red")
+    d.text(116, 184, "perceptual", "small red")
     d.net(258, 274, "discriminator", "new", w=136, narrow="", h=56)
     d.line([(24, 143), (24, 274), (190, 274)])
     d.line([(502, 149), (502, 284), (326, 284)])
     d.line([(326, 264), (390, 264), (390, 158)], "grad")
-    d.text(400, 240, "gradient", "small violet", "start")
+    d.text(402, 236, "gradient", "small violet", "start")
+    d.text(116, 258, "adversarial", "small red")
     return d
 
 
