@@ -114,6 +114,12 @@ def test_without_a_classifier_it_says_how_to_get_one(folder):
     assert not (folder / "perceptual_vae").exists()
 
 
+def test_a_floor_of_0_is_refused_by_the_command_line(folder):
+    with pytest.raises(SystemExit, match="a σ that may reach 0"):
+        train(folder, "sigma_vae", "--set", "floor=0")
+    assert not (folder / "sigma_vae").exists()
+
+
 def test_a_file_of_another_model_is_no_classifier(tmp_path):
     path = save_model(conv_vae(shape, 3, [4, 8]), tmp_path / "vae")
     with pytest.raises(ValueError, match="holds a VAE: a perceptual term needs"):
