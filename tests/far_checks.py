@@ -31,6 +31,11 @@ SMALL = dict(
     m2=dict(hidden=[32], latent_dim=4, width=16),
     vq_vae=dict(n_codes=16, widths=[4, 8]),
     autoencoder=dict(hidden=[32], latent_dim=4),
+    sigma_vae=dict(widths=[4, 8], latent_dim=4),
+    perceptual_vae=dict(widths=[4, 8], latent_dim=4, classifier=dict(
+        name="classifier", data_shape=[1, 28, 28], classes=10, widths=[4, 8],
+        features=16, dropout=0.2)),
+    vae_gan=dict(widths=[4, 8], latent_dim=4),
     speech_vq_vae=dict(data_shape=[1, 28, 28], n_codes=16, dim=4, width=8),
     text_vae=dict(alphabet="abcde", longest=4, latent_dim=4, width=12, embedding=6),
     code_prior=dict(n_codes=2, shape=[1, 28, 28], width=4, depth=1, heads=1),

@@ -292,7 +292,7 @@ def test_time_to_quality(tmp_path):
     ("disentanglement", ["disentanglement", "disentanglement_ellipses"], 4),
     ("cvae_labels", ["cvae_labels"], 10), ("cvae_quadrants", ["cvae_quadrants"], 6),
     ("vq", ["vq"], 2), ("generation", ["generation"], 9), ("anomaly", ["anomaly"], 2),
-    ("semi_supervised", ["semi_supervised"], 18)])
+    ("semi_supervised", ["semi_supervised"], 18), ("sharpness", ["sharpness"], 9)])
 def test_quality_benches_state_their_facts(script, bench, rows, tmp_path):
     before = results()
     run(script, "--quick", "--out", str(tmp_path))
@@ -423,7 +423,7 @@ def test_a_run_cut_short_leaves_the_old_file(tmp_path, monkeypatch):
 MEASURED = dict(speed="name", time_to_quality="step_config", generation="images",
                 disentanglement="model", disentanglement_ellipses="model",
                 cvae_labels="way", cvae_quadrants="kind", vq=None, anomaly=None,
-                semi_supervised="name", text="way", speech="way")
+                semi_supervised="name", text="way", speech="way", sharpness="way")
 
 
 @pytest.fixture(scope="module")

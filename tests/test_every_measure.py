@@ -9,8 +9,8 @@ from contract_models import CONTRACT, LATENTS, image_model, pictures, words
 from test_models import SMALL
 from vae_course import (
     anomaly_detection, checks, classifier, cli, cvae, evaluation, export, generation,
-    gpu, model as contract, plots, protocol, step, text, training, use, vq_vae,
-    widgets)
+    gpu, model as contract, plots, protocol, sharpness, step, text, training, use,
+    vq_vae, widgets)
 from vae_course.anomaly_detection import AnomalyDetector, score_methods
 from vae_course.data import Batches, DataError, DataSet, Examples, tensors_of
 from vae_course.elbo import VAE
@@ -67,7 +67,8 @@ LATENT = "encode decode prior sample data_shape"
 A_VAE = (f"{LATENT} gaussian mean prior_mean x_mean row places images trained "
          "program")
 HAS = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "autoencoder", "cvae",
-                     "cvae at 7", "m2"), A_VAE) | dict(
+                     "cvae at 7", "m2", "sigma_vae", "perceptual_vae", "vae_gan"),
+                    A_VAE) | dict(
     vq_vae=f"{LATENT} codes x_mean images trained program",
     speech_vq_vae=f"{LATENT} codes x_mean images trained program",
     code_prior="data_shape images trained sample",
@@ -124,6 +125,9 @@ ASK = {
                                             **w.each(2)), "encode decode places"),
     "generation.confidence": (lambda m, w: generation.confidence(m, w.x), "features"),
     "generation.quality": (lambda m, w: generation.quality(m, w.x, w.x), "features"),
+    "sharpness.average_images": (
+        lambda m, w: sharpness.average_images(m, w.z, w.x, **w.each(len(w.x))),
+        "encode gaussian images"),
     "classifier.classify": (lambda m, w: classifier.classify(m, w.x), "features"),
     "classifier.agreement": (lambda m, w: classifier.agreement(m, w.x, w.y),
                              "features"),
@@ -233,6 +237,9 @@ ELSEWHERE = {
                      "partly_labelled.load_partly"), "test_semi_supervised"),
     **dict.fromkeys(("speech_files.speech_settings", "speech_files.write_wavs"),
                     "test_speech"),
+    **dict.fromkeys(("sharpness.PerceptualVAE", "sharpness.perceptual_vae",
+                     "sharpness.adversarial_step"),
+                    "test_sharpness"),
     "imputation.impute": "test_tables", "text.FixedLanguageVAE": "test_text",
     "text.text_scores": "lesson 12: a model of lines alone",
     "acceleration.AutocastLosses": "test_models", "anomaly_detection.AnomalyDetector":
@@ -648,7 +655,9 @@ def test_a_detector_takes_a_registered_model_or_says_why_not(name):
     if name == "beta_tcvae": config["dataset_size"] = 80
     detector = AnomalyDetector(model=name, config=config, epochs=1, device="cpu")
     model = build(name, **SMALL[name])
-    if isinstance(model, VAE) and not model.conditional:
+    if name == "sigma_vae":                       # its σ is its likelihood
+        with pytest.raises(ValueError, match="argument 'likelihood'"): detector.fit(x)
+    elif isinstance(model, VAE) and not model.conditional:
         assert detector.fit(x).predict(x).shape == (100,)
     else:
         with pytest.raises(ValueError, match="needs a VAE without conditions"):

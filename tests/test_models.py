@@ -11,7 +11,7 @@ from vae_course.data import Batches, DataError, Examples
 from vae_course.datasets import load
 from vae_course.devices import seeded
 from vae_course.noise import recorded_noise, replayed_noise
-from vae_course.step import evaluate
+from vae_course.step import evaluate, make_optimizers
 from vae_course.training import build, fit, load_model, registry, save_model
 
 # settings that make each of them small; a model that enters the registry must enter
@@ -29,6 +29,11 @@ SMALL = dict(
     code_prior=dict(n_codes=2, shape=[1, 28, 28], width=4, depth=1, heads=1),
     speech_vq_vae=dict(data_shape=[1, 28, 28], n_codes=16, dim=4, width=8),
     autoencoder=dict(hidden=[32], latent_dim=4),
+    sigma_vae=dict(widths=[4, 8], latent_dim=4),
+    perceptual_vae=dict(widths=[4, 8], latent_dim=4, classifier=dict(
+        name="classifier", data_shape=[1, 28, 28], classes=10, widths=[4, 8],
+        features=16, dropout=0.2)),
+    vae_gan=dict(widths=[4, 8], latent_dim=4),
     classifier=dict(data_shape=[1, 28, 28], classes=10, widths=[4, 8], features=16))
 TEXT = ("text_vae",)                                    # models of lines
 makes_images = [name for name in SMALL if name != "classifier"]
@@ -75,6 +80,8 @@ def test_losses_are_0_d_and_finite_and_the_gradient_reaches_every_weight(name, b
     assert (
         "loss" in terms and all(t.shape == () and t.isfinite() for t in terms.values()))
     terms["loss"].backward()
+    if model.overrides("training_step"):            # with losses of its own
+        terms = model.training_step(batch, make_optimizers(model, torch.device("cpu")))
     assert [k for k, p in model.named_parameters()
             if p.requires_grad and p.grad is None] == []
     assert ("neg_elbo" in terms) == (name in HAS_A_BOUND)

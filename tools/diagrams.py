@@ -422,6 +422,39 @@ def lesson_13() -> Drawing:
     return d
 
 
+def lesson_14() -> Drawing:
+    d = Drawing("The VAE with three places where blur is treated: the σ of p(x|z), a "
+                "classifier that compares x with the decoder's mean, and a "
+                "discriminator that tells means from data and whose gradient reaches "
+                "the decoder alone.", height=312)
+    d.value(34, 120, "x")
+    d.line([(57, 120), (74, 120)])
+    d.net(118, 120, "encoder", w=88)
+    d.line([(162, 120), (180, 120)])
+    d.dist(222, 120, "q(z|x)", w=84)
+    d.line([(264, 120), (284, 120)])
+    d.value(306, 120, "z", w=44)
+    d.line([(328, 120), (346, 120)])
+    d.net(390, 120, "decoder", narrow="left", w=88)
+    d.line([(434, 120), (452, 120)])
+    d.value(486, 120, "mean\nf(z)", w=68, h=58)
+    d.line([(520, 120), (538, 120)])
+    d.value(566, 120, "σ", "new", w=48)
+    d.line([(566, 97), (566, 30), (34, 30), (34, 97)], "term", arrow=False)
+    d.text(300, 50, "−log p(x|z): squared error / 2σ² + log σ", "red")
+    d.net(258, 200, "classifier", "new", w=120, narrow="", h=56)
+    d.line([(34, 143), (34, 200), (198, 200)])
+    d.line([(470, 149), (470, 200), (318, 200)])
+    d.text(116, 184, "perceptual", "small red")
+    d.net(258, 274, "discriminator", "new", w=136, narrow="", h=56)
+    d.line([(24, 143), (24, 274), (190, 274)])
+    d.line([(502, 149), (502, 284), (326, 284)])
+    d.line([(326, 264), (390, 264), (390, 158)], "grad")
+    d.text(402, 236, "gradient", "small violet", "start")
+    d.text(116, 258, "adversarial", "small red")
+    return d
+
+
 def lesson_17() -> Drawing:
     d = Drawing("A ring of four processes averages the gradients: each passes a "
                 "quarter of its gradient to its neighbour, until all hold the sum of "

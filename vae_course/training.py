@@ -219,6 +219,9 @@ registry: dict[str, str | Callable] = dict(
     code_prior='vae_course.vq_vae:CodePrior',
     speech_vq_vae='vae_course.speech:speech_vq_vae',
     autoencoder='vae_course.generation:mlp_autoencoder',
+    sigma_vae='vae_course.sharpness:sigma_vae',
+    perceptual_vae='vae_course.sharpness:perceptual_vae',
+    vae_gan='vae_course.sharpness:vae_gan',
     classifier='vae_course.classifier:Classifier')
 
 # and each part of a model that has a config of its own
