@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CELLS', 'DensityCheck', 'DensityReport', 'density_checks']
 
-# %% ../nbs/95c_density.ipynb #0d3dfe84
-import math
+# %% ../nbs/95c_density.ipynb #19b4ec66
+import math, warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from .devices import seeded
 
-# %% ../nbs/95c_density.ipynb #394eb653
+# %% ../nbs/95c_density.ipynb #c030a3bb
 @dataclass(frozen=True)
 class DensityCheck:
     "One check of a density: what was found, and what is right."
@@ -59,7 +59,7 @@ class DensityReport:
         return '\n'.join('  '.join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip()
                          for row in rows)
 
-# %% ../nbs/95c_density.ipynb #b0f31663
+# %% ../nbs/95c_density.ipynb #71192e00
 def _log_prob(p: Any, z: Tensor) -> Tensor:
     "log p(z), one number a row. Raises `ValueError`."
     found = p.log_prob(z)
@@ -120,7 +120,7 @@ def _plane_checks(p: Any, low: float, high: float, n: int, draws: Tensor) -> lis
             DensityCheck('cells', f'worst off by {off:.1f} standard errors', 'below 6',
                          off < 6)]
 
-# %% ../nbs/95c_density.ipynb #ef5f8089
+# %% ../nbs/95c_density.ipynb #bf988aad
 def _worst_return(transform: Any, z: Tensor) -> tuple[float, str]:
     "The largest error of z → y → z, and what kept it from being computed."
     try: back = transform.inv(transform(z))
@@ -129,7 +129,9 @@ def _worst_return(transform: Any, z: Tensor) -> tuple[float, str]:
 
 def _jacobians(transform: Any, z: Tensor) -> tuple[Tensor, Tensor]:
     "Sign and logarithm of the determinant at each z, by automatic differentiation."
-    each = [torch.func.jacfwd(lambda v: transform(v[None])[0])(v) for v in z]
+    with warnings.catch_warnings():       # of what torch imports at its first call
+        warnings.simplefilter('ignore', FutureWarning)
+        each = [torch.func.jacfwd(lambda v: transform(v[None])[0])(v) for v in z]
     sign, log_det = torch.linalg.slogdet(torch.stack(each))
     return sign, log_det
 
@@ -156,7 +158,7 @@ def _transform_checks(transforms: Sequence[Any], z: Tensor) -> list[DensityCheck
                      else f'off by {apart:.1e} at most', f'below {tolerance:.0e}',
                      apart < tolerance)]
 
-# %% ../nbs/95c_density.ipynb #ca8b0b8d
+# %% ../nbs/95c_density.ipynb #07652dc9
 @torch.no_grad()
 def density_checks(
     p: Any,                  # with `log_prob` `(n, 2)` → `(n,)` and `sample((n,))`
