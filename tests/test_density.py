@@ -108,7 +108,7 @@ def test_a_wrong_log_determinant_is_seen_twice(wrong, check, monkeypatch):
                         lambda self, z, y: wrong(right(self, z, y)))
     base = D.Independent(D.Normal(torch.zeros(2), torch.ones(2)), 1)
     failed = density_checks(flow(base), low=-12, high=12, samples=20_000).failed
-    assert {check, "integral"} <= set(failed)
+    assert check in failed and {"integral", "cells"} & set(failed)
 
 
 def test_a_grid_that_misses_the_mass_says_so():
