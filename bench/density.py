@@ -131,7 +131,8 @@ def measure(protocol="short", device="cpu", quick=False, old=None, limit=None,
     mine = [w for w in ways if w not in chosen["skip"]]
     if old and (old["settings"], old["data"]) != (chosen, data.name):
         raise SystemExit("the stored file has other settings: name another --out")
-    result = common.facts(device, f"{data.name}. {words[protocol]}", seeds=seeds) | dict(
+    said = f"{data.name}. {words[protocol]}"
+    result = common.facts(device, said, seeds=seeds) | dict(
         bench="density", quick=quick, data=data.name, settings=chosen,
         protocol_name=protocol, ways={w: ways[w] for w in mine}, published=published)
     place = {name: result[name] for name in ("commit", "device")}
@@ -158,8 +159,8 @@ def measure(protocol="short", device="cpu", quick=False, old=None, limit=None,
     for way, seed in lacking[:limit]:
         run = one_run(way, seed, protocol, train, test, device, quick, folder)
         runs.append(place | run)
-        print(f"{way:30} seed {seed}   NLL {run['nll']:.2f} ± {run['nll_error']:.2f}   "
-              f"-ELBO {run['neg_elbo']:.2f}   {run['cpu_seconds']:.0f} s of CPU",
+        print(f"{way:30} seed {seed}   "
+              f"NLL {run['nll']:.2f} ± {run['nll_error']:.2f}   -ELBO {run['neg_elbo']:.2f}   {run['cpu_seconds']:.0f} s of CPU",
               flush=True)
         wrote(so_far())
     return so_far()

@@ -155,7 +155,8 @@ PAIRS = dict(encode=lambda m, x, c, z, k: (
              sample=lambda m, x, c, z, k: m.sample(3),
              reconstruct=lambda m, x, c, z, k: m.reconstruct(x),
              forward=lambda m, x, c, z, k: m(x))
-OF_KIND = dict(flexible_vae=FLEXIBLE, two_layer_vae=PAIRS, text_vae=TEXTS, code_prior=CODES, cvae=CVAES, m2=M2S, vq_vae=VQS,
+OF_KIND = dict(flexible_vae=FLEXIBLE, two_layer_vae=PAIRS, text_vae=TEXTS,
+               code_prior=CODES, cvae=CVAES, m2=M2S, vq_vae=VQS,
                speech_vq_vae=SPEECH, classifier=JUDGES)
 METHODS = {name: EVERY | OF_KIND.get(kind, VAES)
            for name, (kind, _) in MODELS.items()}

@@ -216,7 +216,7 @@ def test_the_order_of_a_pair_is_top_and_bottom(ladder):
 # ---------------------------------------------------------------- the gaps
 
 def test_of_a_linear_model_the_gaps_are_known():
-    "In probabilistic PCA no q is closer than the Gaussian; the encoder's part is known."
+    "In probabilistic PCA no q beats the Gaussian; the encoder's part is known."
     torch.manual_seed(0)
     x = torch.randn(400, 2) @ torch.randn(2, 8) + 0.5 * torch.randn(400, 8)
     ppca = PPCA.fit(x, 2)

@@ -8,7 +8,8 @@ import vae_course
 from contract_models import CONTRACT, LATENTS, image_model, pictures, words
 from test_models import SMALL
 from vae_course import (
-    anomaly_detection, beyond_gaussian, checks, classifier, cli, cvae, evaluation, export, generation,
+    anomaly_detection, beyond_gaussian, checks, classifier, cli, cvae, evaluation,
+    export, generation,
     gpu, model as contract, plots, protocol, step, text, training, use, vq_vae,
     widgets)
 from vae_course.anomaly_detection import AnomalyDetector, score_methods
@@ -381,7 +382,8 @@ def test_it_works_or_says_what_the_model_lacks(name, key, models):
     after = (*model.parameters(), *model.buffers())
     assert all(map(torch.equal, before, after)) and not model.training
     if key.split(".")[0] not in ("method", "gpu", "step", "checks") and (
-            "log_weights" not in key and "weighted_losses" not in key) and (name, key) not in [
+            "log_weights" not in key and "weighted_losses" not in key) and (
+            name, key) not in [
             (word, k) for word in WORDS for k in DRAWS]:
         assert torch.equal(random, torch.get_rng_state()), "it moves the random numbers"
 

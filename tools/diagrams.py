@@ -424,8 +424,8 @@ def lesson_13() -> Drawing:
 
 def lesson_16() -> Drawing:
     d = Drawing("A VAE whose Gaussian parts are green: the prior may be a mixture, a "
-                "VampPrior or a flow; the posterior may have a covariance or be a flow; "
-                "and a second layer of latents stands on top.", height=330)
+                "VampPrior or a flow; the posterior may have a covariance or be a "
+                "flow; and a second layer of latents stands on top.", height=330)
     vae(d, 196, new=("q", "prior"), q="q(z|x)", terms=False)
     d.dist(252, 76, "p(z)", "new", h=42)
     d.line([(252, 97), (252, 169)], "term", arrow=False)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CELLS', 'DensityCheck', 'DensityReport', 'density_checks']
 
-# %% ../nbs/95c_density.ipynb #19b4ec66
+# %% ../nbs/95c_density.ipynb #6b1bc8cb
 import math, warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from .devices import seeded
 
-# %% ../nbs/95c_density.ipynb #c030a3bb
+# %% ../nbs/95c_density.ipynb #320b08fd
 @dataclass(frozen=True)
 class DensityCheck:
     "One check of a density: what was found, and what is right."
@@ -56,10 +56,11 @@ class DensityReport:
         rows = [('check', 'found', 'right', '')] + [
             (c.name, c.found, c.wanted, words[c.passed]) for c in self.checks]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        return '\n'.join('  '.join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip()
-                         for row in rows)
+        lines = ['  '.join(cell.ljust(w) for cell, w in zip(row, widths))
+                 for row in rows]
+        return '\n'.join(line.rstrip() for line in lines)
 
-# %% ../nbs/95c_density.ipynb #71192e00
+# %% ../nbs/95c_density.ipynb #3f07ed70
 def _log_prob(p: Any, z: Tensor) -> Tensor:
     "log p(z), one number a row. Raises `ValueError`."
     found = p.log_prob(z)
@@ -120,7 +121,7 @@ def _plane_checks(p: Any, low: float, high: float, n: int, draws: Tensor) -> lis
             DensityCheck('cells', f'worst off by {off:.1f} standard errors', 'below 6',
                          off < 6)]
 
-# %% ../nbs/95c_density.ipynb #bf988aad
+# %% ../nbs/95c_density.ipynb #3272d4ad
 def _worst_return(transform: Any, z: Tensor) -> tuple[float, str]:
     "The largest error of z → y → z, and what kept it from being computed."
     try: back = transform.inv(transform(z))
@@ -158,7 +159,7 @@ def _transform_checks(transforms: Sequence[Any], z: Tensor) -> list[DensityCheck
                      else f'off by {apart:.1e} at most', f'below {tolerance:.0e}',
                      apart < tolerance)]
 
-# %% ../nbs/95c_density.ipynb #07652dc9
+# %% ../nbs/95c_density.ipynb #54b74252
 @torch.no_grad()
 def density_checks(
     p: Any,                  # with `log_prob` `(n, 2)` → `(n,)` and `sample((n,))`

@@ -33,13 +33,16 @@ def right_nll(reported, components):
 def right_nll(reported, components):
     return reported + components.log2()
 """, "in bits"),
-    ("check_next_part", """
-def next_part(neg_elbo, best, nll, nll_with_mixture):
-    gap, prior = neg_elbo - nll, nll - nll_with_mixture
-    return 'family' if gap > prior else 'prior'
+    ("check_owed", """
+def owed(neg_elbo, best, nll, nll_with_mixture):
+    return torch.stack([nll - nll_with_mixture, neg_elbo - nll, neg_elbo - best])
 """, "not the family's alone"),
-    ("check_next_part", """
-def next_part(neg_elbo, best, nll, nll_with_mixture):
-    return 'prior'
-""", "you said prior"),
+    ("check_owed", """
+def owed(neg_elbo, best, nll, nll_with_mixture):
+    return torch.stack([nll - nll_with_mixture, neg_elbo - best, best - nll])
+""", "have changed places"),
+    ("check_owed", """
+def owed(neg_elbo, best, nll, nll_with_mixture):
+    return torch.stack([nll - nll_with_mixture, best - nll, neg_elbo - nll])
+""", "not the encoder's alone"),
 ]
