@@ -39,11 +39,11 @@ protocols = dict(
                components=50, width=64, epochs=4, batch_size=128, warm=0.5, test=1000,
                samples=500, skip=["IWAE, k = 50", "two layers, k = 50"]))
 words = dict(
-    full="The protocol of Burda et al. (2016): 28 × 28 MNIST, drawn black or white anew "
-         "for each batch; tanh layers 200-200 and 50 latents (two layers: 100 and 50); "
+    full="The protocol of Burda et al. (2016): 28 × 28 MNIST, drawn black or white "
+         "anew for each batch; tanh layers 200-200 and 50 latents (two layers: 100 and 50); "
          "the decoder's bias begins at the mean of the training pixels; batches of 20; "
-         "Adam, eps 1e-4, at 1e-3 · 10^(−i/7) for 3^i epochs, i = 0 … 7; NLL with 5,000 "
-         "importance samples on the 10,000 test images.",
+         "Adam, eps 1e-4, at 1e-3 · 10^(−i/7) for 3^i epochs, i = 0 … 7; NLL with "
+         "5,000 importance samples on the 10,000 test images.",
     short="Shortened, and not comparable with what is published: MNIST averaged to "
           "14 × 14, drawn black or white anew for each batch; one layer of 200 and 20 "
           "latents (two layers: 20 and 10); batches of 128, 4 epochs, Adam at 3e-3 at "
@@ -160,7 +160,8 @@ def measure(protocol="short", device="cpu", quick=False, old=None, limit=None,
         run = one_run(way, seed, protocol, train, test, device, quick, folder)
         runs.append(place | run)
         print(f"{way:30} seed {seed}   "
-              f"NLL {run['nll']:.2f} ± {run['nll_error']:.2f}   -ELBO {run['neg_elbo']:.2f}   {run['cpu_seconds']:.0f} s of CPU",
+              f"NLL {run['nll']:.2f} ± {run['nll_error']:.2f}   "
+              f"-ELBO {run['neg_elbo']:.2f}   {run['cpu_seconds']:.0f} s of CPU",
               flush=True)
         wrote(so_far())
     return so_far()

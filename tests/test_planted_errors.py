@@ -213,7 +213,8 @@ PLANTED = [
      "        each = D.Independent(D.Normal(self.mu, sigma, validate_args=False), 1,\n"
      "                             validate_args=False)\n"
      "        each.sample = lambda shape=(): (self.mu + self.logvar.exp()\n"
-     "            * torch.randn(*shape, *self.mu.shape)).detach()", "16_beyond_gaussian"),
+     "            * torch.randn(*shape, *self.mu.shape)).detach()",
+     "16_beyond_gaussian"),
     (17, "p of z before the flow instead of after it", "16_beyond_gaussian",
      "kl = q.log_prob(z) - model.prior(c).log_prob(z)",
      "first = z\n"

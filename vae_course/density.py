@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CELLS', 'DensityCheck', 'DensityReport', 'density_checks']
 
-# %% ../nbs/95c_density.ipynb #6b1bc8cb
+# %% ../nbs/95c_density.ipynb #cfc5239c
 import math, warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from .devices import seeded
 
-# %% ../nbs/95c_density.ipynb #320b08fd
+# %% ../nbs/95c_density.ipynb #75f9eb07
 @dataclass(frozen=True)
 class DensityCheck:
     "One check of a density: what was found, and what is right."
@@ -60,7 +60,7 @@ class DensityReport:
                  for row in rows]
         return '\n'.join(line.rstrip() for line in lines)
 
-# %% ../nbs/95c_density.ipynb #3f07ed70
+# %% ../nbs/95c_density.ipynb #f8d432af
 def _log_prob(p: Any, z: Tensor) -> Tensor:
     "log p(z), one number a row. Raises `ValueError`."
     found = p.log_prob(z)
@@ -117,11 +117,12 @@ def _plane_checks(p: Any, low: float, high: float, n: int, draws: Tensor) -> lis
     good = math.isfinite(mean) and abs(mean - entropy) < slack
     off = _worst_cell(draws, mass, rough_mass, low, high)
     return [integral,
-            DensityCheck('entropy', f'{mean:.3f}', f'{entropy:.3f} ± {slack:.3f}', good),
+            DensityCheck('entropy', f'{mean:.3f}', f'{entropy:.3f} ± {slack:.3f}',
+                         good),
             DensityCheck('cells', f'worst off by {off:.1f} standard errors', 'below 6',
                          off < 6)]
 
-# %% ../nbs/95c_density.ipynb #3272d4ad
+# %% ../nbs/95c_density.ipynb #7240566a
 def _worst_return(transform: Any, z: Tensor) -> tuple[float, str]:
     "The largest error of z → y → z, and what kept it from being computed."
     try: back = transform.inv(transform(z))
@@ -159,7 +160,7 @@ def _transform_checks(transforms: Sequence[Any], z: Tensor) -> list[DensityCheck
                      else f'off by {apart:.1e} at most', f'below {tolerance:.0e}',
                      apart < tolerance)]
 
-# %% ../nbs/95c_density.ipynb #54b74252
+# %% ../nbs/95c_density.ipynb #c89a5e0e
 @torch.no_grad()
 def density_checks(
     p: Any,                  # with `log_prob` `(n, 2)` → `(n,)` and `sample((n,))`
@@ -171,9 +172,9 @@ def density_checks(
     transforms: Iterable[Any] | None = None,
     seed: int = 0,           # of the draws
 ) -> DensityReport:
-    """Checks of a density over the plane: it adds up to 1; E[−log p] of its draws is its
-    entropy, and coarse cells hold the draws that they should; its transforms are undone
-    by their inverse, on both sides of 0; their log-determinants are those of
+    """Checks of a density over the plane: it adds up to 1; E[−log p] of its draws is
+    its entropy, and coarse cells hold the draws that they should; its transforms are
+    undone by their inverse, on both sides of 0; their log-determinants are those of
     `torch.func.jacfwd`. Raises `ValueError`."""
     if not low < high or n < 40 or n % 40 or samples < 1000:
         raise ValueError(f'got a grid from {low} to {high} of {n} cells and {samples} '
