@@ -40,7 +40,8 @@ protocols = dict(
                samples=500, skip=["IWAE, k = 50", "two layers, k = 50"]))
 words = dict(
     full="The protocol of Burda et al. (2016): 28 × 28 MNIST, drawn black or white "
-         "anew for each batch; tanh layers 200-200 and 50 latents (two layers: 100 and 50); "
+         "anew for each batch; tanh layers 200-200 and 50 latents (two layers: 100 and "
+         "50); "
          "the decoder's bias begins at the mean of the training pixels; batches of 20; "
          "Adam, eps 1e-4, at 1e-3 · 10^(−i/7) for 3^i epochs, i = 0 … 7; NLL with "
          "5,000 importance samples on the 10,000 test images.",
