@@ -45,7 +45,8 @@ words = dict(
          "the decoder's bias begins at the mean of the training pixels; batches of 20; "
          "Adam, eps 1e-4, at 1e-3 · 10^(−i/7) for 3^i epochs, i = 0 … 7; NLL with "
          "5,000 importance samples on the 10,000 test images.",
-    short="Shortened, and not comparable with what is published: MNIST averaged to "
+    short="Shortened, and not comparable with what is published for the full protocol "
+          "(86.8 nats for k = 1, 84.8 for IWAE, k = 50): MNIST averaged to "
           "14 × 14, drawn black or white anew for each batch; one layer of 200 and 20 "
           "latents (two layers: 20 and 10); batches of 128, 4 epochs, Adam at 3e-3 at "
           "most (warm-up and cosine), β from 0 to 1 over half of the run where a row "
@@ -137,7 +138,8 @@ def measure(protocol="short", device="cpu", quick=False, old=None, limit=None,
         bench="density", quick=quick, data=data.name, settings=chosen,
         protocol_name=protocol, ways={w: ways[w] for w in mine}, published=published)
     place = {name: result[name] for name in ("commit", "device")}
-    if old: result |= {k: old[k] for k in place}
+    if old:                         # its machine and its day; a new run names its own
+        result |= {k: v for k, v in old.items() if k not in ("protocol", "ways")}
     train, test = images_of(data, chosen, quick)
     runs = [r for row in old["rows"] for r in row["runs"]] if old else []
 
@@ -150,7 +152,7 @@ def measure(protocol="short", device="cpu", quick=False, old=None, limit=None,
         judged = protocol == "full" and not quick and data.name == "mnist"
         verdicts = [dict(what=row["way"], **common.compare(
             row["nll"]["max"], targets[row["way"]], at_least=False, judged=judged))
-            for row in rows if row["way"] in targets]
+            for row in rows if protocol == "full" and row["way"] in targets]
         return result | dict(rows=rows, verdicts=verdicts,
                              load_average_after=common.load_average())
 
