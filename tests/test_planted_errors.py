@@ -197,7 +197,7 @@ PLANTED = [
      "return D.MixtureSameFamily(weights, each, validate_args=False)",
      "p = D.MixtureSameFamily(weights, each, validate_args=False)\n"
      "        right, K = p.log_prob, len(equal)\n"
-     "        p.log_prob = lambda z: right(z) + math.log(K)\n"
+     "        p.log_prob = lambda z: right(z) + torch.tensor(K).log()\n"
      "        return p", "16_beyond_gaussian"),
     (17, "a mixture taken per coordinate", "88_model",
      "return D.MixtureSameFamily(weights, each, validate_args=False)",
