@@ -30,6 +30,9 @@ SMALL = dict(
     cvae=dict(hidden=[32], latent_dim=4),
     m2=dict(hidden=[32], latent_dim=4, width=16),
     vq_vae=dict(n_codes=16, widths=[4, 8]),
+    flexible_vae=dict(hidden=[32], latent_dim=4, prior="vamp", components=5,
+                      posterior="flow", couplings=2, width=8, k=2),
+    two_layer_vae=dict(hidden=[32], latent_dims=[4, 3], between=16),
     autoencoder=dict(hidden=[32], latent_dim=4),
     sigma_vae=dict(widths=[4, 8], latent_dim=4),
     perceptual_vae=dict(widths=[4, 8], latent_dim=4, classifier=dict(
@@ -147,7 +150,18 @@ TEXTS = dict(encode=lambda m, x, c, z, k: m.encode(x).mean,
              reconstruct=lambda m, x, c, z, k: m.reconstruct(x),
              forward=lambda m, x, c, z, k: m(x),
              inputs=lambda m, x, c, z, k: data.tensors_of(m.inputs((x, c))[0]))
-OF_KIND = dict(text_vae=TEXTS, code_prior=CODES, cvae=CVAES, m2=M2S, vq_vae=VQS,
+# a flow has no mean; a pair of layers takes and gives pairs
+FLEXIBLE = VAES | dict(encode=lambda m, x, c, z, k: (
+    lambda q: [q.sample((2,)), q.log_prob(z.to(m.device))])(m.encode(x)))
+PAIRS = dict(encode=lambda m, x, c, z, k: (
+    lambda q: [*q.mode, q.log_prob(q.sample())])(m.encode(x)),
+             decode=lambda m, x, c, z, k: m.decode((z[:, :3], z)).mean,
+             prior=lambda m, x, c, z, k: m.prior().sample((2,)),
+             sample=lambda m, x, c, z, k: m.sample(3),
+             reconstruct=lambda m, x, c, z, k: m.reconstruct(x),
+             forward=lambda m, x, c, z, k: m(x))
+OF_KIND = dict(flexible_vae=FLEXIBLE, two_layer_vae=PAIRS, text_vae=TEXTS,
+               code_prior=CODES, cvae=CVAES, m2=M2S, vq_vae=VQS,
                speech_vq_vae=SPEECH, classifier=JUDGES)
 METHODS = {name: EVERY | OF_KIND.get(kind, VAES)
            for name, (kind, _) in MODELS.items()}
@@ -157,6 +171,7 @@ NOT_ASKED = {"device", "after_step", "check_examples", "optimizers", "overrides"
 # without a condition they refuse one, and give no tensor
 NOT_ASKED_OF = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae",
                               "autoencoder", "vq_vae", "vq_vae_uniform",
+                              "flexible_vae", "two_layer_vae",
                               "speech_vq_vae"),
                              {"at", "as_condition"}) | dict(
     text_vae={"at", "as_condition", "conditional"})

@@ -8,9 +8,9 @@ import vae_course
 from contract_models import CONTRACT, LATENTS, image_model, pictures, words
 from test_models import SMALL
 from vae_course import (
-    anomaly_detection, checks, classifier, cli, cvae, evaluation, export, generation,
-    gpu, model as contract, plots, protocol, sharpness, step, text, training, use,
-    vq_vae, widgets)
+    anomaly_detection, beyond_gaussian, checks, classifier, cli, cvae, evaluation,
+    export, generation, gpu, model as contract, plots, protocol, sharpness, step, text,
+    training, use, vq_vae, widgets)
 from vae_course.anomaly_detection import AnomalyDetector, score_methods
 from vae_course.data import Batches, DataError, DataSet, Examples, tensors_of
 from vae_course.elbo import VAE
@@ -46,6 +46,7 @@ WORLDS = {name: World(z=torch.zeros(4, 4), **digits) for name in SMALL} | {
     "cvae at 7": World(z=torch.zeros(4, 4), **digits),
     "m2": World(z=torch.zeros(4, 4), conditional=True, **digits),
     "text_vae": World(words(), z=torch.zeros(4, 4)),
+    "two_layer_vae": World(z=(torch.zeros(4, 3), torch.zeros(4, 4)), **digits),
     "vq_vae": World(z=torch.zeros(4, 7, 7, dtype=torch.int64), **digits),
     "speech_vq_vae": World(z=torch.zeros(4, 1, 7, dtype=torch.int64), **digits)}
 WORLDS |= {name: World(z=torch.zeros(4, LATENTS), **small) for name in CONTRACT} | {
@@ -61,7 +62,9 @@ LACKS = dict(
     row="a row of numbers as z", places="codes with places between them",
     images="needs images", sample=r"cannot draw samples: it has no method sample\(n\)",
     data_shape="the shape of one example", none_lacking="$^",
-    labels="a condition|needs to know",
+    labels="a condition|needs to know", 
+    numbers="an encoder whose numbers a posterior",
+    rsample=r"draws from q\(z\|x\) with a gradient",
     program="has one tensor as x|has neither encoder|the shape of an example")
 LATENT = "encode decode prior sample data_shape"
 A_VAE = (f"{LATENT} gaussian mean prior_mean x_mean row places images trained "
@@ -73,6 +76,8 @@ HAS = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae", "autoencoder",
     speech_vq_vae=f"{LATENT} codes x_mean images trained program",
     code_prior="data_shape images trained sample",
     text_vae="encode decode prior sample gaussian mean prior_mean row places trained",
+    flexible_vae=f"{LATENT} x_mean row places images trained program numbers",
+    two_layer_vae=f"{LATENT} x_mean places images trained",
     classifier="features data_shape trained program")
 HAS |= dict.fromkeys(CONTRACT, A_VAE) | {
     name: f"{LATENT} prior_mean x_mean row places images trained program"
@@ -80,6 +85,13 @@ HAS |= dict.fromkeys(CONTRACT, A_VAE) | {
 HAS |= {"two layers": f"{LATENT} x_mean places images trained",
         "words": "encode decode prior sample gaussian mean prior_mean row places "
                  "trained"}
+
+# an encoder whose numbers a posterior takes; and draws of z with a gradient
+HAS |= {name: f"{HAS[name]} numbers" for name in (
+    "vae", "conv_vae", "beta_vae", "beta_tcvae", "autoencoder", *(
+        n for n in CONTRACT if n not in ("two layers", "words")))}
+HAS |= {name: f"{has} rsample" for name, has in HAS.items()
+        if "vq_vae" not in name and "encode" in has}
 
 # 'room.function', perhaps with a word behind → what is asked of a model `m` in its
 # world `w`, and what it takes. Where the answer says nothing it may be None.
@@ -199,6 +211,12 @@ ASK = {
     "use.reconstruct_images": (
         lambda m, w: use.reconstruct_images(m, named_images(w), **w.each()),
         "encode decode images"),
+    "beyond_gaussian.importance_weighted_losses": (
+        lambda m, w: beyond_gaussian.importance_weighted_losses(
+            m, w.few(), 2, **w.each()), "encode decode prior rsample"),
+    "beyond_gaussian.inference_gaps": (
+        lambda m, w: beyond_gaussian.inference_gaps(m, w.few(), 2, 2, samples=3),
+        "encode decode prior numbers"),
     "method.sample": (lambda m, w: m.sample(4, **w.each()), "sample"),
     "method.reconstruct": (lambda m, w: m.reconstruct(w.few(), **w.each()),
                            "encode decode"),
@@ -370,7 +388,8 @@ def test_it_works_or_says_what_the_model_lacks(name, key, models):
     after = (*model.parameters(), *model.buffers())
     assert all(map(torch.equal, before, after)) and not model.training
     if key.split(".")[0] not in ("method", "gpu", "step", "checks") and (
-            "log_weights" not in key) and (name, key) not in [
+            "log_weights" not in key and "weighted_losses" not in key) and (
+            name, key) not in [
             (word, k) for word in WORDS for k in DRAWS]:
         assert torch.equal(random, torch.get_rng_state()), "it moves the random numbers"
 

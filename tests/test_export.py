@@ -35,7 +35,9 @@ def small(name, **more):
 
 
 # x of the one are codes, of the other lines
-IMAGES = [name for name in registry if name not in ("code_prior", "text_vae")]
+# a program has one tensor as z
+NO_PROGRAM = "code_prior", "text_vae", "two_layer_vae"
+IMAGES = [name for name in registry if name not in NO_PROGRAM]
 MODELS = {name: lambda name=name: small(name) for name in IMAGES}
 MODELS |= {f"cvae on {kind}": lambda spec=spec: small(
     "cvae", condition=spec, sees=["encoder", "decoder", "prior"])
@@ -90,7 +92,7 @@ def programs_of(name): return export_programs(MODELS[name]())
 
 
 def test_every_registered_model_of_images_is_here():
-    assert set(IMAGES) | {"code_prior", "text_vae"} == registry.keys()
+    assert set(IMAGES) | {*NO_PROGRAM} == registry.keys()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -308,6 +310,7 @@ class Layers(Toy):
     (Trainable(), "a Trainable has neither encoder and decoder nor classes"),
     (nn.Linear(1, 1), "a Linear has neither"),
     (build("code_prior"), "a CodePrior has neither"),
+    (build("two_layer_vae", **SMALL["two_layer_vae"]), "a TwoLayerVAE has a tuple"),
     (Layers(), "one tensor as x, as z and as c, but a Layers has a tuple there")],
     ids=lambda v: type(v).__name__)
 def test_a_model_that_cannot_be_exported_is_refused_in_a_sentence(

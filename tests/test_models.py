@@ -28,6 +28,9 @@ SMALL = dict(
     # 784 places are many for attention: it sees a small part of an image
     code_prior=dict(n_codes=2, shape=[1, 28, 28], width=4, depth=1, heads=1),
     speech_vq_vae=dict(data_shape=[1, 28, 28], n_codes=16, dim=4, width=8),
+    flexible_vae=dict(hidden=[32], latent_dim=4, prior="vamp", components=5,
+                      posterior="flow", couplings=2, width=8, k=2),
+    two_layer_vae=dict(hidden=[32], latent_dims=[4, 3], between=16),
     autoencoder=dict(hidden=[32], latent_dim=4),
     sigma_vae=dict(widths=[4, 8], latent_dim=4),
     perceptual_vae=dict(widths=[4, 8], latent_dim=4, classifier=dict(

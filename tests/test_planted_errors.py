@@ -212,6 +212,46 @@ PLANTED = [
      "a, b = features(classifier, real), features(classifier, generated)",
      "a, b = features(classifier, real), features(classifier, generated)[::2]",
      "14_sharpness"),
+    # of lesson 16
+    (17, "the log-determinant counted once for each latent", "16_beyond_gaussian",
+     "return self._read(a)[0].sum(-1)",
+     "return self._read(a)[0].sum(-1) * z.shape[-1]", "16_beyond_gaussian"),
+    (17, "the log-determinant with the wrong sign", "16_beyond_gaussian",
+     "return self._read(a)[0].sum(-1)", "return -self._read(a)[0].sum(-1)",
+     "16_beyond_gaussian"),
+    (17, "a VampPrior without log K", "16_beyond_gaussian",
+     "return D.MixtureSameFamily(weights, each, validate_args=False)",
+     "p = D.MixtureSameFamily(weights, each, validate_args=False)\n"
+     "        right, K = p.log_prob, len(equal)\n"
+     "        p.log_prob = lambda z: right(z) + torch.tensor(K).log()\n"
+     "        return p", "16_beyond_gaussian"),
+    (17, "a mixture taken per coordinate", "88_model",
+     "return D.MixtureSameFamily(weights, each, validate_args=False)",
+     "p = D.MixtureSameFamily(weights, each, validate_args=False)\n"
+     "        p.log_prob = lambda z: (each.base_dist.log_prob(z[..., None, :])\n"
+     "            + weights.logits.log_softmax(0)[:, None]).logsumexp(-2).sum(-1)\n"
+     "        return p", "16_beyond_gaussian"),
+    (17, "exp(logvar) as a standard deviation", "88_model",
+     "sigma = torch.exp(0.5 * self.logvar)\n"
+     "        each = D.Independent(D.Normal(self.mu, sigma, validate_args=False), 1,\n"
+     "                             validate_args=False)",
+     "sigma = torch.exp(0.5 * self.logvar)\n"
+     "        each = D.Independent(D.Normal(self.mu, sigma, validate_args=False), 1,\n"
+     "                             validate_args=False)\n"
+     "        each.sample = lambda shape=(): (self.mu + self.logvar.exp()\n"
+     "            * torch.randn(*shape, *self.mu.shape)).detach()",
+     "16_beyond_gaussian"),
+    (17, "p of z before the flow instead of after it", "16_beyond_gaussian",
+     "kl = q.log_prob(z) - model.prior(c).log_prob(z)",
+     "first = z\n"
+     "    for step in reversed(getattr(q, 'transforms', [])): first = step.inv(first)\n"
+     "    kl = q.log_prob(z) - model.prior(c).log_prob(first)", "16_beyond_gaussian"),
+    (5, "the objective of several draws without log k", "16_beyond_gaussian",
+     "loss = -importance_weighted(-reconstruction - beta * kl).mean()",
+     "loss = -(-reconstruction - beta * kl).logsumexp(0).mean()", "16_beyond_gaussian"),
+    (5, "the mean of several draws outside the logarithm", "16_beyond_gaussian",
+     "loss = -importance_weighted(-reconstruction - beta * kl).mean()",
+     "loss = (reconstruction + beta * kl).mean()", "16_beyond_gaussian"),
 ]
 names = [f"error {number}: {what}" for number, what, *_ in PLANTED]
 

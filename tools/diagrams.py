@@ -452,6 +452,24 @@ def lesson_14() -> Drawing:
     d.line([(326, 264), (390, 264), (390, 158)], "grad")
     d.text(402, 236, "gradient", "small violet", "start")
     d.text(116, 258, "adversarial", "small red")
+
+
+def lesson_16() -> Drawing:
+    d = Drawing("A VAE whose Gaussian parts are green: the prior may be a mixture, a "
+                "VampPrior or a flow; the posterior may have a covariance or be a "
+                "flow; and a second layer of latents stands on top.", height=330)
+    vae(d, 196, new=("q", "prior"), q="q(z|x)", terms=False)
+    d.dist(252, 76, "p(z)", "new", h=42)
+    d.line([(252, 97), (252, 169)], "term", arrow=False)
+    d.text(244, 134, "KL", "red", "end")
+    d.text(188, 64, "prior: mixture,\nVampPrior, flow", "green", "end")
+    d.value(370, 76, "top", "new", w=56)
+    d.line([(370, 99), (370, 171)])
+    d.text(384, 134, "p(z|top)", "small", "start")
+    d.text(410, 64, "depth: a second\nlayer on top", "green", "start")
+    d.text(252, 250, "posterior: covariance, flow, k draws", "green")
+    d.line([(560, 223), (560, 290), (34, 290), (34, 219)], "term", arrow=False)
+    d.text(297, 310, "reconstruction: −log p(x|z)", "red")
     return d
 
 

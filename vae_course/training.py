@@ -218,6 +218,8 @@ registry: dict[str, str | Callable] = dict(
     vq_vae='vae_course.vq_vae:vq_vae',
     code_prior='vae_course.vq_vae:CodePrior',
     speech_vq_vae='vae_course.speech:speech_vq_vae',
+    flexible_vae='vae_course.beyond_gaussian:flexible_vae',
+    two_layer_vae='vae_course.beyond_gaussian:TwoLayerVAE',
     autoencoder='vae_course.generation:mlp_autoencoder',
     sigma_vae='vae_course.sharpness:sigma_vae',
     perceptual_vae='vae_course.sharpness:perceptual_vae',
@@ -227,7 +229,8 @@ registry: dict[str, str | Callable] = dict(
 # and each part of a model that has a config of its own
 parts: dict[str, str | Callable] = dict(
     standard_normal='vae_course.latent:StandardNormal',
-    mixture_prior='vae_course.model:MixturePrior')
+    mixture_prior='vae_course.model:MixturePrior',
+    flow_prior='vae_course.beyond_gaussian:FlowPrior')
 
 # %% ../nbs/04_training.ipynb #3cef0ff1
 def builder_of(
