@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['check_graph_beta', 'check_patient', 'check_reported_weight']
 
-# %% ../../nbs/99o_exercises_balance.ipynb #af27862d
+# %% ../../nbs/99o_exercises_balance.ipynb #b80dbf04
 from collections.abc import Callable
 from functools import partial
 import torch
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_tensor)
 
-# %% ../../nbs/99o_exercises_balance.ipynb #3c7c1eb3
+# %% ../../nbs/99o_exercises_balance.ipynb #17b1e215
 @exercise
 def check_graph_beta(
     f: Callable, # `f(N, E)`, a number
@@ -44,7 +44,7 @@ def check_graph_beta(
         raise WrongAnswer(f'for N = {N} and E = {E} β is {1 / norm:.4f}, and you gave '
                           f'{got.flatten()[0]:.4g}')
 
-# %% ../../nbs/99o_exercises_balance.ipynb #e9686cee
+# %% ../../nbs/99o_exercises_balance.ipynb #c548b93f
 _patients = [ # kl, information, gap, beta, sigma, error; disease; what is overlooked
     ((0.02, 0.01, 0.04, 8.0, None, None), 'over-regularised',
      'β is 8: a nat of code must save eight nats'),
@@ -85,7 +85,7 @@ def check_patient(
         raise WrongAnswer(f'you called this {got!r} ({shown}), and it is {right!r}: '
                           f'{why}')
 
-# %% ../../nbs/99o_exercises_balance.ipynb #b69d054d
+# %% ../../nbs/99o_exercises_balance.ipynb #65a72487
 @exercise
 def check_reported_weight(
     f: Callable, # `f(weight, values, mse)`, a number
