@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['copy_notebooks', 'notebooks', 'progress', 'train', 'image_grid', 'draw_samples', 'sample', 'encode', 'reconstruct',
-           'export', 'parser', 'main']
+           'export', 'diagnose', 'parser', 'main']
 
 # %% ../nbs/96_cli.ipynb #5214eb91
 import io, math, os, re, shutil, signal, sys, threading, time
@@ -26,6 +26,7 @@ from .datasets import loaders
 from .elbo import likelihood_settings
 from .model import Unsupported
 from .named_data import load_named
+from .diagnosis import diagnose_run
 from .devices import OutOfMemory, pick_device, seeded
 from .distributed import join_processes
 from .export import MissingExtra
@@ -399,6 +400,16 @@ def export(
     "Write the encoder and the decoder of a trained model for programs in any language."
     _say(write_onnx(dir, onnx))
 
+def diagnose(
+    dir: str,                # folder of a run
+    # a data set by name, or a folder; what it was trained on, when not given
+    data: str | None = None,
+    out: str | None = None,  # image of the measures to write; none when not given
+    device: str = 'auto',    # auto, cpu, cuda, cuda:1 or mps
+) -> None:
+    "Say what is wrong with a trained model or its data, by which numbers, and the cure."
+    _say(diagnose_run(dir, data, out, device))
+
 # %% ../nbs/96_cli.ipynb #67f2c239
 _MOST = 2**63 - 1 # torch takes no larger seed
 _COUNT = restricted_number_type('int_from_1', int, [('>=', 1), ('<=', _MOST)])
@@ -416,7 +427,8 @@ _SIZE = extend_base_type('N_or_HxW', str, _check_size)
 # %% ../nbs/96_cli.ipynb #63fe0fd9
 _COMMANDS: dict[str, Callable[..., None]] = dict(
     notebooks=notebooks, train=train, sample=sample, encode=encode,
-    reconstruct=reconstruct, predict=predict, export=export, progress=progress)
+    reconstruct=reconstruct, predict=predict, diagnose=diagnose, export=export,
+    progress=progress)
 _DIR: dict = dict(flag='dir', metavar='DIR')
 _CONDITION = dict(type=str, nargs='+', metavar='C')
 _DATA = dict(help=f'one of {", ".join(loaders)}, or folder:PATH, images in '
@@ -429,6 +441,7 @@ _SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
     notebooks=dict(dir=_DIR), export=dict(dir=_DIR, onnx=dict(metavar='NAME')),
     **dict.fromkeys(('encode', 'predict'), _USE | dict(out=dict(metavar='FILE'))),
     reconstruct=_USE | dict(out=dict(metavar='FOLDER')),
+    diagnose=dict(dir=_DIR, data=_DATA, out=dict(metavar='FILE')),
     progress={}, train=dict(
         model=dict(help=f'one of {", ".join(registry)}'),
         data=_DATA, out=dict(metavar='DIR'), epochs=dict(type=_COUNT),

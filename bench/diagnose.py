@@ -1,0 +1,508 @@
+"""Does `diagnose` name what is wrong with a model, and leave a healthy one alone? Sick
+models, each made by a recipe that is named, and healthy ones.
+
+    # the cases on which the rules were tuned, and those by which they are judged
+    OMP_NUM_THREADS=1 python bench/diagnose.py --split tuning
+    OMP_NUM_THREADS=1 python bench/diagnose.py --split judging
+    # a few small cases: shows that it runs
+    python bench/diagnose.py --quick
+    # goes on with a stored file, case by case
+    OMP_NUM_THREADS=1 python bench/diagnose.py --split judging --add FILE
+
+The two splits share no seed, no set of data and no pair of architecture and size. MNIST
+and Fashion-MNIST are looked for in `VAE_COURSE_DATA`."""
+import argparse, math, random, tempfile, time
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+import torch.distributions as D
+from torch import nn
+
+import common
+
+from vae_course.beta_vae import beta_vae, beta_tcvae
+from vae_course.cvae import mlp_cvae
+from vae_course.data import Examples, as_floats
+from vae_course.elbo import VAE, conv_vae, mlp_vae
+from vae_course.latent import StandardNormal, diagonal_gaussian
+from vae_course.model import MixturePrior
+from vae_course.semi_supervised import m2
+from vae_course.text import MinimumRate, text_vae
+from vae_course.training import fit, linear
+from vae_course.vq_vae import vq_vae
+
+# ------------------------------------------------------------------- the sets of data
+
+
+def _drawn_folder(n=3000, size=16, seed=0):
+    "A folder of small colour images: letters, turned, moved and coloured."
+    from PIL import Image, ImageDraw, ImageFont
+    folder, r = Path(tempfile.mkdtemp(prefix="letters_")), random.Random(seed)
+    for i in range(n):
+        letter = r.choice("ACEHKLTX")
+        ink, ground = ([r.randrange(lo, lo + 100) for _ in range(3)] for lo in (150, 0))
+        image = Image.new("RGB", (4 * size, 4 * size), tuple(ground))
+        big = ImageFont.load_default(4 * size * r.uniform(0.6, 0.9))
+        ImageDraw.Draw(image).text((2 * size + r.gauss(0, 3), 2 * size + r.gauss(0, 3)),
+                                   letter, tuple(ink), font=big, anchor="mm")
+        image = image.rotate(r.gauss(0, 15), fillcolor=tuple(ground))
+        (folder / letter).mkdir(exist_ok=True)
+        image.resize((size, size)).save(folder / letter / f"{i}.png")
+    return folder
+
+
+def _small(part):
+    "Grey images at half their size, black or white."
+    x = nn.functional.avg_pool2d(as_floats(part.x).mean(1, keepdim=True), 2)
+    return Examples((x > x.mean()).float(), part.y)
+
+
+@lru_cache(None)
+def get_set(name):
+    "Train and test of a set, cut to what trains in seconds."
+    from vae_course.arrays import from_arrays
+    from vae_course.datasets import load
+    from vae_course.folders import from_folder
+    from vae_course.lines import load_names, load_shakespeare
+    if name.startswith("small "):
+        data = get_set(name.removeprefix("small "))
+        return SimpleNamespace(**vars(data) | dict(
+            name=name, train=_small(data.train), test=_small(data.test)))
+    if name == "8×8":
+        from sklearn.datasets import load_digits
+        found = load_digits()
+        data = from_arrays(found.images / 16, found.target)
+    elif name == "folder": data = from_folder(_drawn_folder(), 16, 3)
+    elif name == "names": data = load_names()
+    elif name == "shakespeare": data = load_shakespeare()
+    else: data = load(name)
+    rng = torch.Generator().manual_seed(0)
+    def cut(part, n):
+        return part[torch.randperm(len(part), generator=rng)[:n]]
+    return SimpleNamespace(name=name, train=cut(data.train, 6000), whole=data,
+                           test=cut(data.test, 1000), classes=data.classes)
+
+
+# -------------------------------------------------------------------- the architectures
+
+class Strict:
+    "p(x|z), each pixel of 0 or 1 given z and those before it in reading order."
+    def __init__(self, net, z, shape): self.net, self.z, self.shape = net, z, shape
+
+    def log_prob(self, x):
+        x = x.expand(*self.z.shape[:-1], *self.shape)
+        logits = self.net(x.reshape(-1, *self.shape), self.z.flatten(0, -2))
+        each = D.Bernoulli(logits=logits, validate_args=False).log_prob(
+            x.reshape(logits.shape))
+        return each.flatten(1).sum(1).reshape(self.z.shape[:-1])
+
+
+class Masked(nn.Conv2d):
+    "A convolution that sees what comes before, and the place itself where it may."
+    def __init__(self, a, b, size, own):
+        super().__init__(a, b, size, padding=size // 2)
+        mask = torch.ones(size, size)
+        mask[size // 2, size // 2 + own:], mask[size // 2 + 1:] = 0, 0
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x):
+        return nn.functional.conv2d(x, self.weight * self.mask, self.bias,
+                                    padding=self.padding)
+
+
+class StrictDecoder(nn.Module):
+    "Masked convolutions, and z added to each place (a small PixelCNN)."
+    def __init__(self, shape, latent, width, depth=3, size=5):
+        super().__init__()
+        sizes = [shape[0]] + [width] * depth
+        self.layers = nn.ModuleList(Masked(a, b, size, i > 0) for i, (a, b) in
+                                    enumerate(zip(sizes, sizes[1:])))
+        self.from_z = nn.Linear(latent, width)
+        self.out = nn.Conv2d(width, shape[0], 1)
+
+    def forward(self, x, z):
+        h = x
+        for i, layer in enumerate(self.layers):
+            h = layer(h)
+            if i == 0: h = h + self.from_z(z)[..., None, None]
+            h = nn.functional.silu(h)
+        return self.out(h)
+
+
+class StrictVAE(VAE):
+    "A VAE whose decoder also sees the pixels before each one."
+    def decode(self, z, c=None): return Strict(self.decoder, z, self.data_shape)
+
+
+def strict_vae(shape, latent_dim, hidden, width):
+    latent = latent_dim
+    inner = mlp_vae(shape, latent, hidden)
+    return StrictVAE(inner.encoder, StrictDecoder(shape, latent, width),
+                     StandardNormal(latent), inner.likelihood, shape, latent)
+
+
+def build_model(arch, data, seed):
+    "A new model: `arch` is a name and its settings."
+    torch.manual_seed(seed)
+    settings = dict(arch)
+    kind, shape = settings.pop("kind"), data.train.data_shape
+    if kind == "text":
+        whole = data.whole
+        return text_vae(whole.alphabet.letters, whole.longest, **settings)
+    if kind == "mlp": return mlp_vae(shape, **settings)
+    if kind == "conv": return conv_vae(shape, **settings)
+    if kind == "beta": return beta_vae(shape, **settings)
+    if kind == "tc": return beta_tcvae(shape, dataset_size=len(data.train), **settings)
+    if kind == "vq": return vq_vae(shape, prior="uniform", **settings)
+    if kind == "cvae": return mlp_cvae(shape, {"labels": len(data.classes)}, **settings)
+    if kind == "m2": return m2(shape, classes=len(data.classes), **settings)
+    if kind == "mixture":
+        return mlp_vae(shape, prior=MixturePrior(settings["latent_dim"]), **settings)
+    if kind == "strict": return strict_vae(shape, **settings)
+    if kind == "normed":
+        model = mlp_vae(shape, **settings)
+        flat = [m for m in model.encoder.modules() if isinstance(m, nn.Linear)]
+        model.encoder = nn.Sequential(nn.Flatten(), flat[0],
+                                      nn.BatchNorm1d(flat[0].out_features), nn.SiLU(),
+                                      *flat[1:])
+        return model
+    raise ValueError(kind)
+
+
+# ------------------------------------------------------------ the recipes, one a disease
+
+class Case(SimpleNamespace):
+    "What is to be made: disease, recipe, architecture, data, seed and severity."
+    recipe = anneal = rate = lr = factor = disease = None
+    binarize = blind = False      # `blind`: the history is not shown to `diagnose`
+    noise = 0.0
+
+
+def train(model, data, case, epochs=None, **how):
+    "Train as the course does; the history."
+    text = not isinstance(data.train.x, torch.Tensor)
+    usual: dict = dict(lr=1e-2 if text else 3e-3, batch_size=256 if text else 128,
+                       clip=5.0)
+    if case.anneal: usual["schedules"] = dict(beta=linear(0, 1, until=case.anneal))
+    if case.rate: usual["callbacks"] = [MinimumRate(case.rate)]
+    if case.lr: usual["lr"] = case.lr
+    how = usual | how
+    return fit(model, data.train, epochs=epochs or case.epochs, seed=case.seed,
+               device="cpu", progress=False, watch_nan=False,
+               binarize=case.binarize, **how)
+
+
+def healthy(case, data):
+    model = build_model(case.arch, data, case.seed)
+    return model, data, train(model, data, case)
+
+
+def with_losses(model, losses):
+    "`model`, whose `losses` are replaced, as a subclass would."
+    base = type(model)
+    def own(self, batch): return losses(self, batch, base.losses)
+    model.__class__ = type(base.__name__, (base,), dict(losses=own))
+    return model
+
+
+def weigh(case, data):
+    "The two terms of the loss with weights of the bug that `case.bug` names."
+    model = build_model(case.arch, data, case.seed)
+    x = data.train.x
+    values = (math.prod(data.train.data_shape) if isinstance(x, torch.Tensor)
+              else float(x[1].float().mean()) + 1)
+    a, b = dict(pixel_mean=(1 / values, 1.0), latent_mean=(1.0, 1 / model.latent_dim),
+                batch_sum_kl=(1.0, 32.0), batch_sum_reconstruction=(128.0, 1.0),
+                forgotten_half=(2.0, 1.0), half_kl_twice=(1.0, 0.5),
+                both_means=(1 / values, 1 / model.latent_dim),
+                kl_per_pixel=(1.0, 1 / values))[case.bug]
+    scale = 1 / max(a, b)
+    def losses(self, batch, usual):
+        terms = usual(self, batch)
+        loss = a * terms["reconstruction"] + b * terms["kl"]
+        # Adam does not mind the size; clipping would
+        return terms | dict(loss=scale * loss)
+    if case.where == "loss":
+        return with_losses(model, losses), data, None
+    return model, data, losses
+
+
+def accidental(case, data):
+    model, data, losses = weigh(case, data)
+    if losses is None: return model, data, train(model, data, case)
+    # the wrong weights were those of a loop of one's own; the model says nothing
+    usual = type(model)
+    history = train(with_losses(model, losses), data, case)
+    model.__class__ = usual
+    return model, data, history
+
+
+def mixed_order(self, batch, usual):
+    "Codes reach the decoder in another order than their examples."
+    x, c = self.inputs(batch)
+    q = self.encode(x, c)
+    z = q.rsample()
+    from vae_course.beta_vae import kl_by_latent, kl_penalty
+    z = z.view(2, -1, z.shape[-1]).transpose(0, 1).reshape(z.shape) if (
+        len(z) % 2 == 0) else z.flip(0)
+    reconstruction = -self.decode(z, c).log_prob(x).mean()
+    by_latent = kl_by_latent(q, self.prior(c), z).mean(0)
+    kl = by_latent.sum()
+    loss = reconstruction + kl_penalty(by_latent, self.beta,
+                                       getattr(self, "free_bits", 0.0),
+                                       getattr(self, "capacity", 0.0))
+    return dict(loss=loss, reconstruction=reconstruction, kl=kl,
+                neg_elbo=reconstruction + kl)
+
+
+def collapse(case, data):
+    model = build_model(case.arch, data, case.seed)
+    if case.recipe == "mixed order":
+        usual = type(model)
+        history = train(with_losses(model, mixed_order), data, case)
+        model.__class__ = usual
+        return model, data, history
+    if case.recipe == "begun under a heavy KL":
+        # β falls to 1 when nothing is left to begin from
+        history = train(model, data, case, schedules=dict(
+            beta=lambda t: 60.0 if t < case.until else 1.0))
+        return model, data, history
+    return model, data, train(model, data, case)      # a decoder that needs no code
+
+
+def lagging(case, data):
+    model = build_model(case.arch, data, case.seed)
+    parts = [p for k, p in model.named_parameters() if k.startswith(("encoder", "to_q"))]
+    kept = None
+    if case.recipe == "encoder of an early epoch":
+        train(model, data, case, case.early)
+        kept = {k: v.clone() for k, v in model.state_dict().items()
+                if k.startswith(("encoder", "to_q"))}
+        history = train(model, data, case)
+        model.load_state_dict(kept, strict=False)
+        return model, data, history
+    if case.recipe == "encoder frozen early":
+        train(model, data, case, case.early)
+        for p in parts: p.requires_grad_(False)
+        history = train(model, data, case)
+        for p in parts: p.requires_grad_(True)
+        return model, data, history
+    history = train(model, data, case)                  # weights damaged
+    torch.manual_seed(case.seed)
+    with torch.no_grad():
+        for p in parts: p.add_(case.noise * p.std().nan_to_num() * torch.randn_like(p))
+    return model, data, history
+
+
+def under_beta(case, data):
+    model = build_model(case.arch, data, case.seed)
+    how = {} if "beta" in case.arch else dict(schedules=dict(beta=case.beta))
+    return model, data, train(model, data, case, **how)
+
+
+def nan(case, data):
+    model = build_model(case.arch, data, case.seed)
+    history = train(model, data, case)
+    if case.recipe == "weights":
+        with torch.no_grad():
+            for _ in range(200):                       # steps that are far too large
+                x, c = model.inputs((as_floats(data.train.x[:64])
+                                     if isinstance(data.train.x, torch.Tensor) else
+                                     data.train[:64].x, data.train.y[:64]))
+                with torch.enable_grad():
+                    model.zero_grad()
+                    model.losses((x, data.train.y[:64]))["loss"].backward()
+                for p in model.parameters():
+                    if p.grad is not None: p.sub_(case.step * p.grad)
+                if not all(p.isfinite().all() for p in model.parameters()): break
+            else: raise RuntimeError("the weights stayed finite")
+    elif case.recipe == "data":
+        x = as_floats(data.train.x).clone()
+        rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(
+            case.seed))[:case.rows]
+        x[rows, ..., -1] = math.nan
+        data = SimpleNamespace(name=data.name, train=Examples(x, data.train.y),
+                               test=data.test, classes=data.classes)
+    else:                                              # a logvar without bounds
+        model.posterior = Unbounded()
+        with torch.no_grad():
+            last = [m for m in model.encoder.modules() if isinstance(m, nn.Linear)][-1]
+            half = len(last.bias) // 2
+            last.weight[half:] *= case.factor
+    return model, data, history
+
+
+class Unbounded(nn.Module):
+    def forward(self, out): return diagonal_gaussian(*out.chunk(2, -1))
+
+
+def training_mode(case, data):
+    model, data, history = healthy(case, data)
+    return model.train(), data, history
+
+
+def leak(case, data):
+    "A share of the test examples are in the training set, too, perhaps a little changed."
+    rng = torch.Generator().manual_seed(case.seed)
+    n = round(case.share * len(data.test))
+    rows = torch.randperm(len(data.train), generator=rng)[:n]
+    out = torch.randperm(len(data.test), generator=rng)[:n]
+    if isinstance(data.train.x, tuple):
+        test = Examples(tuple(t.clone() for t in data.test.x), data.test.y)
+        for mine, theirs in zip(test.x, data.train.x): mine[out] = theirs[rows]
+    else:
+        x = as_floats(data.test.x).clone()
+        copies = as_floats(data.train.x)[rows]
+        if case.noise:
+            copies = (copies + case.noise * torch.randn(copies.shape, generator=rng))
+        x[out] = copies.clamp(0, 1)
+        test = Examples(x, data.test.y)
+    data = SimpleNamespace(**vars(data) | dict(test=test))
+    return healthy(case, data)
+
+
+def no_information(case, data):
+    model = build_model(case.arch, data, case.seed)
+    if case.recipe == "mixed order":
+        usual = type(model)
+        history = train(with_losses(model, mixed_order), data, case)
+        model.__class__ = usual
+        return model, data, history
+    return model, data, train(model, data, case)
+
+
+recipes = {None: healthy, "collapse": collapse, "lagging encoder": lagging,
+           "dead codebook": healthy, "over-regularised": under_beta,
+           "holes": under_beta, "σ too large": healthy, "nan": nan,
+           "training mode": training_mode, "accidental β": accidental,
+           "KL without information": no_information, "leak": leak}
+
+
+def make(case):
+    "The case's model, data and history; the model in the mode it would be found in."
+    model, data, history = recipes[case.disease](case, get_set(case.data))
+    if case.disease != "training mode": model.eval()
+    return model, data, None if case.blind else history
+
+
+# ------------------------------------------------------------------------- the splits
+
+# what a range of two numbers means: drawn evenly in its logarithm, by the case's seed
+def drawn(value, rng):
+    if isinstance(value, tuple) and len(value) == 2:
+        return math.exp(rng.uniform(*map(math.log, value)))
+    return value
+
+
+def mlp(**more): return dict(kind="mlp") | more
+
+
+def conv(**more): return dict(kind="conv") | more
+
+
+def text(**more): return dict(kind="text", embedding=16) | more
+
+
+learned, fixed = dict(likelihood="gaussian_learned"), "gaussian"
+
+# Of each disease: architecture, set, epochs, and the rest of the case
+tuning: list[tuple] = []
+judging: list[tuple] = []
+
+
+def _tuning():
+    a, b = mlp(latent_dim=8, hidden=[128]), conv(latent_dim=10, widths=[8, 16])
+    c = mlp(latent_dim=6, hidden=[64], **learned)
+    t = text(latent_dim=4, width=48)
+    A, B, C = (a, "mnist", 10), (b, "mnist", 8), (c, "8×8", 60)
+    T = (t, "shakespeare", 25, dict(rate=4.0))
+    strict = dict(kind="strict", latent_dim=4, hidden=[64], width=16)
+    beta = dict(kind="beta", latent_dim=8, hidden=[128])
+    vq = dict(kind="vq", n_codes=64, widths=[8, 16])
+    sigma = lambda s: mlp(latent_dim=8, hidden=[128],
+                          likelihood=dict(name="gaussian", sigma=s))
+    yield from ((None, *spec) for spec in (
+        A, B, C, T, (t | dict(free_bits=0.5), "shakespeare", 25),
+        (t | dict(mean_norm=0.9), "shakespeare", 25),
+        (beta | dict(beta=4.0), "mnist", 10), (beta | dict(beta=3.0), "8×8", 60),
+        (vq, "mnist", 4), (vq | dict(n_codes=32), "8×8", 30),
+        (dict(kind="cvae", latent_dim=8, hidden=[128]), "mnist", 10),
+        (dict(kind="tc", latent_dim=8, hidden=[128]), "mnist", 10),
+        (dict(kind="mixture", latent_dim=8, hidden=[128]), "mnist", 10),
+        (dict(kind="m2", latent_dim=8, hidden=[128]), "8×8", 30),
+        (sigma(0.2), "mnist", 10), (beta | dict(beta=0.5), "mnist", 10)))
+    yield from (("collapse", *spec) for spec in (
+        (strict, "8×8", 20, dict(binarize=True)), (strict, "small mnist", 5),
+        (t, "shakespeare", 25),
+        (mlp(latent_dim=8, hidden=[128] * 6), "mnist", 6, dict(lr=1e-2)),
+        (c, "8×8", 60, dict(recipe="mixed order")),
+        (a, "mnist", 20, dict(recipe="mixed order"))))
+    early = dict(recipe="encoder of an early epoch", early=2)
+    frozen = dict(recipe="encoder frozen early", early=1)
+    damaged = dict(recipe="damaged weights", noise=(0.2, 0.8))
+    yield from (("lagging encoder", *spec) for spec in (
+        (*A, early), (*B, frozen), (*C, damaged), (*T[:3], damaged | T[3]),
+        (*C, early), (*T[:3], early | T[3])))
+    dead = dict(dead_code_threshold=0.0)
+    yield from (("dead codebook", *spec) for spec in (
+        (vq | dead, "mnist", 3), (vq | dead | dict(n_codes=128), "8×8", 20),
+        (vq | dict(dead_code_threshold=0.0, ema=False), "mnist", 3)))
+    yield from (("over-regularised", *spec) for spec in (
+        (*A, dict(beta=(10, 60))), (*B, dict(beta=(10, 60))), (*C, dict(beta=(10, 60))),
+        (beta | dict(beta=(10, 60)), "mnist", 10), (*T[:3], dict(beta=(2, 6)))))
+    yield from (("holes", *spec) for spec in (
+        (*A, dict(beta=(3e-3, 0.1))), (*B, dict(beta=(3e-3, 0.1))),
+        (*C, dict(beta=(3e-3, 0.1))), (beta | dict(beta=(3e-3, 0.1)), "mnist", 10),
+        (*T[:3], dict(beta=(3e-3, 0.05)))))
+    yield from (("σ too large", *spec) for spec in (
+        (sigma((0.35, 1.0)), "mnist", 10), (sigma((0.35, 1.0)), "8×8", 60),
+        (b | dict(likelihood=dict(name="gaussian", sigma=(0.35, 1.0))), "mnist", 8)))
+    yield from (("nan", *spec) for spec in (
+        (*A, dict(recipe="weights", step=10.0)), (*B, dict(recipe="data", rows=(1, 50))),
+        (*C, dict(recipe="logvar", factor=(10, 40))),
+        (*T[:3], T[3] | dict(recipe="weights", step=100.0))))
+    yield from (("training mode", *spec) for spec in (
+        (a | dict(dropout=(0.05, 0.5)), "mnist", 10),
+        (t | dict(word_dropout=(0.05, 0.4)), "shakespeare", 25, T[3]),
+        (dict(kind="normed", latent_dim=8, hidden=[128]), "8×8", 60)))
+    yield from (("accidental β", *spec) for spec in (
+        (*A, dict(bug="pixel_mean", where="loss")),
+        (*A, dict(bug="pixel_mean", where="loop")),
+        (*A, dict(bug="pixel_mean", where="loop", blind=True)),
+        (*B, dict(bug="latent_mean", where="loop", blind=True)),
+        (*C, dict(bug="batch_sum_reconstruction", where="loop", blind=True)),
+        (*C, dict(bug="forgotten_half", where="loss")),
+        (*B, dict(bug="batch_sum_kl", where="loop", blind=True)),
+        (*T[:3], dict(bug="kl_per_pixel", where="loop", blind=True)),
+        (*A, dict(bug="kl_per_pixel", where="loop", blind=True)),
+        (*T[:3], dict(bug="pixel_mean", where="loss"))))
+    mixed = dict(recipe="mixed order")
+    yield from (("KL without information", *spec) for spec in (
+        (beta | dict(beta=4.0, capacity=(3, 15)), "mnist", 10, mixed),
+        (beta | dict(beta=4.0, capacity=(3, 15), **learned), "8×8", 60, mixed),
+        (t | dict(mean_norm=(0.6, 1.0)), "shakespeare", 15, mixed),
+        (t | dict(free_bits=(0.5, 1.5)), "shakespeare", 15, mixed)))
+    yield from (("leak", *spec) for spec in (
+        (*A, dict(share=(0.04, 0.5))), (*C, dict(share=(0.04, 0.5), noise=0.02)),
+        (*B, dict(share=(0.04, 0.5), noise=(0.01, 0.06))),
+        (*T[:3], T[3] | dict(share=(0.04, 0.5)))))
+
+
+def cases(split):
+    "All cases of a split, their severities drawn."
+    for i, (disease, arch, data, epochs, *more) in enumerate(
+            dict(tuning=_tuning, judging=_judging)[split]()):
+        seed = dict(tuning=100, judging=1000)[split] + i
+        rng = random.Random(seed)
+        def settle(value):
+            if isinstance(value, dict): return {k: settle(v) for k, v in value.items()}
+            return drawn(value, rng)
+        rest = settle(dict(more[0]) if more else {})
+        if "rows" in rest: rest["rows"] = round(rest["rows"])
+        yield Case(disease=disease, arch=settle(arch), data=data, epochs=epochs,
+                   seed=seed, id=f"{split} {i}", **rest)
+
+
+def _judging(): return iter(())
