@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['check_graph_beta', 'check_patient', 'check_reported_weight']
 
-# %% ../../nbs/99o_exercises_balance.ipynb #b80dbf04
+# %% ../../nbs/99o_exercises_balance.ipynb #4fdb5c09
 from collections.abc import Callable
 from functools import partial
 import torch
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_tensor)
 
-# %% ../../nbs/99o_exercises_balance.ipynb #17b1e215
+# %% ../../nbs/99o_exercises_balance.ipynb #55a73a9b
 @exercise
 def check_graph_beta(
     f: Callable, # `f(N, E)`, a number
@@ -44,7 +44,7 @@ def check_graph_beta(
         raise WrongAnswer(f'for N = {N} and E = {E} β is {1 / norm:.4f}, and you gave '
                           f'{got.flatten()[0]:.4g}')
 
-# %% ../../nbs/99o_exercises_balance.ipynb #c548b93f
+# %% ../../nbs/99o_exercises_balance.ipynb #163f4833
 _patients = [ # kl, information, gap, beta, sigma, error; disease; what is overlooked
     ((0.02, 0.01, 0.04, 8.0, None, None), 'over-regularised',
      'β is 8: a nat of code must save eight nats'),
@@ -85,7 +85,7 @@ def check_patient(
         raise WrongAnswer(f'you called this {got!r} ({shown}), and it is {right!r}: '
                           f'{why}')
 
-# %% ../../nbs/99o_exercises_balance.ipynb #65a72487
+# %% ../../nbs/99o_exercises_balance.ipynb #250309b5
 @exercise
 def check_reported_weight(
     f: Callable, # `f(weight, values, mse)`, a number
