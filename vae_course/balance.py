@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['effective_beta', 'MeasuredBeta', 'measured_beta', 'TargetDistortion']
 
-# %% ../nbs/15_balance.ipynb #8a71ac29
+# %% ../nbs/15_balance.ipynb #d6a45dc8
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import torch, torch.nn.functional as F
 from torch import Tensor
 from .callbacks import Callback
 
-# %% ../nbs/15_balance.ipynb #7aef267d
+# %% ../nbs/15_balance.ipynb #812520cc
 _reductions: dict[str, Callable[[int, int], float]] = {    # of size and batch
     'sum': lambda size, batch: batch,
     'batchmean': lambda size, batch: 1.0,
@@ -23,7 +23,7 @@ _error_of_a_nat: dict[str, Callable[[float], float]] = {   # of σ
     'gaussian': lambda sigma: 2 * sigma**2, 'laplace': lambda sigma: sigma}
 
 def effective_beta(
-    likelihood: str,  # bernoulli, categorical: cross-entropy; gaussian: (x − x̂)²; laplace
+    likelihood: str,  # bernoulli or categorical; gaussian: (x − x̂)²; laplace: |x − x̂|
     values: int,      # numbers in an example: pixels × channels, characters
     latents: int,     # D
     batch: int = 1,   # examples, where one term is summed over them and one is not
@@ -49,7 +49,7 @@ def effective_beta(
          * _error_of_a_nat[likelihood](sigma))
     return kl_weight * _reductions[kl](latents, batch) / a
 
-# %% ../nbs/15_balance.ipynb #99e0b5e4
+# %% ../nbs/15_balance.ipynb #8f776743
 _nats: dict[str, Callable[[Tensor, Tensor], Tensor]] = {   # −log p of each number
     'bernoulli': lambda x_hat, x: F.binary_cross_entropy(x_hat, x, reduction='none'),
     'bernoulli_logits': lambda x_hat, x: F.binary_cross_entropy_with_logits(
@@ -87,7 +87,7 @@ def _gradients(f, inputs):
     found = torch.autograd.grad(f, inputs, allow_unused=True)
     return [torch.zeros_like(t) if g is None else g for g, t in zip(found, inputs)]
 
-# %% ../nbs/15_balance.ipynb #6294ce19
+# %% ../nbs/15_balance.ipynb #cb2b9582
 def _weights_of(loss, x, latents, likelihood, classes, seed):
     "`(name, a, b, misfit)` on a random batch. Raises `ValueError`."
     g = torch.Generator().manual_seed(seed)
@@ -143,13 +143,13 @@ def _weights_of(loss, x, latents, likelihood, classes, seed):
                                         'this loss makes it larger')
     return name, a, b, max(off, far)
 
-# %% ../nbs/15_balance.ipynb #1598c7ca
+# %% ../nbs/15_balance.ipynb #b9a8cda3
 def measured_beta(
     loss: Callable[..., Tensor], # loss(x_hat, x, mu, logvar), a 0-d tensor
     x: Tensor,                   # a batch, `(B, …)`, or whole numbers of classes
     latents: int,                # D
     likelihood: str | Callable | None = None, # a name, nats f(x_hat, x); None: find it
-    classes: int | None = None,  # of a categorical x; x_hat has logits `(B, …, classes)`
+    classes: int | None = None,  # of a categorical x; x_hat is `(B, …, classes)` logits
     sigma: float = 1.0,          # of a Gaussian or Laplace
     seed: int = 0,               # of the random x_hat, mu and logvar
 ) -> MeasuredBeta:
@@ -170,7 +170,7 @@ def measured_beta(
     same = {'gaussian': sigma * beta**0.5, 'laplace': sigma * beta}.get(name)
     return MeasuredBeta(beta, name, same, a, b, max(off, off2))
 
-# %% ../nbs/15_balance.ipynb #5e43f349
+# %% ../nbs/15_balance.ipynb #d579821c
 class TargetDistortion(Callback):
     """Moves β until the reconstruction is `target`: less β while it is worse, more
     while it is better. 1/β is the multiplier of GECO (Rezende and Viola 2018)."""

@@ -27,33 +27,33 @@ def graph_beta(N, E):
 """, "a second time"),
     ("check_patient", """
 def patient(kl, information, gap, beta, sigma, error):
-    return 'healthy' if kl > 0.5 else 'collapse'
+    return 0 if kl > 0.5 else 4
 """, "β is 8"),
     ("check_patient", """
 def patient(kl, information, gap, beta, sigma, error):
-    if kl > 0.5: return 'no information' if information < 0.5 else 'healthy'
-    if gap > 0.5: return 'lagging'
-    if beta > 1.5: return 'over-regularised'
-    return 'sigma too large' if sigma else 'collapse'
+    if kl > 0.5: return 5 if information < 0.5 else 0
+    if gap > 0.5: return 3
+    if beta > 1.5: return 1
+    return 2 if sigma else 4
 """, "no encoder would help"),
     ("check_patient", """
 def patient(kl, information, gap, beta, sigma, error):
-    if beta > 1.5: return 'over-regularised'
-    if kl > 0.5: return 'no information' if information < 0.5 else 'healthy'
-    if sigma is not None and sigma > 2 * error: return 'sigma too large'
-    return 'lagging' if gap > 0.5 else 'collapse'
+    if beta > 1.5: return 1
+    if kl > 0.5: return 5 if information < 0.5 else 0
+    if sigma is not None and sigma > 2 * error: return 2
+    return 3 if gap > 0.5 else 4
 """, "the prior has not switched the codes off"),
     ("check_patient", """
 def patient(kl, information, gap, beta, sigma, error):
-    if kl > 0.5: return 'no information' if information < 0.5 else 'healthy'
-    if beta > 1.5: return 'over-regularised'
-    if sigma is not None: return 'sigma too large'
-    return 'lagging' if gap > 0.5 else 'collapse'
+    if kl > 0.5: return 5 if information < 0.5 else 0
+    if beta > 1.5: return 1
+    if sigma is not None: return 2
+    return 3 if gap > 0.5 else 4
 """, "σ is that of the error"),
     ("check_patient", """
 def patient(kl, information, gap, beta, sigma, error):
-    return 'over-regularized'
-""", "give one of"),
+    return 6
+""", "from 0 to 5"),
     ("check_reported_weight", """
 def reported_beta(weight, values, mse):
     return weight

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['check_graph_beta', 'check_patient', 'check_reported_weight']
 
-# %% ../../nbs/99o_exercises_balance.ipynb #4fdb5c09
+# %% ../../nbs/99o_exercises_balance.ipynb #8295db2b
 from collections.abc import Callable
 from functools import partial
 import torch
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_tensor)
 
-# %% ../../nbs/99o_exercises_balance.ipynb #55a73a9b
+# %% ../../nbs/99o_exercises_balance.ipynb #63fbdd57
 @exercise
 def check_graph_beta(
     f: Callable, # `f(N, E)`, a number
@@ -24,11 +24,11 @@ def check_graph_beta(
         got = to_tensor(f(N, E)).double()
         if matches(got, number(1 / norm)): continue
         name_mistake(partial(matches, got), [
-            (number(1 / N), 'this is what the thread concedes: you counted the division '
-                            'by N of the KL, and not that of the cross-entropy, which '
-                            'is a mean over N² pairs'),
-            (number(1 / N / norm), 'the KL is divided by N twice, and the cross-entropy '
-                                   'by N²: one 1/N too many is left'),
+            (number(1 / N), 'this is what the thread concedes: you counted what divides '
+                            'the KL, and not that the cross-entropy is a mean over N² '
+                            'pairs'),
+            (number(1 / N / norm), 'the KL is divided by N twice, and the '
+                                   'cross-entropy by N²: no 1/N is left'),
             (number(1 / N**2), 'this is what divides the KL: the cross-entropy is '
                                'divided by N², too'),
             (number(1 / N**2 / norm), 'the cross-entropy is divided by N², too'),
@@ -44,7 +44,7 @@ def check_graph_beta(
         raise WrongAnswer(f'for N = {N} and E = {E} β is {1 / norm:.4f}, and you gave '
                           f'{got.flatten()[0]:.4g}')
 
-# %% ../../nbs/99o_exercises_balance.ipynb #163f4833
+# %% ../../nbs/99o_exercises_balance.ipynb #0c256a06
 _patients = [ # kl, information, gap, beta, sigma, error; disease; what is overlooked
     ((0.02, 0.01, 0.04, 8.0, None, None), 'over-regularised',
      'β is 8: a nat of code must save eight nats'),
@@ -67,25 +67,27 @@ _patients = [ # kl, information, gap, beta, sigma, error; disease; what is overl
      'the codes tell nearly all that they cost'),
     ((12.0, 6.5, 0.6, 1.0, 0.1, 0.11), 'healthy',
      'the KL is not near 0: these codes are used')]
-_diseases = sorted({disease for _, disease, _ in _patients})
+_diseases = ('healthy', 'over-regularised', 'sigma too large', 'lagging', 'collapse',
+             'no information')
 
 @exercise
 def check_patient(
-    f: Callable, # `f(kl, information, gap, beta, sigma, error)`, the name of a disease
+    f: Callable, # `f(kl, information, gap, beta, sigma, error)`, a whole number
 ) -> None:
     "Lesson 15, exercise 2: from vital signs to a disease."
     names = 'kl', 'information', 'gap', 'beta', 'sigma', 'error'
     for values, right, why in _patients:
         signs = dict(zip(names, values))
-        got = f(**signs)
-        if got == right: continue
+        got = to_tensor(f(**signs)).flatten()
         shown = ', '.join(f'{k} {v}' for k, v in signs.items() if v is not None)
-        if got not in _diseases:
-            raise WrongAnswer(f'you gave {got!r}: give one of {", ".join(_diseases)}')
-        raise WrongAnswer(f'you called this {got!r} ({shown}), and it is {right!r}: '
-                          f'{why}')
+        if len(got) != 1 or got[0] not in range(len(_diseases)):
+            raise WrongAnswer('give a number from 0 to 5, that of a disease')
+        name = _diseases[int(got[0])]
+        if name != right:
+            raise WrongAnswer(f'you called this {name!r} ({shown}), and it is '
+                              f'{right!r}: {why}')
 
-# %% ../../nbs/99o_exercises_balance.ipynb #250309b5
+# %% ../../nbs/99o_exercises_balance.ipynb #77dc6360
 @exercise
 def check_reported_weight(
     f: Callable, # `f(weight, values, mse)`, a number
@@ -110,7 +112,8 @@ def check_reported_weight(
                                                 'costs, and the larger is β'),
             (number(weight / (2 * mse)), 'the mean over the values is not undone'),
             (number(weight * values / (2 * mse**2)), '`mse` is σ² already'),
-            (number(weight * values / (2 * mse**.5)), '`mse` is σ²: no root is needed')])
+            (number(weight * values / (2 * mse**.5)),
+             '`mse` is σ²: no root is needed')])
         raise WrongAnswer(f'for weight {weight:g}, {values} values and an error of '
                           f'{mse:g} β is {right:.4g}, and you gave '
                           f'{got.flatten()[0]:.4g}')
