@@ -439,13 +439,13 @@ def lesson_15() -> Drawing:
     d.text(490, 132, "at μ: b", "violet")
     d.box(84, 236, 130, 50, "KL near 0:\nwhy?", "val")
     causes = (("β above 1", "the price"), ("σ above the error", "the noise"),
-              ("gap large", "an encoder that lags"), ("none of these", "collapse"))
+              ("gap large", "a lagging encoder"), ("none of these", "collapse"))
     for i, (sign, cause) in enumerate(causes):
         y = 180 + 40 * i
         d.line([(149, 236), (196, y)])
         d.text(204, y, sign, "", "start")
-        d.line([(368, y), (404, y)])
-        d.text(412, y, cause, "green", "start")
+        d.line([(366, y), (396, y)])
+        d.text(404, y, cause, "green", "start")
     return d
 
 

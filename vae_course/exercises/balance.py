@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['check_graph_beta', 'check_patient', 'check_reported_weight']
 
-# %% ../../nbs/99o_exercises_balance.ipynb #8295db2b
+# %% ../../nbs/99o_exercises_balance.ipynb #0e4a5fa4
 from collections.abc import Callable
 from functools import partial
 import torch
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_tensor)
 
-# %% ../../nbs/99o_exercises_balance.ipynb #63fbdd57
+# %% ../../nbs/99o_exercises_balance.ipynb #5452fd33
 @exercise
 def check_graph_beta(
     f: Callable, # `f(N, E)`, a number
@@ -24,7 +24,7 @@ def check_graph_beta(
         got = to_tensor(f(N, E)).double()
         if matches(got, number(1 / norm)): continue
         name_mistake(partial(matches, got), [
-            (number(1 / N), 'this is what the thread concedes: you counted what divides '
+            (number(1 / N), 'this is what the thread concedes: you saw what divides '
                             'the KL, and not that the cross-entropy is a mean over N² '
                             'pairs'),
             (number(1 / N / norm), 'the KL is divided by N twice, and the '
@@ -44,7 +44,7 @@ def check_graph_beta(
         raise WrongAnswer(f'for N = {N} and E = {E} β is {1 / norm:.4f}, and you gave '
                           f'{got.flatten()[0]:.4g}')
 
-# %% ../../nbs/99o_exercises_balance.ipynb #0c256a06
+# %% ../../nbs/99o_exercises_balance.ipynb #03a49d55
 _patients = [ # kl, information, gap, beta, sigma, error; disease; what is overlooked
     ((0.02, 0.01, 0.04, 8.0, None, None), 'over-regularised',
      'β is 8: a nat of code must save eight nats'),
@@ -87,7 +87,7 @@ def check_patient(
             raise WrongAnswer(f'you called this {name!r} ({shown}), and it is '
                               f'{right!r}: {why}')
 
-# %% ../../nbs/99o_exercises_balance.ipynb #77dc6360
+# %% ../../nbs/99o_exercises_balance.ipynb #5f90bc37
 @exercise
 def check_reported_weight(
     f: Callable, # `f(weight, values, mse)`, a number
