@@ -119,7 +119,8 @@ BAD = [
      "something clipped"),
     (lambda r, x, m, v: F.mse_loss(r, x) + kl_each(m, v).mean() + m.abs().mean(),
      "another penalty"),
-    (lambda r, x, m, v: F.mse_loss(r, x) - kl_each(m, v).mean(), "KL has the wrong sign"),
+    (lambda r, x, m, v: F.mse_loss(r, x) - kl_each(m, v).mean(),
+     "KL has the wrong sign"),
     (lambda r, x, m, v: kl_each(m, v).mean() - F.mse_loss(r, x),
      "reconstruction has the wrong sign"),
     (lambda r, x, m, v: ((r - x)**4).mean() + kl_each(m, v).mean(),
@@ -150,7 +151,7 @@ def test_a_named_likelihood_is_held_to():
 
 
 def test_measuring_leaves_no_trace():
-    "Random numbers and the batch are as before, and it can be called without gradients."
+    "Random numbers and the batch are as before; it works where gradients are off."
     before, kept = torch.get_rng_state(), x.clone()
     with torch.no_grad():
         first = measured_beta(loss_of("gaussian"), x, 5)
@@ -160,7 +161,8 @@ def test_measuring_leaves_no_trace():
 
 
 @pytest.mark.parametrize("words, said", [
-    (dict(likelihood="mse"), "bernoulli, categorical"), (dict(kl="average"), "batchmean"),
+    (dict(likelihood="mse"), "bernoulli, categorical"),
+    (dict(kl="average"), "batchmean"),
     (dict(reconstruction="none"), "batchmean"), (dict(values=0), "at least 1"),
     (dict(latents=-3), "at least 1"), (dict(batch=0), "at least 1"),
     (dict(sigma=0.0), "above 0"), (dict(sigma=-1.0), "above 0"),
