@@ -76,12 +76,17 @@ def get_set(name):
         data = from_arrays(found.images / 16, found.target)
     elif name == "folder": data = from_folder(_drawn_folder(), 16, 3)
     elif name == "names": data = load_names()
-    elif name == "shakespeare": data = load_shakespeare()
+    elif name == "words":
+        from vae_course.lines import from_strings
+        play = load_shakespeare()
+        lines = play.lines(play.train) + play.lines(play.test)
+        words = {w.strip(".,;:!?'-").lower() for line in lines for w in line.split()}
+        data = from_strings(sorted(w for w in words if 2 < len(w) < 11), name="words")
     else: data = load(name)
     rng = torch.Generator().manual_seed(0)
     def cut(part, n):
         return part[torch.randperm(len(part), generator=rng)[:n]]
-    return SimpleNamespace(name=name, train=cut(data.train, 6000), whole=data,
+    return SimpleNamespace(name=name, train=cut(data.train, 4000), whole=data,
                            test=cut(data.test, 1000), classes=data.classes)
 
 
@@ -407,26 +412,22 @@ def text(**more): return dict(kind="text", embedding=16) | more
 
 learned, fixed = dict(likelihood="gaussian_learned"), "gaussian"
 
-# Of each disease: architecture, set, epochs, and the rest of the case
-tuning: list[tuple] = []
-judging: list[tuple] = []
-
-
 def _tuning():
+    "Of each case: disease, architecture, set, epochs, and the rest."
     a, b = mlp(latent_dim=8, hidden=[128]), conv(latent_dim=10, widths=[8, 16])
     c = mlp(latent_dim=6, hidden=[64], **learned)
     t = text(latent_dim=4, width=48)
-    A, B, C = (a, "mnist", 10), (b, "mnist", 8), (c, "8×8", 60)
-    T = (t, "shakespeare", 25, dict(rate=4.0))
+    A, B, C = (a, "mnist", 15), (b, "mnist", 6), (c, "8×8", 60)
+    T = (t, "words", 30, dict(rate=4.0))
     strict = dict(kind="strict", latent_dim=4, hidden=[64], width=16)
     beta = dict(kind="beta", latent_dim=8, hidden=[128])
     vq = dict(kind="vq", n_codes=64, widths=[8, 16])
     sigma = lambda s: mlp(latent_dim=8, hidden=[128],
                           likelihood=dict(name="gaussian", sigma=s))
     yield from ((None, *spec) for spec in (
-        A, B, C, T, (t | dict(free_bits=0.5), "shakespeare", 25),
-        (t | dict(mean_norm=0.9), "shakespeare", 25),
-        (beta | dict(beta=4.0), "mnist", 10), (beta | dict(beta=3.0), "8×8", 60),
+        A, B, C, T, (t | dict(free_bits=0.5), "words", 30),
+        (t | dict(mean_norm=0.9), "words", 30),
+        (beta | dict(beta=4.0), "mnist", 10), (beta | dict(beta=3.0, **learned), "8×8", 60),
         (vq, "mnist", 4), (vq | dict(n_codes=32), "8×8", 30),
         (dict(kind="cvae", latent_dim=8, hidden=[128]), "mnist", 10),
         (dict(kind="tc", latent_dim=8, hidden=[128]), "mnist", 10),
@@ -434,8 +435,8 @@ def _tuning():
         (dict(kind="m2", latent_dim=8, hidden=[128]), "8×8", 30),
         (sigma(0.2), "mnist", 10), (beta | dict(beta=0.5), "mnist", 10)))
     yield from (("collapse", *spec) for spec in (
-        (strict, "8×8", 20, dict(binarize=True)), (strict, "small mnist", 5),
-        (t, "shakespeare", 25),
+        (strict, "8×8", 20, dict(binarize=True)), (strict, "small mnist", 4),
+        (t, "words", 30),
         (mlp(latent_dim=8, hidden=[128] * 6), "mnist", 6, dict(lr=1e-2)),
         (c, "8×8", 60, dict(recipe="mixed order")),
         (a, "mnist", 20, dict(recipe="mixed order"))))
@@ -465,7 +466,7 @@ def _tuning():
         (*T[:3], T[3] | dict(recipe="weights", step=100.0))))
     yield from (("training mode", *spec) for spec in (
         (a | dict(dropout=(0.05, 0.5)), "mnist", 10),
-        (t | dict(word_dropout=(0.05, 0.4)), "shakespeare", 25, T[3]),
+        (t | dict(word_dropout=(0.05, 0.4)), "words", 30, T[3]),
         (dict(kind="normed", latent_dim=8, hidden=[128]), "8×8", 60)))
     yield from (("accidental β", *spec) for spec in (
         (*A, dict(bug="pixel_mean", where="loss")),
@@ -482,11 +483,87 @@ def _tuning():
     yield from (("KL without information", *spec) for spec in (
         (beta | dict(beta=4.0, capacity=(3, 15)), "mnist", 10, mixed),
         (beta | dict(beta=4.0, capacity=(3, 15), **learned), "8×8", 60, mixed),
-        (t | dict(mean_norm=(0.6, 1.0)), "shakespeare", 15, mixed),
-        (t | dict(free_bits=(0.5, 1.5)), "shakespeare", 15, mixed)))
+        (t | dict(mean_norm=(0.6, 1.0)), "words", 20, mixed),
+        (t | dict(free_bits=(0.5, 1.5)), "words", 20, mixed)))
     yield from (("leak", *spec) for spec in (
         (*A, dict(share=(0.04, 0.5))), (*C, dict(share=(0.04, 0.5), noise=0.02)),
         (*B, dict(share=(0.04, 0.5), noise=(0.01, 0.06))),
+        (*T[:3], T[3] | dict(share=(0.04, 0.5)))))
+
+
+def _judging():
+    "As `_tuning`, with other sets, architectures and seeds."
+    a, c = mlp(latent_dim=12, hidden=[200]), mlp(latent_dim=10, hidden=[160, 80],
+                                                 **learned)
+    b = conv(latent_dim=16, widths=[12, 24], **learned)
+    d = dict(kind="cvae", latent_dim=6, hidden=[150])
+    e = conv(latent_dim=6, widths=[16, 32], **learned)
+    t = text(latent_dim=5, width=64)
+    A, B, C = (a, "digits", 20), (b, "fashion_mnist", 6), (c, "folder", 40)
+    E, F, T = (d, "fashion_mnist", 10), (e, "folder", 20), (t, "names", 10,
+                                                            dict(rate=3.0))
+    vq = dict(kind="vq", n_codes=96, widths=[12, 24])
+    beta = dict(kind="beta", latent_dim=12, hidden=[200])
+    letters = dict(kind="beta", latent_dim=10, hidden=[160, 80], **learned)
+    sigma = lambda s: dict(likelihood=dict(name="gaussian", sigma=s))
+    yield from ((None, *spec) for spec in (
+        A, B, C, E, F, T, (beta | dict(beta=4.0), "digits", 20),
+        (beta | dict(beta=4.0, hidden=None, widths=[12, 24]), "fashion_mnist", 6),
+        (letters | dict(beta=2.0), "folder", 40),
+        (beta | dict(kind="tc"), "digits", 20),
+        (dict(kind="mixture", latent_dim=12, hidden=[200]), "digits", 20),
+        (dict(kind="m2", latent_dim=6, hidden=[150]), "digits", 12),
+        (vq, "fashion_mnist", 4), (vq | dict(n_codes=48), "folder", 15),
+        (t | dict(free_bits=0.4), "names", 10), (t | dict(mean_norm=0.9), "names", 10),
+        (mlp(latent_dim=10, hidden=[160, 80], **sigma(0.15)), "folder", 40),
+        (beta | dict(beta=0.6), "digits", 20), (*A, dict(anneal=0.5)),
+        (mlp(latent_dim=8, hidden=[100]), "small fashion_mnist", 10)))
+    yield from (("collapse", *spec) for spec in (
+        (dict(kind="strict", latent_dim=6, hidden=[96], width=12),
+         "small fashion_mnist", 6),
+        (dict(kind="strict", latent_dim=5, hidden=[80], width=20), "small folder", 20),
+        (t, "names", 10), (*C, dict(recipe="mixed order"))))
+    yield from (("lagging encoder", *spec) for spec in (
+        (*A, dict(recipe="encoder of an early epoch", early=2)),
+        (*B, dict(recipe="encoder frozen early", early=1)),
+        (*C, dict(recipe="damaged weights", noise=(0.2, 0.8))),
+        (*T[:3], T[3] | dict(recipe="encoder of an early epoch", early=2))))
+    dead = dict(dead_code_threshold=0.0)
+    yield from (("dead codebook", *spec) for spec in (
+        (vq | dead, "fashion_mnist", 3), (vq | dead | dict(n_codes=128), "folder", 10),
+        (vq | dead | dict(n_codes=48, ema=False), "digits", 5)))
+    heavy, light = dict(beta=(10, 60)), dict(beta=(3e-3, 0.1))
+    yield from (("over-regularised", *spec) for spec in (
+        (*A, heavy), (*E, heavy), (letters | heavy, "folder", 40),
+        (*T[:3], dict(beta=(2, 6)))))
+    yield from (("holes", *spec) for spec in (
+        (*A, light), (*E, light), (letters | light, "folder", 40),
+        (*T[:3], dict(beta=(3e-3, 0.05)))))
+    yield from (("σ too large", *spec) for spec in (
+        (a | sigma((0.35, 1.0)), "digits", 20),
+        (conv(latent_dim=16, widths=[12, 24]) | sigma((0.35, 1.0)), "fashion_mnist", 6),
+        (c | sigma((0.35, 1.0)), "folder", 40)))
+    yield from (("nan", *spec) for spec in (
+        (*A, dict(recipe="weights", step=10.0)), (*B, dict(recipe="data", rows=(1, 50))),
+        (*C, dict(recipe="logvar", factor=(10, 40))),
+        (*T[:3], T[3] | dict(recipe="weights", step=100.0))))
+    yield from (("training mode", *spec) for spec in (
+        (a | dict(dropout=(0.05, 0.5)), "digits", 20),
+        (t | dict(word_dropout=(0.05, 0.4)), "names", 10, T[3]),
+        (dict(kind="normed", latent_dim=10, hidden=[150]), "fashion_mnist", 10)))
+    yield from (("accidental β", *spec) for spec in (
+        (*E, dict(bug="pixel_mean", where="loop", blind=True)),
+        (*C, dict(bug="latent_mean", where="loop", blind=True)),
+        (*B, dict(bug="forgotten_half", where="loss")),
+        (*T[:3], dict(bug="kl_per_pixel", where="loop", blind=True))))
+    mixed = dict(recipe="mixed order")
+    yield from (("KL without information", *spec) for spec in (
+        (beta | dict(beta=4.0, capacity=(3, 15)), "digits", 20, mixed),
+        (letters | dict(beta=4.0, capacity=(3, 15)), "folder", 40, mixed),
+        (t | dict(mean_norm=(0.6, 1.0)), "names", 6, mixed)))
+    yield from (("leak", *spec) for spec in (
+        (*A, dict(share=(0.04, 0.5))), (*E, dict(share=(0.04, 0.5), noise=(0.01, 0.06))),
+        (*C, dict(share=(0.04, 0.5), noise=0.02)),
         (*T[:3], T[3] | dict(share=(0.04, 0.5)))))
 
 
@@ -505,4 +582,3 @@ def cases(split):
                    seed=seed, id=f"{split} {i}", **rest)
 
 
-def _judging(): return iter(())

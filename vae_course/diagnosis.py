@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['diagnose', 'data_of_run', 'diagnose_run']
 
-# %% ../nbs/96f_diagnosis.ipynb #bdb738fd
+# %% ../nbs/96f_diagnosis.ipynb #658b38d9
 import copy, math
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +29,7 @@ from .samples import check_image_path
 from .speech_files import SpectrogramSet
 from .step import evaluating
 
-# %% ../nbs/96f_diagnosis.ipynb #b000504f
+# %% ../nbs/96f_diagnosis.ipynb #0d44b991
 class _Measuring:
     "The measures of a model, and what could not be measured."
     def __init__(self, model, train, test, seed):
@@ -91,6 +91,7 @@ def _looked(found: Look, test: Look, train: Examples) -> dict[str, Any]:
     if found.error is not None:
         x = as_floats(train.x).flatten(1).double().cpu()
         variance, error = ((x - x.mean(0))**2).sum(1).mean(), found.error.mean()
+        m['variance'] = variance.item()
         if variance > 0: m['r2'] = 1 - (error / variance).item()
         m['error'] = (error / x.shape[1]).sqrt().item()
         if found.spread is not None:
@@ -115,7 +116,9 @@ def _codes(found: Look, seed: int) -> dict[str, Any]:
 
 def _fits(model, examples, beta, which, seed):
     found = fit_codes(model, examples, beta, seed=seed)
-    return {f'gap_{which}': found.gap, f'saved_{which}': found.saved.mean().item(),
+    more = {} if found.error is None else {
+        f'fitted_error_{which}': found.error.mean().item()}
+    return more | {f'gap_{which}': found.gap, f'saved_{which}': found.saved.mean().item(),
             f'fitted_kl_{which}': found.kl.mean(0).tolist(),
             f'beta_{which}': beta}
 
@@ -143,7 +146,7 @@ def _history_beta(history) -> dict[str, Any]: # rows of epochs
     # a schedule that moves β leaves more than rounding does
     return dict(history_beta=(b / a).item()) if left < 1e-5 and a > 0 else {}
 
-# %% ../nbs/96f_diagnosis.ipynb #dc23cfaa
+# %% ../nbs/96f_diagnosis.ipynb #2097cd56
 def _calibration(model, test, seed): # whichever kind of pixels there are
     from vae_course.evaluation import interval_coverage, reliability
     x = test.floats()
@@ -259,7 +262,7 @@ def _asked(rule, m, broken): # a rule, which may need what was not measured
     if broken and rule.__name__ not in ('find_nan', 'find_leak'): return None
     return rule(m)
 
-# %% ../nbs/96f_diagnosis.ipynb #dc0206a4
+# %% ../nbs/96f_diagnosis.ipynb #96fe2397
 def data_of_run(
     model: LatentVariableModel, # of the run
     run: dict[str, Any],        # what `run.json` holds

@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['Rule', 'rules', 'Finding', 'beta_in_use', 'find_nan', 'find_leak', 'find_training_mode', 'find_accidental_beta',
-           'find_large_sigma', 'find_dead_codebook', 'find_lagging_encoder', 'find_untrained', 'find_over_regularised',
-           'find_no_information', 'find_collapse', 'find_holes']
+           'find_accidental_training', 'find_large_sigma', 'find_dead_codebook', 'find_lagging_encoder',
+           'find_untrained', 'find_over_regularised', 'find_no_information', 'find_collapse', 'find_holes']
 
-# %% ../nbs/96h_diagnosis_rules.ipynb #a7f2ee5c
+# %% ../nbs/96h_diagnosis_rules.ipynb #8c1c7c49
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-# %% ../nbs/96h_diagnosis_rules.ipynb #7c98769b
+# %% ../nbs/96h_diagnosis_rules.ipynb #cb296700
 @dataclass
 class Finding:
     "Something that is wrong with a model or its data."
@@ -43,7 +43,7 @@ def beta_in_use(
     "The β of the model's own loss where it could be measured, else the one it states."
     return m['loss_beta'] if m.get('loss_beta') is not None else m['stated_beta']
 
-# %% ../nbs/96h_diagnosis_rules.ipynb #e1516980
+# %% ../nbs/96h_diagnosis_rules.ipynb #7d0d8f43
 def find_nan(m: dict[str, Any]) -> Finding | None:
     "NaN or infinity, or spreads on their way there."
     places = m.get('not_finite') or []
@@ -85,31 +85,38 @@ def find_training_mode(m: dict[str, Any]) -> Finding | None:
         'call `model.eval()` before you measure, sample or save',
         _LESSONS['evaluation'])
 
-# %% ../nbs/96h_diagnosis_rules.ipynb #b5a29fe4
+# %% ../nbs/96h_diagnosis_rules.ipynb #5b5c85d0
 def _off(a, b): # two weights
     "By what factor they differ, at least 1."
     if not (a > 0 and b > 0): return math.inf
     return max(a / b, b / a)
+
+_SUMS = ('reductions and weights: both terms in nats per example, summed over the '
+         'numbers of an example and averaged over the batch')
 
 def find_accidental_beta(m: dict[str, Any]) -> Finding | None:
     "A loss that weighs its terms otherwise than the model says."
     stated = m['stated_beta']
     if stated is None or stated <= 0: return None
     loss, before = m.get('loss_beta'), m.get('history_beta')
-    told = 'reductions and sums: both terms in nats per example, summed over the ' \
-           'numbers of an example and averaged over the batch'
     if loss is not None and _off(loss, stated) > 1.15:
         return Finding(
             'accidental β', f'`losses` weighs the KL {loss:.3g} times as much as the '
-            f'reconstruction, and the model says β = {stated:.3g}', f'mend {told}',
+            f'reconstruction, and the model says β = {stated:.3g}', f'mend {_SUMS}',
             _LESSONS['balance'])
     if before is not None and _off(before, stated) > 1.15:
         return Finding(
             'accidental β', f'in the history the loss is the reconstruction plus '
             f'{before:.3g} times the KL, up to a factor, and the model says β = '
-            f'{stated:.3g}', f'mend {told}, in the loop that trained it',
+            f'{stated:.3g}', f'mend {_SUMS}, in the loop that trained it',
             _LESSONS['balance'])
+    return None
+
+def find_accidental_training(m: dict[str, Any]) -> Finding | None:
+    "An encoder that was trained with other weights than the model says."
+    stated = m['stated_beta']
     means, spreads = m.get('trained_beta') or (None, None)
+    if stated is None or stated <= 0 or find_untrained(m): return None
     if means is None or not (means > 0 and spreads > 0): return None
     trained = math.sqrt(means * spreads)
     # where hardly anything is left of the code, they say no more than "at least"
@@ -123,7 +130,7 @@ def find_accidental_beta(m: dict[str, Any]) -> Finding | None:
             'accidental β', f'the encoder is at rest for β = {trained:.3g} (its means '
             f'say {means:.3g}, its spreads {spreads:.3g}), and the model says '
             f'β = {stated:.3g}: it was trained with other weights',
-            f'mend {told}, in the loop that trained it', _LESSONS['balance'])
+            f'mend {_SUMS}, in the loop that trained it', _LESSONS['balance'])
     return None
 
 def find_large_sigma(m: dict[str, Any]) -> Finding | None:
@@ -137,7 +144,7 @@ def find_large_sigma(m: dict[str, Any]) -> Finding | None:
         f'{ratio**2:.2g} times as much', 'let σ be learned (`gaussian_learned`), or set '
         'it to the error that is left', _LESSONS['elbo'])
 
-# %% ../nbs/96h_diagnosis_rules.ipynb #65148515
+# %% ../nbs/96h_diagnosis_rules.ipynb #d50e5797
 def find_dead_codebook(m: dict[str, Any]) -> Finding | None:
     "A codebook of which much is never used."
     if 'codes_used' not in m or m['codes_used'] > 0.6: return None
@@ -150,7 +157,11 @@ def find_dead_codebook(m: dict[str, Any]) -> Finding | None:
 def _lags(m, which='at_stated'): # `at_stated` or `at_trained`
     gap, saved, kl = (m.get(f'{k}_{which}') for k in ('gap', 'saved', 'fitted_kl'))
     if gap is None: return False
-    beta = m['stated_beta'] if which == 'at_stated' else m['beta_at_trained']
+    beta = m[f'beta_{which}']
+    if m.get('variance') and m.get(f'fitted_error_{which}') is not None:
+        # not even the best code lets this decoder say more than the mean of the data
+        if m[f'fitted_error_{which}'] > 0.97 * m['variance']: return False
+    elif m.get('over_baseline', -1.0) - saved > 0: return False
     return (gap > 0.6 * beta * sum(kl) and saved > 0.5 * gap
             and gap > 0.2 * m['scatter'])
 
@@ -228,5 +239,5 @@ def find_holes(m: dict[str, Any]) -> Finding | None:
 # what stands first explains what stands after it
 rules: tuple[Rule, ...] = (
     find_nan, find_leak, find_training_mode, find_accidental_beta, find_large_sigma,
-    find_dead_codebook, find_lagging_encoder, find_untrained, find_over_regularised,
-    find_no_information, find_collapse, find_holes)
+    find_dead_codebook, find_accidental_training, find_lagging_encoder, find_untrained,
+    find_over_regularised, find_no_information, find_collapse, find_holes)
