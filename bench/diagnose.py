@@ -54,8 +54,9 @@ def _drawn_folder(n=3000, size=16, seed=0):
 
 
 def _small(part):
-    "Grey images at half their size, black or white."
-    x = nn.functional.avg_pool2d(as_floats(part.x).mean(1, keepdim=True), 2)
+    "Grey images of 7×7 or 8×8, black or white."
+    x = as_floats(part.x).mean(1, keepdim=True)
+    x = nn.functional.avg_pool2d(x, 4 if x.shape[-1] == 28 else 2)
     return Examples((x > x.mean()).float(), part.y)
 
 
@@ -76,12 +77,17 @@ def get_set(name):
         data = from_arrays(found.images / 16, found.target)
     elif name == "folder": data = from_folder(_drawn_folder(), 16, 3)
     elif name == "names": data = load_names()
-    elif name == "shakespeare": data = load_shakespeare()
+    elif name == "words":
+        from vae_course.lines import from_strings
+        play = load_shakespeare()
+        lines = play.lines(play.train) + play.lines(play.test)
+        words = {w.strip(".,;:!?'-").lower() for line in lines for w in line.split()}
+        data = from_strings(sorted(w for w in words if 2 < len(w) < 11), name="words")
     else: data = load(name)
     rng = torch.Generator().manual_seed(0)
     def cut(part, n):
         return part[torch.randperm(len(part), generator=rng)[:n]]
-    return SimpleNamespace(name=name, train=cut(data.train, 6000), whole=data,
+    return SimpleNamespace(name=name, train=cut(data.train, 4000), whole=data,
                            test=cut(data.test, 1000), classes=data.classes)
 
 
@@ -175,7 +181,7 @@ def build_model(arch, data, seed):
 
 class Case(SimpleNamespace):
     "What is to be made: disease, recipe, architecture, data, seed and severity."
-    recipe = anneal = rate = lr = factor = disease = None
+    recipe = anneal = rate = factor = disease = None
     binarize = blind = False      # `blind`: the history is not shown to `diagnose`
     noise = 0.0
 
@@ -187,7 +193,6 @@ def train(model, data, case, epochs=None, **how):
                        clip=5.0)
     if case.anneal: usual["schedules"] = dict(beta=linear(0, 1, until=case.anneal))
     if case.rate: usual["callbacks"] = [MinimumRate(case.rate)]
-    if case.lr: usual["lr"] = case.lr
     how = usual | how
     return fit(model, data.train, epochs=epochs or case.epochs, seed=case.seed,
                device="cpu", progress=False, watch_nan=False,
@@ -258,18 +263,15 @@ def mixed_order(self, batch, usual):
 
 
 def collapse(case, data):
+    "Trained until the KL is below 0.3 nats, at β = 1."
     model = build_model(case.arch, data, case.seed)
-    if case.recipe == "mixed order":
-        usual = type(model)
-        history = train(with_losses(model, mixed_order), data, case)
+    usual, rows = type(model), []
+    for _ in range(4):
+        if case.recipe == "mixed order": with_losses(model, mixed_order)
+        rows += train(model, data, case).rows        # or a decoder that needs no code
         model.__class__ = usual
-        return model, data, history
-    if case.recipe == "begun under a heavy KL":
-        # β falls to 1 when nothing is left to begin from
-        history = train(model, data, case, schedules=dict(
-            beta=lambda t: 60.0 if t < case.until else 1.0))
-        return model, data, history
-    return model, data, train(model, data, case)      # a decoder that needs no code
+        if rows[-1]["kl"] < 0.3: return model, data, rows
+    raise RuntimeError(f"{case}: the KL is still {rows[-1]['kl']:.2f}")
 
 
 def lagging(case, data):
@@ -407,26 +409,22 @@ def text(**more): return dict(kind="text", embedding=16) | more
 
 learned, fixed = dict(likelihood="gaussian_learned"), "gaussian"
 
-# Of each disease: architecture, set, epochs, and the rest of the case
-tuning: list[tuple] = []
-judging: list[tuple] = []
-
-
 def _tuning():
+    "Of each case: disease, architecture, set, epochs, and the rest."
     a, b = mlp(latent_dim=8, hidden=[128]), conv(latent_dim=10, widths=[8, 16])
     c = mlp(latent_dim=6, hidden=[64], **learned)
     t = text(latent_dim=4, width=48)
-    A, B, C = (a, "mnist", 10), (b, "mnist", 8), (c, "8×8", 60)
-    T = (t, "shakespeare", 25, dict(rate=4.0))
+    A, B, C = (a, "mnist", 15), (b, "mnist", 6), (c, "8×8", 60)
+    T = (t, "words", 30, dict(rate=4.0))
     strict = dict(kind="strict", latent_dim=4, hidden=[64], width=16)
     beta = dict(kind="beta", latent_dim=8, hidden=[128])
     vq = dict(kind="vq", n_codes=64, widths=[8, 16])
     sigma = lambda s: mlp(latent_dim=8, hidden=[128],
                           likelihood=dict(name="gaussian", sigma=s))
     yield from ((None, *spec) for spec in (
-        A, B, C, T, (t | dict(free_bits=0.5), "shakespeare", 25),
-        (t | dict(mean_norm=0.9), "shakespeare", 25),
-        (beta | dict(beta=4.0), "mnist", 10), (beta | dict(beta=3.0), "8×8", 60),
+        A, B, C, T, (t | dict(free_bits=0.5), "words", 30),
+        (t | dict(mean_norm=0.9), "words", 30),
+        (beta | dict(beta=4.0), "mnist", 10), (beta | dict(beta=3.0, **learned), "8×8", 60),
         (vq, "mnist", 4), (vq | dict(n_codes=32), "8×8", 30),
         (dict(kind="cvae", latent_dim=8, hidden=[128]), "mnist", 10),
         (dict(kind="tc", latent_dim=8, hidden=[128]), "mnist", 10),
@@ -434,13 +432,12 @@ def _tuning():
         (dict(kind="m2", latent_dim=8, hidden=[128]), "8×8", 30),
         (sigma(0.2), "mnist", 10), (beta | dict(beta=0.5), "mnist", 10)))
     yield from (("collapse", *spec) for spec in (
-        (strict, "8×8", 20, dict(binarize=True)), (strict, "small mnist", 5),
-        (t, "shakespeare", 25),
-        (mlp(latent_dim=8, hidden=[128] * 6), "mnist", 6, dict(lr=1e-2)),
-        (c, "8×8", 60, dict(recipe="mixed order")),
-        (a, "mnist", 20, dict(recipe="mixed order"))))
+        (strict, "8×8", 20, dict(binarize=True)), (t, "words", 30),
+        (*C, dict(recipe="mixed order")), (a, "mnist", 30, dict(recipe="mixed order")),
+        (dict(kind="cvae", latent_dim=8, hidden=[128]), "mnist", 20,
+         dict(recipe="mixed order"))))
     early = dict(recipe="encoder of an early epoch", early=2)
-    frozen = dict(recipe="encoder frozen early", early=1)
+    frozen = dict(recipe="encoder frozen early", early=3)
     damaged = dict(recipe="damaged weights", noise=(0.2, 0.8))
     yield from (("lagging encoder", *spec) for spec in (
         (*A, early), (*B, frozen), (*C, damaged), (*T[:3], damaged | T[3]),
@@ -465,7 +462,7 @@ def _tuning():
         (*T[:3], T[3] | dict(recipe="weights", step=100.0))))
     yield from (("training mode", *spec) for spec in (
         (a | dict(dropout=(0.05, 0.5)), "mnist", 10),
-        (t | dict(word_dropout=(0.05, 0.4)), "shakespeare", 25, T[3]),
+        (t | dict(word_dropout=(0.05, 0.4)), "words", 30, T[3]),
         (dict(kind="normed", latent_dim=8, hidden=[128]), "8×8", 60)))
     yield from (("accidental β", *spec) for spec in (
         (*A, dict(bug="pixel_mean", where="loss")),
@@ -482,19 +479,117 @@ def _tuning():
     yield from (("KL without information", *spec) for spec in (
         (beta | dict(beta=4.0, capacity=(3, 15)), "mnist", 10, mixed),
         (beta | dict(beta=4.0, capacity=(3, 15), **learned), "8×8", 60, mixed),
-        (t | dict(mean_norm=(0.6, 1.0)), "shakespeare", 15, mixed),
-        (t | dict(free_bits=(0.5, 1.5)), "shakespeare", 15, mixed)))
+        (t | dict(mean_norm=(0.6, 1.0)), "words", 20, mixed),
+        (t | dict(free_bits=(0.5, 1.5)), "words", 20, mixed)))
     yield from (("leak", *spec) for spec in (
         (*A, dict(share=(0.04, 0.5))), (*C, dict(share=(0.04, 0.5), noise=0.02)),
         (*B, dict(share=(0.04, 0.5), noise=(0.01, 0.06))),
         (*T[:3], T[3] | dict(share=(0.04, 0.5)))))
 
 
+def _judging():
+    "As `_tuning`, with other sets, architectures and seeds."
+    a, c = mlp(latent_dim=12, hidden=[200]), mlp(latent_dim=10, hidden=[160, 80],
+                                                 **learned)
+    b = conv(latent_dim=16, widths=[12, 24], **learned)
+    d = dict(kind="cvae", latent_dim=6, hidden=[150])
+    e = conv(latent_dim=6, widths=[16, 32], **learned)
+    t = text(latent_dim=5, width=64)
+    A, B, C = (a, "digits", 20), (b, "fashion_mnist", 6), (c, "folder", 40)
+    E, F, T = (d, "fashion_mnist", 10), (e, "folder", 20), (t, "names", 10,
+                                                            dict(rate=3.0))
+    vq = dict(kind="vq", n_codes=96, widths=[12, 24])
+    beta = dict(kind="beta", latent_dim=12, hidden=[200])
+    letters = dict(kind="beta", latent_dim=10, hidden=[160, 80], **learned)
+    sigma = lambda s: dict(likelihood=dict(name="gaussian", sigma=s))
+    yield from ((None, *spec) for spec in (
+        A, B, C, E, F, T, (beta | dict(beta=4.0), "digits", 20),
+        (beta | dict(beta=4.0, hidden=None, widths=[12, 24]), "fashion_mnist", 6),
+        (letters | dict(beta=2.0), "folder", 40),
+        (beta | dict(kind="tc"), "digits", 20),
+        (dict(kind="mixture", latent_dim=12, hidden=[200]), "digits", 20),
+        (dict(kind="m2", latent_dim=6, hidden=[150]), "digits", 12),
+        (vq, "fashion_mnist", 4), (vq | dict(n_codes=48), "folder", 15),
+        (t | dict(free_bits=0.4), "names", 10), (t | dict(mean_norm=0.9), "names", 10),
+        (mlp(latent_dim=10, hidden=[160, 80], **sigma(0.15)), "folder", 40),
+        (beta | dict(beta=0.6), "digits", 20), (*A, dict(anneal=0.5)),
+        (mlp(latent_dim=8, hidden=[100]), "small fashion_mnist", 10)))
+    yield from (("collapse", *spec) for spec in (
+        (t, "names", 10), (*C, dict(recipe="mixed order")),
+        (*A, dict(recipe="mixed order")), (*E, dict(recipe="mixed order"))))
+    yield from (("lagging encoder", *spec) for spec in (
+        (*A, dict(recipe="encoder of an early epoch", early=2)),
+        (*B, dict(recipe="encoder frozen early", early=2)),
+        (*C, dict(recipe="damaged weights", noise=(0.2, 0.8))),
+        (*T[:3], T[3] | dict(recipe="encoder of an early epoch", early=2))))
+    dead = dict(dead_code_threshold=0.0)
+    yield from (("dead codebook", *spec) for spec in (
+        (vq | dead, "fashion_mnist", 3), (vq | dead | dict(n_codes=128), "folder", 10),
+        (vq | dead | dict(n_codes=48, ema=False), "digits", 5)))
+    heavy, light = dict(beta=(10, 60)), dict(beta=(3e-3, 0.1))
+    yield from (("over-regularised", *spec) for spec in (
+        (*A, heavy), (*E, heavy), (letters | heavy, "folder", 40),
+        (*T[:3], dict(beta=(2, 6)))))
+    yield from (("holes", *spec) for spec in (
+        (*A, light), (*E, light), (letters | light, "folder", 40),
+        (*T[:3], dict(beta=(3e-3, 0.05)))))
+    yield from (("σ too large", *spec) for spec in (
+        (a | sigma((0.35, 1.0)), "digits", 20),
+        (conv(latent_dim=16, widths=[12, 24]) | sigma((0.35, 1.0)), "fashion_mnist", 6),
+        (c | sigma((0.35, 1.0)), "folder", 40)))
+    yield from (("nan", *spec) for spec in (
+        (*A, dict(recipe="weights", step=10.0)), (*B, dict(recipe="data", rows=(1, 50))),
+        (*C, dict(recipe="logvar", factor=(10, 40))),
+        (*T[:3], T[3] | dict(recipe="weights", step=100.0))))
+    yield from (("training mode", *spec) for spec in (
+        (a | dict(dropout=(0.05, 0.5)), "digits", 20),
+        (t | dict(word_dropout=(0.05, 0.4)), "names", 10, T[3]),
+        (dict(kind="normed", latent_dim=10, hidden=[150]), "fashion_mnist", 10)))
+    yield from (("accidental β", *spec) for spec in (
+        (*E, dict(bug="pixel_mean", where="loop", blind=True)),
+        (*C, dict(bug="latent_mean", where="loop", blind=True)),
+        (*B, dict(bug="forgotten_half", where="loss")),
+        (*T[:3], dict(bug="kl_per_pixel", where="loop", blind=True))))
+    mixed = dict(recipe="mixed order")
+    yield from (("KL without information", *spec) for spec in (
+        (beta | dict(beta=4.0, capacity=(3, 15)), "digits", 20, mixed),
+        (letters | dict(beta=4.0, capacity=(3, 15)), "folder", 40, mixed),
+        (t | dict(mean_norm=(0.6, 1.0)), "names", 6, mixed)))
+    yield from (("leak", *spec) for spec in (
+        (*A, dict(share=(0.04, 0.5))), (*E, dict(share=(0.04, 0.5), noise=(0.01, 0.06))),
+        (*C, dict(share=(0.04, 0.5), noise=0.02)),
+        (*T[:3], T[3] | dict(share=(0.04, 0.5)))))
+
+
+def _quick():
+    "As `_tuning`, on the smallest images alone."
+    c = mlp(latent_dim=6, hidden=[48], **learned)
+    C = (c, "8×8", 40)
+    beta = dict(kind="beta", latent_dim=6, hidden=[48], **learned)
+    yield from (
+        (None, *C), (None, beta | dict(beta=4.0), "8×8", 40),
+        ("lagging encoder", *C, dict(recipe="damaged weights", noise=(0.4, 0.8))),
+        ("over-regularised", *C, dict(beta=(10, 60))),
+        ("holes", *C, dict(beta=(3e-3, 0.05))),
+        ("σ too large", mlp(latent_dim=6, hidden=[48],
+                            likelihood=dict(name="gaussian", sigma=(0.4, 1.0))),
+         "8×8", 40),
+        ("nan", *C, dict(recipe="data", rows=(1, 50))),
+        ("training mode", c | dict(dropout=(0.1, 0.5)), "8×8", 40),
+        ("accidental β", *C, dict(bug="pixel_mean", where="loss")),
+        ("KL without information", beta | dict(capacity=(3, 15)), "8×8", 40,
+         dict(recipe="mixed order")),
+        ("leak", *C, dict(share=(0.1, 0.5), noise=0.02)))
+
+
+splits = dict(tuning=(_tuning, 100), judging=(_judging, 1000), quick=(_quick, 5000))
+
+
 def cases(split):
     "All cases of a split, their severities drawn."
-    for i, (disease, arch, data, epochs, *more) in enumerate(
-            dict(tuning=_tuning, judging=_judging)[split]()):
-        seed = dict(tuning=100, judging=1000)[split] + i
+    specs, first = splits[split]
+    for i, (disease, arch, data, epochs, *more) in enumerate(specs()):
+        seed = first + i
         rng = random.Random(seed)
         def settle(value):
             if isinstance(value, dict): return {k: settle(v) for k, v in value.items()}
@@ -505,4 +600,103 @@ def cases(split):
                    seed=seed, id=f"{split} {i}", **rest)
 
 
-def _judging(): return iter(())
+# -------------------------------------------------------------------------- the counts
+
+protocol = ("{n} cases: {sick} sick models, of eleven diseases, and {healthy} healthy "
+            "ones, each trained in seconds on the CPU: fully connected, convolutions, "
+            "β-VAE, conditional, VQ-VAE, a decoder that sees earlier pixels, text, on "
+            "{sets}, of which 4,000 training and 1,000 test examples are taken where "
+            "there are more (digits are 5,000 of MNIST's, the folder letters that were "
+            "drawn, names from Faker, words from Shakespeare; small: 7×7 or 8×8, black "
+            "or white). Severities are drawn by each case's seed, evenly in their "
+            "logarithm. A sick model counts where the *first* finding is its disease; a "
+            "healthy one where there is none. `blind` cases are diagnosed without the "
+            "history of their training. The split `tuning` has other seeds, sets and "
+            "architectures; the rules were set on it and on it alone.")
+targets = dict(sick=36 / 40, healthy=19 / 20)
+
+
+def one_case(case):
+    "Make it, diagnose it: a row."
+    from vae_course.diagnosis import diagnose
+    cpu = time.process_time()
+    model, data, history = make(case)
+    made = time.process_time()
+    report = diagnose(model, data, history)
+    done = time.process_time()
+    found = [f.disease for f in report.findings]
+    severity = {k: v for k, v in vars(case).items()
+                if k not in ("id", "disease", "arch", "data", "seed", "epochs")}
+    return dict(
+        name=case.id, disease=case.disease or "healthy", arch=case.arch, data=case.data,
+        epochs=case.epochs, seed=case.seed, severity=severity, found=found,
+        evidence=report.findings[0].evidence if found else "",
+        right=(found[:1] == [case.disease] if case.disease else not found),
+        training_cpu_seconds=made - cpu, diagnosis_cpu_seconds=done - made)
+
+
+def measure(split, old=None, limit=None, wrote=lambda result: None):
+    "The result as written to the file; rows in `old` are taken over."
+    chosen = list(cases(split))
+    rows = list(old["rows"]) if old else []
+    done = {row["name"] for row in rows}
+    words = protocol.format(
+        n=len(chosen), sick=sum(c.disease is not None for c in chosen),
+        healthy=sum(c.disease is None for c in chosen),
+        sets=", ".join(sorted({c.data for c in chosen})))
+    facts = common.facts(torch.device("cpu"), words, seeds=[c.seed for c in chosen])
+    if old: facts |= {k: old[k] for k in ("date", "commit", "load_average", "warning")}
+
+    def so_far():
+        groups = {True: [r for r in rows if r["disease"] == "healthy"],
+                  False: [r for r in rows if r["disease"] != "healthy"]}
+        right = {k: sum(r["right"] for r in group) for k, group in groups.items()}
+        counts = dict(sick=len(groups[False]), sick_right=right[False],
+                      healthy=len(groups[True]), healthy_right=right[True])
+        judged = split == "judging" and len(rows) == len(chosen)
+        verdicts = [dict(what=name, **common.compare(
+            counts[f"{name}_right"] / max(1, counts[name]), targets[name],
+            judged=judged)) for name in targets]
+        return facts | dict(bench="diagnose", split=split, quick=split == "quick",
+                            counts=counts, verdicts=verdicts, rows=rows,
+                            load_average_after=common.load_average())
+
+    for case in [c for c in chosen if c.id not in done][:limit]:
+        row = one_case(case)
+        rows.append(row)
+        print(f"{'right' if row['right'] else 'WRONG'}  {row['name']:11} "
+              f"{row['disease']:22} {case.arch['kind']:7} {case.data:20} "
+              f"-> {', '.join(row['found']) or 'nothing'}   "
+              f"{row['training_cpu_seconds']:.0f} + {row['diagnosis_cpu_seconds']:.1f} "
+              "s of CPU", flush=True)
+        wrote(so_far())
+    return so_far()
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", choices=["tuning", "judging"], default="judging")
+    parser.add_argument("--add", type=Path, metavar="FILE",
+                        help="make only the cases that this stored file lacks")
+    parser.add_argument("--limit", type=int, help="at most so many cases")
+    args = common.options(parser).parse_args()
+    if args.device != "cpu":
+        raise SystemExit(f"--device {args.device}: this bench trains models of the "
+                         "size of a lesson, on the CPU alone")
+    split = "quick" if args.quick else args.split
+    old = common.read_result(args.add) if args.add else None
+    if old and old["split"] != split:
+        raise SystemExit(f"{args.add} holds the split {old['split']}: name that one")
+    folder = args.add.parent if args.add else common.output_folder(
+        args, args.quick or args.limit is not None)
+    slug = common.slug(torch.device("cpu"))
+    name = args.add.stem if args.add else f"diagnose_{split}-{slug}"
+    result = measure(split, old, args.limit, lambda r: common.write(folder, name, r))
+    counts = result["counts"]
+    print(f"first finding right: {counts['sick_right']} of {counts['sick']} sick; "
+          f"no finding: {counts['healthy_right']} of {counts['healthy']} healthy")
+
+
+if __name__ == "__main__":
+    main()

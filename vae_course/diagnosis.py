@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['diagnose', 'data_of_run', 'diagnose_run']
 
-# %% ../nbs/96f_diagnosis.ipynb #bdb738fd
+# %% ../nbs/96f_diagnosis.ipynb #cc6b7766
 import copy, math
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +29,7 @@ from .samples import check_image_path
 from .speech_files import SpectrogramSet
 from .step import evaluating
 
-# %% ../nbs/96f_diagnosis.ipynb #b000504f
+# %% ../nbs/96f_diagnosis.ipynb #e9560804
 class _Measuring:
     "The measures of a model, and what could not be measured."
     def __init__(self, model, train, test, seed):
@@ -91,6 +91,7 @@ def _looked(found: Look, test: Look, train: Examples) -> dict[str, Any]:
     if found.error is not None:
         x = as_floats(train.x).flatten(1).double().cpu()
         variance, error = ((x - x.mean(0))**2).sum(1).mean(), found.error.mean()
+        m['variance'] = variance.item()
         if variance > 0: m['r2'] = 1 - (error / variance).item()
         m['error'] = (error / x.shape[1]).sqrt().item()
         if found.spread is not None:
@@ -110,12 +111,13 @@ def _codes(found: Look, seed: int) -> dict[str, Any]:
                 information=code_information(mu, sigma, seed),
                 information_at_most=math.log(len(mu)),
                 from_prior_by_unit=each.tolist(), correlation=crossed,
-                from_prior=each.sum().item() + crossed,
-                sigma_range=[sigma.min().item(), sigma.max().item()])
+                from_prior=each.sum().item() + crossed)
 
 def _fits(model, examples, beta, which, seed):
     found = fit_codes(model, examples, beta, seed=seed)
-    return {f'gap_{which}': found.gap, f'saved_{which}': found.saved.mean().item(),
+    more = {} if found.error is None else {
+        f'fitted_error_{which}': found.error.mean().item()}
+    return more | {f'gap_{which}': found.gap, f'saved_{which}': found.saved.mean().item(),
             f'fitted_kl_{which}': found.kl.mean(0).tolist(),
             f'beta_{which}': beta}
 
@@ -143,7 +145,7 @@ def _history_beta(history) -> dict[str, Any]: # rows of epochs
     # a schedule that moves β leaves more than rounding does
     return dict(history_beta=(b / a).item()) if left < 1e-5 and a > 0 else {}
 
-# %% ../nbs/96f_diagnosis.ipynb #dc23cfaa
+# %% ../nbs/96f_diagnosis.ipynb #ca263143
 def _calibration(model, test, seed): # whichever kind of pixels there are
     from vae_course.evaluation import interval_coverage, reliability
     x = test.floats()
@@ -187,6 +189,12 @@ def _measure(state: _Measuring, history: list) -> None:
     for p in model.parameters(): p.requires_grad_(False)
     found, unseen = look(model, train, seed), look(model, test, seed)
     m |= _looked(found, unseen, train) | _over_baseline(found, train)
+    if found.sigma is not None:
+        sigma = found.sigma.nan_to_num(math.inf)
+        m['sigma_range'] = [sigma.min().item(), sigma.max().item()]
+    for name, values in (('KL', found.kl.sum(1)), ('reconstruction', found.distortion)):
+        if bad := int((~values.isfinite()).sum()):
+            m['not_finite'].append(f'the {name} of {bad} of {len(values)} examples')
     parameters = getattr(getattr(model, 'likelihood', None), 'parameters', list)
     m |= dict(sigma_learned=any(True for _ in parameters()), stated_beta=_stated(model))
     m['epochs'] = {k: v for k in ('neg_elbo', 'valid_neg_elbo')
@@ -211,12 +219,15 @@ def _measure(state: _Measuring, history: list) -> None:
     state.try_to('weights of the loss', _weights, model, train[:128], m['stated_beta'],
                  seed)
     m |= _history_beta(history) if 'loss_beta' in m else {}
+    if m['not_finite'] and not found.neg_elbo.isfinite().all(): return
     if not diagonal(q):
         why = f'q(z|x) is a {type(q).__name__}, not a diagonal Gaussian'
         return state.unjudged.update({'amortisation gap': why})
     beta = m.get('loss_beta') or m['stated_beta'] or 1.0
     few = train[:64]
     state.try_to('amortisation gap', _fits, model, few, beta, 'at_stated', seed)
+    if beta < 0.35: state.try_to('codes at β = 1', _fits, model, few, 1.0, 'at_one', seed)
+    m['examples'] = len(state.train)
     if 'loss_beta' in m and 'from_prior' in m:
         m['trained_beta'] = list(trained_beta(model, train[:400], seed=seed))
         both = m['trained_beta']
@@ -239,12 +250,12 @@ def diagnose(
     own = copy.deepcopy(model)
     state = _Measuring(own, train, test, seed)
     with borrowed_random_numbers():
-        parts = dict(train=train, test=test)
+        parts = dict(training=train, test=test)
         state.m['not_finite'] = _not_finite(own, parts, rows)
         with evaluating(own, seed):
             for name, part in parts.items():
                 good = part[finite_rows(part)]
-                check_model_takes(own, good, name, own.device)
+                check_model_takes(own, good, name.removesuffix('ing'), own.device)
         state.try_to('leak', lambda: dict(leak=leaked(
             train[finite_rows(train)], test[finite_rows(test)], seed=seed)))
         broken = any('weights' in w or 'buffer' in w for w in state.m['not_finite'])
@@ -259,7 +270,7 @@ def _asked(rule, m, broken): # a rule, which may need what was not measured
     if broken and rule.__name__ not in ('find_nan', 'find_leak'): return None
     return rule(m)
 
-# %% ../nbs/96f_diagnosis.ipynb #dc0206a4
+# %% ../nbs/96f_diagnosis.ipynb #90508862
 def data_of_run(
     model: LatentVariableModel, # of the run
     run: dict[str, Any],        # what `run.json` holds

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['LEAST', 'two_parts', 'finite_rows', 'some_of', 'Leak', 'leaked']
 
-# %% ../nbs/96i_diagnosis_data.ipynb #a336bbdc
+# %% ../nbs/96i_diagnosis_data.ipynb #c754a73a
 from dataclasses import dataclass
 from typing import Any
 import torch
 from torch import Tensor
 from .data import DataError, Examples, as_floats, tensors_of
 
-# %% ../nbs/96i_diagnosis_data.ipynb #874a1a08
+# %% ../nbs/96i_diagnosis_data.ipynb #6ade7ccd
 # fewer examples say nothing about a distribution
 LEAST = 50
 
@@ -51,7 +51,7 @@ def some_of(
     rng = torch.Generator().manual_seed(seed)
     return examples[torch.randperm(len(examples), generator=rng)[:n]]
 
-# %% ../nbs/96i_diagnosis_data.ipynb #c1097fad
+# %% ../nbs/96i_diagnosis_data.ipynb #cb7b57b9
 @dataclass
 class Leak:
     "How many test examples stand in the training set, too."
@@ -71,16 +71,19 @@ def _rows(examples): # as a matrix, `(N, values)`; bytes stay bytes
 
 def _nearest(a, b, itself, chunk=4000): # matrices of floats
     "Distance of each row of `a` to the nearest row of `b`; of `b` itself, to another."
-    best, squares = torch.full((len(a),), torch.inf), a.square().sum(1)
+    best, where = torch.full((len(a),), torch.inf), torch.zeros(len(a), dtype=torch.long)
     for i in range(0, len(b), chunk):
         part = as_floats(b[i:i + chunk]).float()
-        d = squares[:, None] + part.square().sum(1) - 2 * a @ part.T
+        d = part.square().sum(1) - 2 * a @ part.T
         if itself is not None:
-            own = (itself - i)
+            own = itself - i
             here = (own >= 0) & (own < len(part))
             d[here.nonzero()[:, 0], own[here]] = torch.inf
-        best = torch.minimum(best, d.amin(1))
-    return best.clamp(min=0).sqrt()
+        least, place = d.min(1)
+        where = torch.where(least < best, place + i, where)
+        best = torch.minimum(best, least)
+    # by the difference itself: the squares above lose the last digits
+    return (a - as_floats(b[where]).float()).square().sum(1).sqrt()
 
 def leaked(
     train: Examples,  # all of them
@@ -100,8 +103,7 @@ def leaked(
         a, c = as_floats(a).float(), as_floats(c).float()
         to_train, among = _nearest(a, b, None), _nearest(c, b, own)
         limit = among.median()
-        zero = 1e-4 * as_floats(b[:1000]).float().square().sum(1).mean().sqrt()
-        exact, near = to_train <= zero, to_train < within * limit
+        exact, near = to_train <= 1e-6, to_train < within * limit
         usual = (among < within * limit).float().mean().item()
         return Leak(int(exact.sum()), int((near & ~exact).sum()), len(test), usual)
     known: dict[bytes, int] = {}
