@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['diagnose', 'data_of_run', 'diagnose_run']
 
-# %% ../nbs/96f_diagnosis.ipynb #cc6b7766
+# %% ../nbs/96f_diagnosis.ipynb #1051a3a7
 import copy, math
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +29,7 @@ from .samples import check_image_path
 from .speech_files import SpectrogramSet
 from .step import evaluating
 
-# %% ../nbs/96f_diagnosis.ipynb #e9560804
+# %% ../nbs/96f_diagnosis.ipynb #a6418fb5
 class _Measuring:
     "The measures of a model, and what could not be measured."
     def __init__(self, model, train, test, seed):
@@ -145,7 +145,7 @@ def _history_beta(history) -> dict[str, Any]: # rows of epochs
     # a schedule that moves β leaves more than rounding does
     return dict(history_beta=(b / a).item()) if left < 1e-5 and a > 0 else {}
 
-# %% ../nbs/96f_diagnosis.ipynb #ca263143
+# %% ../nbs/96f_diagnosis.ipynb #24f00bb8
 def _calibration(model, test, seed): # whichever kind of pixels there are
     from vae_course.evaluation import interval_coverage, reliability
     x = test.floats()
@@ -189,14 +189,18 @@ def _measure(state: _Measuring, history: list) -> None:
     for p in model.parameters(): p.requires_grad_(False)
     found, unseen = look(model, train, seed), look(model, test, seed)
     m |= _looked(found, unseen, train) | _over_baseline(found, train)
+    m['stated_beta'] = _stated(model)
     if found.sigma is not None:
         sigma = found.sigma.nan_to_num(math.inf)
         m['sigma_range'] = [sigma.min().item(), sigma.max().item()]
     for name, values in (('KL', found.kl.sum(1)), ('reconstruction', found.distortion)):
         if bad := int((~values.isfinite()).sum()):
             m['not_finite'].append(f'the {name} of {bad} of {len(values)} examples')
+    if not found.neg_elbo.isfinite().all():
+        state.unjudged['all else'] = 'the −ELBO is not finite'
+        return
     parameters = getattr(getattr(model, 'likelihood', None), 'parameters', list)
-    m |= dict(sigma_learned=any(True for _ in parameters()), stated_beta=_stated(model))
+    m |= dict(sigma_learned=any(True for _ in parameters()))
     m['epochs'] = {k: v for k in ('neg_elbo', 'valid_neg_elbo')
                    if (v := [row[k] for row in history if k in row])}
     state.try_to('calibration', _calibration, model, test[:300], seed)
@@ -219,7 +223,6 @@ def _measure(state: _Measuring, history: list) -> None:
     state.try_to('weights of the loss', _weights, model, train[:128], m['stated_beta'],
                  seed)
     m |= _history_beta(history) if 'loss_beta' in m else {}
-    if m['not_finite'] and not found.neg_elbo.isfinite().all(): return
     if not diagonal(q):
         why = f'q(z|x) is a {type(q).__name__}, not a diagonal Gaussian'
         return state.unjudged.update({'amortisation gap': why})
@@ -231,9 +234,9 @@ def _measure(state: _Measuring, history: list) -> None:
     if 'loss_beta' in m and 'from_prior' in m:
         m['trained_beta'] = list(trained_beta(model, train[:400], seed=seed))
         both = m['trained_beta']
-        if min(both) > 0:
-            state.try_to('amortisation gap', _fits, model, few, math.sqrt(
-                math.prod(both)), 'at_trained', seed)
+        at = math.sqrt(math.prod(both)) if min(both) > 0 else beta
+        if max(at / beta, beta / at) > 2:       # else the gap is as at the stated one
+            state.try_to('amortisation gap', _fits, model, few, at, 'at_trained', seed)
 
 def diagnose(
     model: LatentVariableModel, # trained; any that can encode, decode and has a prior
@@ -260,7 +263,9 @@ def diagnose(
             train[finite_rows(train)], test[finite_rows(test)], seed=seed)))
         broken = any('weights' in w or 'buffer' in w for w in state.m['not_finite'])
         if broken: state.unjudged['all else'] = 'the weights are not finite'
-        else: _measure(state, rows)
+        else:
+            _measure(state, rows)
+            broken = not all(math.isfinite(state.m[k]) for k in ('kl', 'distortion'))
     findings = [f for rule in rules if (f := _asked(rule, state.m, broken))]
     kind = (model.config or {}).get('name', type(model).__name__)
     return Report(f'{type(model).__name__} ({kind}), {len(train):,} training and '
@@ -270,7 +275,7 @@ def _asked(rule, m, broken): # a rule, which may need what was not measured
     if broken and rule.__name__ not in ('find_nan', 'find_leak'): return None
     return rule(m)
 
-# %% ../nbs/96f_diagnosis.ipynb #90508862
+# %% ../nbs/96f_diagnosis.ipynb #48c51ac8
 def data_of_run(
     model: LatentVariableModel, # of the run
     run: dict[str, Any],        # what `run.json` holds

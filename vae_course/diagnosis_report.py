@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Report']
 
-# %% ../nbs/96j_diagnosis_report.ipynb #07187b21
+# %% ../nbs/96j_diagnosis_report.ipynb #34d4242a
 from dataclasses import dataclass, field
 from typing import Any
 import matplotlib.pyplot as plt
 from .diagnosis_rules import Finding
 
-# %% ../nbs/96j_diagnosis_report.ipynb #60808337
+# %% ../nbs/96j_diagnosis_report.ipynb #b683ffd7
 @dataclass
 class Report:
     "What `diagnose` found, by which numbers, and what it could not judge."
@@ -78,7 +78,7 @@ def _in_words(value):
     if isinstance(value, (list, tuple)): return ', '.join(map(_in_words, value))
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
-# %% ../nbs/96j_diagnosis_report.ipynb #76da4a51
+# %% ../nbs/96j_diagnosis_report.ipynb #4642e490
 def _draw_kl(ax, m):
     "The KL of each latent, largest first; beside it, that of the fitted q."
     order = sorted(range(len(m['kl_by_unit'])), key=lambda i: -m['kl_by_unit'][i])
