@@ -615,8 +615,8 @@ protocol = ("{n} cases: {sick} sick models, of eleven diseases, and {healthy} he
             "drawn, names from Faker, words from Shakespeare; small: 7×7 or 8×8, black "
             "or white). Severities are drawn by each case's seed, evenly in their "
             "logarithm. A sick model counts where the *first* finding is its disease; "
-            "a healthy one where there is none. `blind` cases are diagnosed without the "
-            "history of their training. The split `tuning` has other seeds, sets and "
+            "a healthy one where there is none. `blind` cases are diagnosed without "
+            "the history of their training. The split `tuning` has other seeds, sets and "
             "architectures; the rules were set on it and on it alone.")
 targets = dict(sick=36 / 40, healthy=19 / 20)
 
@@ -630,7 +630,8 @@ def one_case(case):
     report = diagnose(model, data, history)
     done = time.process_time()
     found = [f.disease for f in report.findings]
-    severity = {k: v for k, v in vars(case).items()
+    # `recipe` was a key of older files, and is read as another
+    severity = {"made_by" if k == "recipe" else k: v for k, v in vars(case).items()
                 if k not in ("id", "disease", "arch", "data", "seed", "epochs")}
     return dict(
         name=case.id, disease=case.disease or "healthy", arch=case.arch, data=case.data,
