@@ -177,7 +177,7 @@ def build_model(arch, data, seed):
     raise ValueError(kind)
 
 
-# ------------------------------------------------------------ the recipes, one a disease
+# ----------------------------------------------------------- the recipes, one a disease
 
 class Case(SimpleNamespace):
     "What is to be made: disease, recipe, architecture, data, seed and severity."
@@ -276,7 +276,8 @@ def collapse(case, data):
 
 def lagging(case, data):
     model = build_model(case.arch, data, case.seed)
-    parts = [p for k, p in model.named_parameters() if k.startswith(("encoder", "to_q"))]
+    parts = [p for k, p in model.named_parameters()
+             if k.startswith(("encoder", "to_q"))]
     kept = None
     if case.recipe == "encoder of an early epoch":
         train(model, data, case, case.early)
@@ -346,7 +347,7 @@ def training_mode(case, data):
 
 
 def leak(case, data):
-    "A share of the test examples are in the training set, too, perhaps a little changed."
+    "Some test examples are in the training set, too, perhaps a little changed."
     rng = torch.Generator().manual_seed(case.seed)
     n = round(case.share * len(data.test))
     rows = torch.randperm(len(data.train), generator=rng)[:n]
@@ -424,7 +425,8 @@ def _tuning():
     yield from ((None, *spec) for spec in (
         A, B, C, T, (t | dict(free_bits=0.5), "words", 30),
         (t | dict(mean_norm=0.9), "words", 30),
-        (beta | dict(beta=4.0), "mnist", 10), (beta | dict(beta=3.0, **learned), "8×8", 60),
+        (beta | dict(beta=4.0), "mnist", 10),
+        (beta | dict(beta=3.0, **learned), "8×8", 60),
         (vq, "mnist", 4), (vq | dict(n_codes=32), "8×8", 30),
         (dict(kind="cvae", latent_dim=8, hidden=[128]), "mnist", 10),
         (dict(kind="tc", latent_dim=8, hidden=[128]), "mnist", 10),
@@ -457,7 +459,8 @@ def _tuning():
         (sigma((0.35, 1.0)), "mnist", 10), (sigma((0.35, 1.0)), "8×8", 60),
         (b | dict(likelihood=dict(name="gaussian", sigma=(0.35, 1.0))), "mnist", 8)))
     yield from (("nan", *spec) for spec in (
-        (*A, dict(recipe="weights", step=10.0)), (*B, dict(recipe="data", rows=(1, 50))),
+        (*A, dict(recipe="weights", step=10.0)),
+        (*B, dict(recipe="data", rows=(1, 50))),
         (*C, dict(recipe="logvar", factor=(10, 40))),
         (*T[:3], T[3] | dict(recipe="weights", step=100.0))))
     yield from (("training mode", *spec) for spec in (
@@ -538,7 +541,8 @@ def _judging():
         (conv(latent_dim=16, widths=[12, 24]) | sigma((0.35, 1.0)), "fashion_mnist", 6),
         (c | sigma((0.35, 1.0)), "folder", 40)))
     yield from (("nan", *spec) for spec in (
-        (*A, dict(recipe="weights", step=10.0)), (*B, dict(recipe="data", rows=(1, 50))),
+        (*A, dict(recipe="weights", step=10.0)),
+        (*B, dict(recipe="data", rows=(1, 50))),
         (*C, dict(recipe="logvar", factor=(10, 40))),
         (*T[:3], T[3] | dict(recipe="weights", step=100.0))))
     yield from (("training mode", *spec) for spec in (
@@ -556,7 +560,8 @@ def _judging():
         (letters | dict(beta=4.0, capacity=(3, 15)), "folder", 40, mixed),
         (t | dict(mean_norm=(0.6, 1.0)), "names", 6, mixed)))
     yield from (("leak", *spec) for spec in (
-        (*A, dict(share=(0.04, 0.5))), (*E, dict(share=(0.04, 0.5), noise=(0.01, 0.06))),
+        (*A, dict(share=(0.04, 0.5))),
+        (*E, dict(share=(0.04, 0.5), noise=(0.01, 0.06))),
         (*C, dict(share=(0.04, 0.5), noise=0.02)),
         (*T[:3], T[3] | dict(share=(0.04, 0.5)))))
 
@@ -609,9 +614,9 @@ protocol = ("{n} cases: {sick} sick models, of eleven diseases, and {healthy} he
             "there are more (digits are 5,000 of MNIST's, the folder letters that were "
             "drawn, names from Faker, words from Shakespeare; small: 7×7 or 8×8, black "
             "or white). Severities are drawn by each case's seed, evenly in their "
-            "logarithm. A sick model counts where the *first* finding is its disease; a "
-            "healthy one where there is none. `blind` cases are diagnosed without the "
-            "history of their training. The split `tuning` has other seeds, sets and "
+            "logarithm. A sick model counts where the *first* finding is its disease; "
+            "a healthy one where there is none. `blind` cases are diagnosed without "
+            "the history of their training. The split `tuning` has other seeds, sets and "
             "architectures; the rules were set on it and on it alone.")
 targets = dict(sick=36 / 40, healthy=19 / 20)
 
@@ -625,7 +630,8 @@ def one_case(case):
     report = diagnose(model, data, history)
     done = time.process_time()
     found = [f.disease for f in report.findings]
-    severity = {k: v for k, v in vars(case).items()
+    # `recipe` was a key of older files, and is read as another
+    severity = {"made_by" if k == "recipe" else k: v for k, v in vars(case).items()
                 if k not in ("id", "disease", "arch", "data", "seed", "epochs")}
     return dict(
         name=case.id, disease=case.disease or "healthy", arch=case.arch, data=case.data,

@@ -456,7 +456,7 @@ def incomplete(result):
 def not_shown(result, page):
     "What of a stored result the page does not show."
     made = f'{result["date"][:10]}, commit <code>{result["commit"]}</code>'
-    column = MEASURED[result["bench"]]
+    column = MEASURED.get(result["bench"])
     names = ({html.escape(row[column], quote=False) for row in result["rows"]} if column
              else ())
     return [words for words in (made, *sorted(names)) if words not in page]

@@ -209,7 +209,8 @@ def test_an_untrained_model_is_said(data):
     assert diseases(diagnose(make().eval(), data))[0] == "untrained"
     bits = (Examples((data.train.floats() > 0.5).float()),
             Examples((data.test.floats() > 0.5).float()))
-    assert diseases(diagnose(mlp_vae((1, 8, 8), 6, [48]).eval(), bits))[0] == "untrained"
+    fresh = mlp_vae((1, 8, 8), 6, [48]).eval()
+    assert diseases(diagnose(fresh, bits))[0] == "untrained"
 
 
 def test_nan_is_found_wherever_it_stands(trained, data):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['copy_notebooks', 'notebooks', 'progress', 'train', 'image_grid', 'draw_samples', 'sample', 'encode', 'reconstruct',
-           'export', 'diagnose', 'parser', 'main']
+           'export', 'parser', 'main']
 
 # %% ../nbs/96_cli.ipynb #5214eb91
 import io, math, os, re, shutil, signal, sys, threading, time
@@ -400,16 +400,6 @@ def export(
     "Write the encoder and the decoder of a trained model for programs in any language."
     _say(write_onnx(dir, onnx))
 
-def diagnose(
-    dir: str,                # folder of a run
-    # a data set by name, or a folder; what it was trained on, when not given
-    data: str | None = None,
-    out: str | None = None,  # image of the measures to write; none when not given
-    device: str = 'auto',    # auto, cpu, cuda, cuda:1 or mps
-) -> None:
-    "Say what is wrong with a trained model or its data, by which numbers, and the cure."
-    _say(diagnose_run(dir, data, out, device))
-
 # %% ../nbs/96_cli.ipynb #67f2c239
 _MOST = 2**63 - 1 # torch takes no larger seed
 _COUNT = restricted_number_type('int_from_1', int, [('>=', 1), ('<=', _MOST)])
@@ -427,7 +417,7 @@ _SIZE = extend_base_type('N_or_HxW', str, _check_size)
 # %% ../nbs/96_cli.ipynb #63fe0fd9
 _COMMANDS: dict[str, Callable[..., None]] = dict(
     notebooks=notebooks, train=train, sample=sample, encode=encode,
-    reconstruct=reconstruct, predict=predict, diagnose=diagnose, export=export,
+    reconstruct=reconstruct, predict=predict, diagnose=diagnose_run, export=export,
     progress=progress)
 _DIR: dict = dict(flag='dir', metavar='DIR')
 _CONDITION = dict(type=str, nargs='+', metavar='C')

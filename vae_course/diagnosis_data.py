@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['LEAST', 'two_parts', 'finite_rows', 'some_of', 'Leak', 'leaked']
 
-# %% ../nbs/96i_diagnosis_data.ipynb #c754a73a
+# %% ../nbs/96i_diagnosis_data.ipynb #70005b68
 from dataclasses import dataclass
 from typing import Any
 import torch
 from torch import Tensor
 from .data import DataError, Examples, as_floats, tensors_of
 
-# %% ../nbs/96i_diagnosis_data.ipynb #6ade7ccd
+# %% ../nbs/96i_diagnosis_data.ipynb #867ba75e
 # fewer examples say nothing about a distribution
 LEAST = 50
 
@@ -51,7 +51,7 @@ def some_of(
     rng = torch.Generator().manual_seed(seed)
     return examples[torch.randperm(len(examples), generator=rng)[:n]]
 
-# %% ../nbs/96i_diagnosis_data.ipynb #cb7b57b9
+# %% ../nbs/96i_diagnosis_data.ipynb #91bc038b
 @dataclass
 class Leak:
     "How many test examples stand in the training set, too."
@@ -71,7 +71,8 @@ def _rows(examples): # as a matrix, `(N, values)`; bytes stay bytes
 
 def _nearest(a, b, itself, chunk=4000): # matrices of floats
     "Distance of each row of `a` to the nearest row of `b`; of `b` itself, to another."
-    best, where = torch.full((len(a),), torch.inf), torch.zeros(len(a), dtype=torch.long)
+    best = torch.full((len(a),), torch.inf)
+    where = torch.zeros(len(a), dtype=torch.long)
     for i in range(0, len(b), chunk):
         part = as_floats(b[i:i + chunk]).float()
         d = part.square().sum(1) - 2 * a @ part.T
@@ -93,7 +94,7 @@ def leaked(
     within: float = 0.25, # of the usual distance: nearer is a copy
 ) -> Leak:
     """How many of the test examples are copies of training examples; `usual` says how
-    many of the training examples are copies of others, as where a set repeats itself."""
+    many training examples are copies of others, as where a set repeats itself."""
     test, some = some_of(test, most, seed), some_of(train, most, seed + 1)
     rng = torch.Generator().manual_seed(seed + 1)
     own = (torch.randperm(len(train), generator=rng)[:most] if len(train) > most

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Report']
 
-# %% ../nbs/96j_diagnosis_report.ipynb #07187b21
+# %% ../nbs/96j_diagnosis_report.ipynb #b32f1c86
 from dataclasses import dataclass, field
 from typing import Any
 import matplotlib.pyplot as plt
 from .diagnosis_rules import Finding
 
-# %% ../nbs/96j_diagnosis_report.ipynb #60808337
+# %% ../nbs/96j_diagnosis_report.ipynb #dea19bb4
 @dataclass
 class Report:
     "What `diagnose` found, by which numbers, and what it could not judge."
@@ -45,8 +45,8 @@ class Report:
         return ['', 'Not judged'] + [f'   {k}: {v}' for k, v in self.unjudged.items()]
 
     def plot(self) -> Any:
-        """Pictures of what was measured: the KL of each latent, σ against the error, the
-        epochs. A matplotlib figure."""
+        """Pictures of what was measured: the KL of each latent, σ against the error,
+        the epochs. A matplotlib figure."""
         drawn = [draw for draw, name in ((_draw_kl, 'kl_by_unit'),
                                          (_draw_prior, 'from_prior_by_unit'),
                                          (_draw_sigma, 'sigma_by_example'),
@@ -64,11 +64,12 @@ class Report:
 _WORDS = dict(
     neg_elbo_train='-ELBO, training examples', neg_elbo_test='-ELBO, test examples',
     distortion='reconstruction', kl='KL', units='latents', active_units='… active',
-    information='information of a code', information_at_most='… at most, so many examples',
+    information='information of a code', information_at_most='… at most, of so many',
     use='worth of a code (another\'s costs more by)', from_prior='q(z) from the prior',
     r2='variance explained, R²', sigma='σ of p(x|z)', error='error of its mean',
     stated_beta='β as the model states it', loss_beta='β of its loss, measured',
-    history_beta='β of its history', trained_beta='β it is at rest for (means, spreads)',
+    history_beta='β of its history',
+    trained_beta='β it is at rest for (means, spreads)',
     gap_at_stated='amortisation gap', codes_used='share of codes used',
     perplexity='perplexity of the codes', gradient_norms='gradient: encoder, decoder',
     calibration='calibration error of the pixels', coverage='pixels within their 80 %',
@@ -78,7 +79,7 @@ def _in_words(value):
     if isinstance(value, (list, tuple)): return ', '.join(map(_in_words, value))
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
-# %% ../nbs/96j_diagnosis_report.ipynb #76da4a51
+# %% ../nbs/96j_diagnosis_report.ipynb #e43c2736
 def _draw_kl(ax, m):
     "The KL of each latent, largest first; beside it, that of the fitted q."
     order = sorted(range(len(m['kl_by_unit'])), key=lambda i: -m['kl_by_unit'][i])
