@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['check_graph_beta', 'check_patient', 'check_reported_weight']
 
-# %% ../../nbs/99o_exercises_balance.ipynb #f01f5ec9
+# %% ../../nbs/99o_exercises_balance.ipynb #61877702
 from collections.abc import Callable
 from functools import partial
 import torch
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_tensor)
 
-# %% ../../nbs/99o_exercises_balance.ipynb #1051b4ae
+# %% ../../nbs/99o_exercises_balance.ipynb #f744041b
 @exercise
 def check_graph_beta(
     f: Callable, # `f(N, E)`, a number
@@ -44,7 +44,7 @@ def check_graph_beta(
         raise WrongAnswer(f'for N = {N} and E = {E} β is {1 / norm:.4f}, and you gave '
                           f'{got.flatten()[0]:.4g}')
 
-# %% ../../nbs/99o_exercises_balance.ipynb #25358076
+# %% ../../nbs/99o_exercises_balance.ipynb #4b10a330
 _patients = [ # kl, information, gap, beta, sigma, error; disease; what is overlooked
     ((0.02, 0.01, 0.04, 8.0, None, None), 'over-regularised',
      'β is 8: a nat of code must save eight nats'),
@@ -87,7 +87,7 @@ def check_patient(
             raise WrongAnswer(f'you called this {name!r} ({shown}), and it is '
                               f'{right!r}: {why}')
 
-# %% ../../nbs/99o_exercises_balance.ipynb #986acfd1
+# %% ../../nbs/99o_exercises_balance.ipynb #90041ade
 @exercise
 def check_reported_weight(
     f: Callable, # `f(weight, values, mse)`, a number
