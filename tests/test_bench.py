@@ -293,6 +293,7 @@ def test_time_to_quality(tmp_path):
     ("cvae_labels", ["cvae_labels"], 10), ("cvae_quadrants", ["cvae_quadrants"], 6),
     ("vq", ["vq"], 2), ("generation", ["generation"], 9), ("anomaly", ["anomaly"], 2),
     ("semi_supervised", ["semi_supervised"], 18),
+    ("balance", ["balance"], 6),
     ("density", ["density"], 10),
     ("sharpness", ["sharpness"], 9)])
 def test_quality_benches_state_their_facts(script, bench, rows, tmp_path):
@@ -458,7 +459,7 @@ def incomplete(result):
 def not_shown(result, page):
     "What of a stored result the page does not show."
     made = f'{result["date"][:10]}, commit <code>{result["commit"]}</code>'
-    column = MEASURED[result["bench"]]
+    column = MEASURED.get(result["bench"])
     names = ({html.escape(row[column], quote=False) for row in result["rows"]} if column
              else ())
     return [words for words in (made, *sorted(names)) if words not in page]

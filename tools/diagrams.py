@@ -470,6 +470,32 @@ def lesson_16() -> Drawing:
     d.text(252, 250, "posterior: covariance, flow, k draws", "green")
     d.line([(560, 223), (560, 290), (34, 290), (34, 219)], "term", arrow=False)
     d.text(297, 310, "reconstruction: −log p(x|z)", "red")
+
+
+def lesson_15() -> Drawing:
+    d = Drawing("Any loss of a VAE is a times the reconstruction plus b times the KL, "
+                "both in nats per example: beta is b over a. Below, a KL near 0 and "
+                "what tells its four causes apart.", height=330)
+    d.box(92, 50, 150, 52, "loss, as written")
+    d.line([(167, 50), (196, 50)])
+    d.text(212, 50, "a ·", "bold")
+    d.box(300, 50, 140, 52, "reconstruction\nin nats", "val")
+    d.text(394, 50, "+  b ·", "bold")
+    d.box(462, 50, 76, 52, "KL\nin nats", "val")
+    d.box(556, 50, 72, 46, "β = b/a", "new")
+    d.line([(300, 118), (300, 77)], "grad")
+    d.line([(462, 118), (462, 77)], "grad")
+    d.text(300, 132, "gradient at x̂ shows a", "violet")
+    d.text(490, 132, "at μ: b", "violet")
+    d.box(84, 236, 130, 50, "KL near 0:\nwhy?", "val")
+    causes = (("β above 1", "the price"), ("σ above the error", "the noise"),
+              ("gap large", "a lagging encoder"), ("none of these", "collapse"))
+    for i, (sign, cause) in enumerate(causes):
+        y = 180 + 40 * i
+        d.line([(149, 236), (196, y)])
+        d.text(204, y, sign, "", "start")
+        d.line([(366, y), (396, y)])
+        d.text(404, y, cause, "green", "start")
     return d
 
 

@@ -26,6 +26,7 @@ from .datasets import loaders
 from .elbo import likelihood_settings
 from .model import Unsupported
 from .named_data import load_named
+from .diagnosis import diagnose_run
 from .devices import OutOfMemory, pick_device, seeded
 from .distributed import join_processes
 from .export import MissingExtra
@@ -416,7 +417,8 @@ _SIZE = extend_base_type('N_or_HxW', str, _check_size)
 # %% ../nbs/96_cli.ipynb #63fe0fd9
 _COMMANDS: dict[str, Callable[..., None]] = dict(
     notebooks=notebooks, train=train, sample=sample, encode=encode,
-    reconstruct=reconstruct, predict=predict, export=export, progress=progress)
+    reconstruct=reconstruct, predict=predict, diagnose=diagnose_run, export=export,
+    progress=progress)
 _DIR: dict = dict(flag='dir', metavar='DIR')
 _CONDITION = dict(type=str, nargs='+', metavar='C')
 _DATA = dict(help=f'one of {", ".join(loaders)}, or folder:PATH, images in '
@@ -429,6 +431,7 @@ _SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
     notebooks=dict(dir=_DIR), export=dict(dir=_DIR, onnx=dict(metavar='NAME')),
     **dict.fromkeys(('encode', 'predict'), _USE | dict(out=dict(metavar='FILE'))),
     reconstruct=_USE | dict(out=dict(metavar='FOLDER')),
+    diagnose=dict(dir=_DIR, data=_DATA, out=dict(metavar='FILE')),
     progress={}, train=dict(
         model=dict(help=f'one of {", ".join(registry)}'),
         data=_DATA, out=dict(metavar='DIR'), epochs=dict(type=_COUNT),
