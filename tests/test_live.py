@@ -1,21 +1,26 @@
 """What a page computes, in a real browser, beside torch: programs of every registered
 model of images, and the pages that run them."""
-import json, shutil
+import base64, json, shutil
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from test_models import SMALL
+from vae_course.anomaly_detection import AnomalyDetector
+from vae_course.cli import main
 from vae_course.cvae import Quadrants
-from vae_course.data import Examples, as_floats
+from vae_course.data import DataError
 from vae_course.datasets import load
 from vae_course.evaluation import base_distribution
+from vae_course.images import read_image
+from vae_course.live import explore
 from vae_course.model import MixturePrior, Unsupported
 from vae_course.packing import packed, rounded, rounding_cost, weight_kinds
-from vae_course.training import build, fit, registry
+from vae_course.training import build, fit, load_model, registry, save_model
 
 root = Path(__file__).resolve().parent.parent
 script = root / "nbs" / "assets" / "live.js"
@@ -277,3 +282,404 @@ def test_the_rounded_copy_leaves_the_model_alone_and_rounding_costs_little():
         whole, after = rounding_cost(model, test, kind)
         assert whole != after and abs(after - whole) < 0.5, kind
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+# ---------------------------------------------------------------- pages
+
+def trained(name, x, **settings):
+    "A small model that has seen a little, so that its latents tell something."
+    model = small(name, **settings)
+    fit(model, x, epochs=3, batch_size=100, progress=False)
+    return model.eval()
+
+
+def close(found, want, tolerance=1e-3):
+    found, want = torch.as_tensor(found).flatten(), want.flatten()
+    assert found.shape == want.shape
+    assert (found - want).abs().max() < tolerance, (found - want).abs().max()
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return trained("vae", digits().train[:3000])
+
+
+@pytest.fixture
+def page(tab, tmp_path):
+    "Opens the page of a model from a file, and looks at what it asked for at the end."
+    def open_page(model, data=None, **more):
+        made = explore(model, data, tmp_path / "page.html", **more)
+        tab.goto((tmp_path / "page.html").as_uri())
+        tab.made = made
+        return tab
+    yield open_page
+    assert [url for url in tab.asked if not url.startswith(("file:", "blob:"))] == []
+
+
+STATE = """() => {
+  const app = document.querySelector('#app').live, out = {};
+  for (const key of ['z', 'mean', 'x', 'reconstruction', 'codes', 'labels', 'c', 'cx',
+                     'score', 'terms', 'samples', 'between', 'brush'])
+    if (app[key] !== undefined && app[key] !== null) out[key] =
+      ArrayBuffer.isView(app[key]) ? Array.from(app[key]) : app[key];
+  const plain = v => ArrayBuffer.isView(v) ? Array.from(v) : v;
+  for (const key of ['samples', 'between']) if (out[key]) out[key] =
+    out[key].map(row => ({z: Array.from(row.z), mean: Array.from(row.mean)}));
+  if (out.terms) out.terms = {reconstruction: out.terms.reconstruction,
+                              kl: out.terms.kl, negElbo: out.terms.negElbo};
+  if (app.q && app.q.mu) { out.mu = Array.from(app.q.mu);
+                           out.sigma = Array.from(app.q.sigma); }
+  return out;
+}"""
+
+
+def state(tab): return tab.evaluate(STATE)
+
+
+def decoded(model, z, c=None):
+    "What torch decodes with the rounded weights of a page."
+    c = None if c is None else torch.tensor([c])
+    with torch.no_grad(): return rounded(model).decode(torch.tensor([z]), c).mean[0]
+
+
+def agrees(tab, model, c=None):
+    "The decoded image is what torch gives for the point, and is what is on the canvas."
+    now = state(tab)
+    close(now["mean"], decoded(model, now["z"], c))
+    shown = tab.evaluate("""() => {
+      const canvas = document.querySelector('figure canvas.live-picture');
+      const d = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+      return [canvas.width, canvas.height, Array.from(d.data)];
+    }""")
+    pixels = torch.tensor(shown[2]).view(shown[1], shown[0], 4)[..., :3]
+    want = torch.tensor(now["mean"]).view(*model.data_shape).clamp(0, 1)
+    close(pixels.movedim(-1, 0)[:len(want)] / 255, want, 0.51 / 255)
+    return now
+
+
+def terms_agree(now, model, c=None):
+    "Both terms and the reconstruction of the image that the page took."
+    again = rounded(model)
+    x = torch.tensor(now["x"]).view(1, *model.data_shape)
+    c = None if c is None else torch.tensor([c])
+    with torch.no_grad():
+        q = again.encode(x, c)
+        close(now["reconstruction"], again.decode(q.mean, c).mean)
+        close(now["mu"], q.mean)
+        close(now["sigma"], q.stddev)
+        prior = again.prior(c)
+        kl = torch.distributions.kl_divergence(base_distribution(q),
+                                               base_distribution(prior)).sum(-1)
+    close(now["terms"]["kl"], kl)
+    return x, q
+
+
+def box(tab, selector):
+    place = tab.locator(selector).first
+    place.scroll_into_view_if_needed()
+    return place.bounding_box()
+
+
+def stroke(tab, selector, points):
+    "A line drawn with the mouse; points are shares of the square."
+    b = box(tab, selector)
+    at = [(b["x"] + x * b["width"], b["y"] + y * b["height"]) for x, y in points]
+    tab.mouse.move(*at[0])
+    tab.mouse.down()
+    for p in at[1:]: tab.mouse.move(*p, steps=6)
+    tab.mouse.up()
+
+
+MAP, BOARD = "canvas[aria-roledescription=plane]", "canvas[aria-label^='Draw here']"
+
+
+@marked()
+def test_a_point_is_dragged_and_moved_by_arrow_keys_and_sliders(page, vae):
+    tab = page(vae, digits().test)
+    order = tab.evaluate("document.querySelector('#app').live.program.spec.about.order")
+    before = agrees(tab, vae)
+    stroke(tab, MAP, [(.5, .5), (.8, .3)])
+    dragged = agrees(tab, vae)
+    changed = {i for i in range(4) if dragged["z"][i] != before["z"][i]}
+    assert changed == set(order[:2])
+    assert dragged["z"][order[0]] > 0.5 and dragged["z"][order[1]] > 0.5
+    tab.locator(MAP).focus()
+    for key, axis, way in (("ArrowRight", 0, 1), ("ArrowLeft", 0, -1),
+                           ("ArrowUp", 1, 1), ("ArrowDown", 1, -1)):
+        old = state(tab)["z"]
+        tab.keyboard.press(key)
+        new = agrees(tab, vae)["z"]
+        assert way * (new[order[axis]] - old[order[axis]]) > 0.05
+        assert new[order[1 - axis]] == old[order[1 - axis]]
+    tab.locator("input[type=range]").nth(2).focus()
+    old = state(tab)["z"]
+    tab.keyboard.press("ArrowRight")
+    new = agrees(tab, vae)["z"]
+    assert [i for i in range(4) if new[i] != old[i]] == [order[2]]
+    said = tab.locator("output[aria-live]").first
+    tab.wait_for_function("t => document.querySelector('output[aria-live]')"
+                          ".textContent.startsWith(t)", arg=f"z {new[order[0]]:.2f}"
+                          .replace("-", "−"))
+    assert "nearest example" in said.inner_text()
+
+
+@marked()
+def test_a_drawing_is_what_the_model_sees_with_mouse_and_with_touch(
+        browser, vae, tmp_path):
+    explore(vae, digits().test, tmp_path / "page.html")
+    seven, found = [(.2, .2), (.8, .2), (.4, .9)], []
+    for touch in (False, True):
+        context = browser.new_context(viewport={"width": 390, "height": 844},
+                                      has_touch=touch, is_mobile=touch)
+        tab = context.new_page()
+        tab.goto((tmp_path / "page.html").as_uri())
+        if touch:
+            b, session = box(tab, BOARD), context.new_cdp_session(tab)
+            path = [(x0 + (x1 - x0) * k / 6, y0 + (y1 - y0) * k / 6)
+                    for (x0, y0), (x1, y1) in zip(seven, seven[1:]) for k in range(7)]
+            for i, (x, y) in enumerate(path):
+                session.send("Input.dispatchTouchEvent", dict(
+                    type="touchMove" if i else "touchStart", touchPoints=[dict(
+                        x=b["x"] + x * b["width"], y=b["y"] + y * b["height"])]))
+            session.send("Input.dispatchTouchEvent", dict(type="touchEnd",
+                                                          touchPoints=[]))
+            assert tab.evaluate("scrollX") == 0
+        else: stroke(tab, BOARD, seven)
+        now = state(tab)
+        x, q = terms_agree(now, vae)
+        noise = torch.tensor(tab.evaluate("""() => { const p = document.querySelector(
+            '#app').live.program; return Array.from(vaeLive.noiseFor(p)); }"""))
+        z = q.mean + q.stddev * noise.view(-1, 1, 4)
+        with torch.no_grad(): want = -rounded(vae).decode(z).log_prob(x).mean()
+        close(now["terms"]["reconstruction"], want, 1e-2)
+        found.append(x[0, 0])
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert f"{now['terms']['kl']:.1f}" in tab.locator("table").inner_text()
+        context.close()
+    for x in found:             # 20 pixels, the center of mass in the middle, as MNIST
+        rows, columns = (x > 0).any(1).nonzero(), (x > 0).any(0).nonzero()
+        assert max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 == 20
+        grid = torch.arange(28) + .5
+        for side in (x.sum(1), x.sum(0)):
+            assert abs((side * grid).sum() / side.sum() - 14) <= 0.5
+    assert (found[0] - found[1]).abs().mean() < 0.03
+
+
+@marked()
+def test_a_dropped_image_is_scored_and_its_pixels_are_those_of_the_file(
+        page, vae, tmp_path):
+    tab = page(vae, digits().test)
+    x = digits().test.x[3]
+    Image.fromarray(x[0].numpy()).save(tmp_path / "digit.png")
+    drop(tab, tmp_path / "digit.png")
+    tab.wait_for_function("document.querySelector('#app').live.x")
+    now = state(tab)
+    close(now["x"], x / 255, 1e-6)
+    terms_agree(now, vae)
+    Image.new("RGB", (90, 45), (255, 0, 0)).save(tmp_path / "red.png")
+    tab.set_input_files("input[type=file]", tmp_path / "red.png")
+    tab.wait_for_function("document.querySelector('#app').live.x[14 * 28] > .2")
+    wide = torch.tensor(state(tab)["x"]).view(28, 28)      # padded above and below
+    assert (wide[:7] == 0).all() and (wide[21:] == 0).all()
+    close(wide[7:21], torch.full((14, 28), .299), 1e-3)
+    (tmp_path / "no.png").write_text("no image")
+    tab.set_input_files("input[type=file]", tmp_path / "no.png")
+    tab.wait_for_selector("text=holds no image")
+
+
+def drop(tab, path):
+    "A file dropped on the zone, as a browser hands it over."
+    blob = base64.b64encode(path.read_bytes()).decode()
+    handle = tab.evaluate_handle("""blob => {
+      const bytes = Uint8Array.from(atob(blob), c => c.charCodeAt(0));
+      const data = new DataTransfer();
+      data.items.add(new File([bytes], 'a.png', {type: 'image/png'}));
+      return data;
+    }""", blob)
+    tab.dispatch_event(".live-drop", "drop", {"dataTransfer": handle})
+
+
+@marked()
+def test_the_class_is_switched_for_the_image_and_for_what_is_decoded(page):
+    model = trained("cvae", digits().train[:2000])
+    tab = page(model, digits().test)
+    for k in (7, 2):
+        tab.get_by_label("decode as").select_option(str(k))
+        assert agrees(tab, model, k)["c"] == k
+    tab.locator("button[aria-label^='Take example']").nth(4).click()
+    k = int(digits().test.y[4])
+    now = agrees(tab, model, k)
+    assert now["cx"] == k
+    terms_agree(now, model, k)
+    tab.get_by_label("your image shows").select_option("1")
+    terms_agree(state(tab), model, 1)
+
+
+@marked()
+def test_a_model_with_a_latent_label_reads_the_image_itself(page):
+    model = trained("m2", digits().train[:2000])
+    tab = page(model, digits().test)
+    tab.locator("button[aria-label^='Take example']").nth(2).click()
+    now = state(tab)
+    x = torch.tensor(now["x"]).view(1, 1, 28, 28)
+    with torch.no_grad(): shares = rounded(model).classify(x).probs[0]
+    close(now["labels"], shares)
+    assert now["cx"] == int(shares.argmax())
+    terms_agree(now, model, now["cx"])
+
+
+@marked()
+def test_codes_are_painted_with_pointer_and_keys(page):
+    model = trained("vq_vae", digits().train[:2000])
+    tab = page(model, digits().test)
+    again, grid = rounded(model), "canvas[aria-label^='Codes of the image']"
+    def image_agrees():
+        now = state(tab)
+        codes = torch.tensor(now["codes"]).view(1, 7, 7)
+        with torch.no_grad(): close(now["mean"], again.decode(codes).mean)
+        return now
+    x = digits().test.floats()[:1]
+    assert image_agrees()["codes"] == again.codes(x).flatten().tolist()
+    b = box(tab, "canvas[aria-label^='Palette']")
+    tab.mouse.click(b["x"] + b["width"] * .4, b["y"] + b["height"] * .4)
+    brush = state(tab)["brush"]
+    b = box(tab, grid)
+    tab.mouse.click(b["x"] + b["width"] * .5 / 7, b["y"] + b["height"] * .5 / 7)
+    assert image_agrees()["codes"][0] == brush
+    tab.locator(grid).focus()
+    for key in ("ArrowRight", "ArrowDown", "Enter"): tab.keyboard.press(key)
+    assert image_agrees()["codes"][8] == brush
+    drawn = state(tab)["samples"][0]
+    with torch.no_grad():
+        close(drawn["mean"], again.decode(torch.tensor(drawn["z"]).view(1, 7, 7)).mean)
+
+
+@marked()
+def test_samples_and_the_way_between_two_codes(page, vae):
+    tab = page(vae, digits().test)
+    first = state(tab)
+    for row in first["samples"] + first["between"]:
+        close(row["mean"], decoded(vae, row["z"]))
+    tab.get_by_text("New samples").click()
+    assert state(tab)["samples"][0]["z"] != first["samples"][0]["z"]
+    tab.get_by_label("temperature").fill("0")
+    assert state(tab)["samples"][3]["z"] == [0] * 4
+    tab.get_by_text("All to 0").click()
+    tab.get_by_text("The point is the right end").click()
+    between = state(tab)["between"]
+    assert between[-1]["z"] == [0] * 4 and between[0] == first["between"][0]
+    close(between[4]["z"], torch.tensor(first["between"][0]["z"]) / 2, 1e-6)
+
+
+@marked()
+@pytest.mark.parametrize("method", ["reconstruction_error", "neg_elbo", "neg_log_px",
+                                    "reconstruction_probability"])
+def test_a_detector_scores_the_dropped_image_as_it_does_in_python(
+        page, method, tmp_path):
+    detector = AnomalyDetector(config=dict(latent_dim=4, hidden=[32]), epochs=2,
+                               score_method=method, device="cpu",
+                               settings={} if "error" in method else dict(samples=7))
+    detector.fit(digits().train.x[:1000])
+    x = digits().test.x[5]
+    detector.save(tmp_path / "detector.safetensors")
+    main(["explore", str(tmp_path / "detector.safetensors"), "--data", "digits",
+          "--out", str(tmp_path / "page.html")])
+    tab = page(detector, digits().test)
+    for text in (tab.made.text, (tmp_path / "page.html").read_text(encoding="utf-8")):
+        assert f'"threshold":{detector.threshold_}' in text
+    Image.fromarray(x[0].numpy()).save(tmp_path / "digit.png")
+    drop(tab, tmp_path / "digit.png")
+    tab.wait_for_function("document.querySelector('#app').live.score !== undefined")
+    detector.model_ = rounded(detector.model_)
+    score, found = detector.anomaly_score(x[None])[0], state(tab)["score"]
+    assert abs(found - score) < 1e-3 * max(1, abs(score))
+    alarm = score > detector.threshold_
+    words = "an alarm" if alarm else "no alarm"
+    assert words in tab.locator("p[aria-live]").inner_text()
+
+
+@marked()
+def test_a_page_of_colour_images_from_a_folder_opens_from_a_file(tab, tmp_path):
+    "Trained, explored and opened as a reader would, with the commands."
+    g = torch.Generator().manual_seed(0)
+    for i in range(60):
+        colour = torch.randint(60, 256, (3,), generator=g).tolist()
+        image, k = Image.new("RGB", (40, 32)), i % 2
+        image.paste(tuple(colour), (4 + 16 * k, 6, 20 + 16 * k, 26))
+        (tmp_path / f"images/{'left right'.split()[k]}").mkdir(parents=True,
+                                                               exist_ok=True)
+        image.save(tmp_path / f"images/{'left right'.split()[k]}/{i}.png")
+    run, out = str(tmp_path / "run"), str(tmp_path / "page.html")
+    data = f"folder:{tmp_path}/images"
+    main(["train", "--data", data, "--size", "32", "--model", "conv_vae", "--epochs",
+          "2", "--batch-size", "16", "--set", "widths=[8,8]", "--set", "latent_dim=3",
+          "--out", run])
+    main(["explore", run, "--data", data, "--out", out])
+    tab.goto(Path(out).as_uri())
+    model = load_model(tmp_path / "run/model.safetensors").eval()
+    stroke(tab, MAP, [(.5, .5), (.3, .6)])
+    agrees(tab, model)
+    tab.set_input_files("input[type=file]", tmp_path / "images/left/0.png")
+    tab.wait_for_function("document.querySelector('#app').live.x")
+    now = state(tab)
+    x = read_image(tmp_path / "images/left/0.png", 3, (32, 32)) / 255
+    assert (torch.tensor(now["x"]).view(3, 32, 32) - x).abs().mean() < 0.02
+    terms_agree(now, model)
+    assert "left" in tab.locator(".live-key").inner_text()
+    assert [url for url in tab.asked if not url.startswith(("file:", "blob:"))] == []
+
+
+@marked()
+@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("kind", ["vae", "cvae", "vq_vae"])
+def test_axe_finds_nothing_serious_and_nothing_is_too_wide(page, kind, mode):
+    from axe_playwright_python.sync_playwright import Axe
+    tab = page(small(kind), digits().test)
+    for width in (1100, 390):
+        tab.set_viewport_size({"width": width, "height": 844})
+        tab.emulate_media(color_scheme=mode, reduced_motion="reduce")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        found = [f"{v['id']}: {v['nodes'][0]['html'][:120]}"
+                 for v in Axe().run(tab).response["violations"]
+                 if v["impact"] in ("serious", "critical")]
+        assert not found, found
+
+
+# ---------------------------------------------------------------- what is in the file
+
+def test_images_are_in_the_file_and_are_left_out_when_asked(vae):
+    first = base64.b64encode(digits().test.x[:24].numpy().tobytes()).decode()
+    whole, bare = (explore(vae, digits().test, with_data=keep)
+                   for keep in (True, False))
+    assert first in whole.text and "images of the data are in this file" in whole.text
+    assert first not in bare.text and '"examples":null' in bare.text
+    assert "None of the images" in bare.text and bare.sizes["images"] == 0
+    assert '"codes"' not in bare.text.partition('id="page"')[2]
+
+
+def test_a_large_page_says_what_is_too_large():
+    large = explore(small("vae", hidden=[800]))
+    assert large.size > 1.5e6 and "--weights int8" in repr(large)
+    half = explore(small("vae", hidden=[1200]), weights="int8")
+    assert "narrower layers" in half.advice and half.size < 3e6
+    assert explore(small("vae")).advice == ""
+
+
+def test_what_cannot_be_explored_is_one_sentence(tmp_path, capsys):
+    detector = AnomalyDetector(config=dict(latent_dim=2, hidden=[8]), epochs=1,
+                               score_method="likelihood_regret", device="cpu")
+    detector.fit(digits().train.x[:200])
+    with pytest.raises(Unsupported, match="likelihood_regret"): explore(detector)
+    with pytest.raises(DataError, match="this model takes"):
+        explore(small("vae"), torch.rand(3, 1, 8, 8))
+    with pytest.raises(DataError, match="give `Examples`"): explore(small("vae"), "x")
+    save_model(small("vae"), tmp_path / "run/model.safetensors")
+    save_model(small("classifier"), tmp_path / "judge/model.safetensors")
+    for words, said in {"run": "--no-data", "judge": "Classifier", "none": "no model",
+                        "run/model.safetensors": "no detector"}.items():
+        extra = ["--data", "digits"] if words == "judge" else []
+        with pytest.raises(SystemExit) as e:
+            main(["explore", str(tmp_path / words), "--out", str(tmp_path / "x.html"),
+                  *extra])
+        assert said in str(e.value) and "\n" not in str(e.value)
+    assert not (tmp_path / "x.html").exists()

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['weight_kinds', 'rounded', 'rounding_cost', 'packed']
 
-# %% ../nbs/92a_packing.ipynb #e2a8fb94
-import base64, copy, math
+# %% ../nbs/92a_packing.ipynb #da3350e1
+import base64, copy
 from collections.abc import Callable, Sequence
 from typing import Any
 import torch
@@ -15,7 +15,7 @@ from .classifier import Classifier
 from .cvae import (CVAE, Columns, Concat, Condition, FiLM, Labels,
                              LearnedPrior, Number, Quadrants, ReshapeOutput,
                              Unconditional)
-from .data import Batches, DataError, Examples
+from .data import Batches, Examples
 from .elbo import VAE, Bernoulli, Crop, DiagonalGaussian, Gaussian
 from .latent import StandardNormal
 from .likelihoods import (GaussianPerDimension, HeteroscedasticGaussian,
@@ -54,9 +54,9 @@ def _restored(numbers: Tensor, scale: Tensor | None) -> Tensor:
     "What the script makes of stored numbers, float32."
     return numbers.float() if scale is None else numbers.float() * scale
 
-# %% ../nbs/92a_packing.ipynb #71bb20b2
+# %% ../nbs/92a_packing.ipynb #7d44b30f
 def _rounding(m: nn.Module, kind: str) -> dict[str, tuple[str, int]]:
-    "How each tensor of a layer is rounded, by name: its kind, and where its outputs are."
+    "How each tensor of a layer is rounded, by name: `(kind, dimension of outputs)`."
     if type(m) is nn.ConvTranspose2d: return dict(weight=(kind, 1))
     if type(m) in (nn.Linear, nn.Conv2d): return dict(weight=(kind, 0))
     if type(m) is VectorQuantizer: return dict(codebook=('float16', 0))
@@ -207,11 +207,12 @@ _leaves: dict[type, Callable] = {
 
 def _known(): return {*_inside, *_leaves}
 
-# %% ../nbs/92a_packing.ipynb #e17267f4
+# %% ../nbs/92a_packing.ipynb #b0254163
 def _likelihood(w: _Writer, px: nn.Module) -> dict[str, Any]:
     "The output map: how the decoder's numbers become p(x|z). Raises `Unsupported`."
     if type(px) is Bernoulli: return dict(name='bernoulli')
-    if type(px) is Gaussian: return dict(name='normal', scale=w.numbers(px.sigma[None]))
+    if type(px) is Gaussian:
+        return dict(name='normal', scale=w.numbers(px.sigma[None]))
     if type(px) is GaussianPerDimension:
         return dict(name='normal', scale=w.numbers(px.sigma.flatten()))
     if type(px) is Laplace: return dict(name='laplace', scale=w.numbers(px.scale[None]))

@@ -418,7 +418,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
 .live-col{min-width:0;max-width:100%}
 .live-app figure{margin:0;max-width:100%}
 .live-app figcaption,.live-app .live-soft{color:var(--soft);font-size:.875rem}
-.live-pad{display:block;width:min(320px,100%);touch-action:none;border:1px solid var(--line);border-radius:6px;cursor:crosshair;background:var(--field)}
+.live-pad{display:block;width:320px;max-width:100%;touch-action:none;border:1px solid var(--line);border-radius:6px;cursor:crosshair;background:var(--field)}
 .live-picture{display:block;image-rendering:pixelated;border:1px solid var(--line);background:#000}
 .live-app :focus-visible{outline:3px solid var(--accent);outline-offset:2px}
 .live-app button,.live-app select,.live-app input[type=file]{font:inherit;color:var(--ink);background:var(--field);border:1px solid var(--line);border-radius:6px;padding:.3rem .7rem;min-height:44px;max-width:100%}
@@ -433,7 +433,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
 .live-strip{display:flex;flex-wrap:wrap;gap:4px}
 .live-key{display:flex;flex-wrap:wrap;gap:.2rem .8rem;font-size:.875rem;list-style:none;margin:.3rem 0;padding:0;max-width:320px}
 .live-key i{display:inline-block;width:.75em;height:.75em;border-radius:50%;margin-right:.3em}
-@media (max-width:480px){.live-slide{grid-template-columns:6.5rem 1fr 3rem}}
+@media (max-width:480px){.live-slide{grid-template-columns:7.8rem 1fr 3rem}}
 `;
   const colours = ["#6a80ff", "#e5484d", "#2aaa40", "#b065ff", "#8f8f78", "#e8862e", "#00a5b5", "#e256a8", "#b8a000", "#7a9a5a"];
 
@@ -635,7 +635,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
 
   /* A square to draw on, light on dark, with pointer or finger; `change` gets the ink, 0 to 1, of 280 × 280. */
   const sketch = change => {
-    const size = 280, canvas = el("canvas", {class: "live-pad", width: size, height: size, role: "img", "aria-label": "Draw here with a pointer or a finger", style: "background:#000;width:min(280px,100%)"});
+    const size = 280, canvas = el("canvas", {class: "live-pad", width: size, height: size, role: "img", "aria-label": "Draw here with a pointer or a finger", style: "background:#000;width:280px"});
     const g = canvas.getContext("2d", {willReadFrequently: true});
     let last = null;
     const clear = () => { g.fillStyle = "#000"; g.fillRect(0, 0, size, size); };
@@ -727,7 +727,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
   }));
 
   const histogram = ({groups, threshold, label}) => { // groups: [{scores, name, colour}]
-    const canvas = el("canvas", {class: "live-picture", width: 640, height: 260, role: "img", "aria-label": label, style: "width:min(420px,100%);background:none"});
+    const canvas = el("canvas", {class: "live-picture", width: 640, height: 260, role: "img", "aria-label": label, style: "width:420px;max-width:100%;background:none"});
     const all = groups.flatMap(g => [...g.scores]).sort((a, b) => a - b), low = all[0], high = all[all.length - 1], bins = 40;
     const place = v => 20 + (v - low) / (high - low || 1) * 600;
     const state = {threshold, mark: null};
@@ -856,7 +856,8 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
       el("p", {}, board ? `Draw, or drop an image. A drawing is scaled to 20 of 28 pixels and put so that its center of mass is in the middle, as MNIST was.` : "Drop an image; it is brought to the size that the model takes."),
       el("div", {class: "live-row"}, board ? el("div", {class: "live-col"}, board.element, el("p", {}, button("Clear", () => board.clear()))) : null,
         el("div", {class: "live-col"}, dropZone(file), shape[0] === 1 ? el("p", {}, invert, el("label", {for: invert.id}, " dark on light: invert and center it")) : null, program.classifier ? null : shown.element),
-        seen.element, again.element, table.element), D ? null : speak.element || "");
+        seen.element, again.element, table.element));
+    if (!D) host.append(speak.element);
     if (images.length) host.append(el("p", {class: "live-soft"}, "Or take one of these:"), exampleButtons(images.slice(0, 24), shape, labels, classes, (x, k) => { if (k !== null && k >= 0 && shown.set && spec.condition.kind === "labels") { shown.set(k); asked.set(k); } app.take(x); }));
     if (program.codebook && spec.encoder) host.append(el("h2", {}, "Its codes"), painter(program, app));
     if (spec.prior) host.append(el("h2", {}, "Samples"), el("p", {}, "New images: codes from the prior, decoded."), sampler(program, condition, app));
@@ -1011,7 +1012,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
 
     beta(host, programs, app) {
       const shape = programs[0].shape, images = imagesOf(programs[0].spec.about.examples, shape), speak = speaker(), given = picture(shape, "an image", 96), again = picture(shape, "its reconstruction", 96), rows = Array.from({length: 5}, () => Array.from({length: 9}, () => still(shape, null, 40)));
-      const chart = el("canvas", {class: "live-picture", width: 640, height: 420, role: "img", "aria-label": "Rate and distortion of each β", style: "width:min(420px,100%);background:none"});
+      const chart = el("canvas", {class: "live-picture", width: 640, height: 420, role: "img", "aria-label": "Rate and distortion of each β", style: "width:420px;max-width:100%;background:none"});
       const points = programs.map(p => p.spec.about), rates = points.map(p => p.rate), costs = points.map(p => p.distortion);
       app.index = Math.min(1, programs.length - 1); app.example = 0;
       const redraw = () => {
