@@ -1,6 +1,6 @@
 """What a page computes, in a real browser, beside torch: programs of every registered
 model of images, and the pages that run them."""
-import base64, json, shutil
+import base64, functools, http.server, json, shutil, subprocess, sys, threading
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from test_models import SMALL
-from vae_course.anomaly_detection import AnomalyDetector
+from vae_course.anomaly_detection import AnomalyDetector, precision_from_rates
 from vae_course.cli import main
 from vae_course.cvae import Quadrants
 from vae_course.data import DataError
@@ -683,3 +683,265 @@ def test_what_cannot_be_explored_is_one_sentence(tmp_path, capsys):
                   *extra])
         assert said in str(e.value) and "\n" not in str(e.value)
     assert not (tmp_path / "x.html").exists()
+
+
+# ---------------------------------------------------------------- parts of the site
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
+
+
+@pytest.fixture
+def part(tab, tmp_path):
+    """Serves a page with one part, below the fold, whose programs are fetched once it
+    comes into view."""
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    where = f"http://127.0.0.1:{server.server_port}/"
+
+    def open_part(name, *programs, look=True):
+        places = []
+        for i, program in enumerate(programs):
+            if isinstance(program, Path): text = program.read_text(encoding="utf-8")
+            else: text = json.dumps(program)
+            (tmp_path / f"{i}.json").write_text(text, encoding="utf-8")
+            places.append(f"{i}.json")
+        (tmp_path / "live.js").write_text(script.read_text(encoding="utf-8"),
+                                          encoding="utf-8")
+        (tmp_path / "index.html").write_text(
+            "<!doctype html><html lang=en><meta charset=utf-8><title>a part</title>"
+            "<link rel=icon href='data:,'>"
+            "<meta name=viewport content='width=device-width, initial-scale=1'>"
+            "<main><h1>A part</h1><div style='height:3000px'></div>"
+            f"<div class=live data-part={name} data-program='{' '.join(places)}'>"
+            "<img alt='a still picture' src='data:image/gif;base64,R0lGODlhAQABAAAAACw="
+            "'></div></main><script src=live.js defer></script></html>",
+            encoding="utf-8")
+        tab.goto(where + "index.html")
+        if look:
+            tab.locator(".live").scroll_into_view_if_needed()
+            tab.wait_for_selector(".live[data-ready=yes] .live-app")
+        return tab
+    yield open_part
+    outside = [url for url in tab.asked if not url.startswith((where, "data:"))]
+    server.shutdown()
+    assert outside == []
+
+
+def shown_examples(n=4):
+    x, y = digits().test.x[:n], digits().test.y[:n]
+    blob = base64.b64encode(x.numpy().tobytes()).decode()
+    return dict(examples=dict(images=blob, labels=y.tolist()),
+                classes=[str(k) for k in range(10)])
+
+
+def of(tab, *names):
+    "What the part knows by these names."
+    return tab.evaluate("""names => {
+      const app = document.querySelector('.live').live;
+      const plain = v => ArrayBuffer.isView(v) ? Array.from(v) : Array.isArray(v)
+        ? v.map(plain) : v;
+      return names.map(name => plain(name.split('.').reduce((o, k) => o[k], app)));
+    }""", list(names))
+
+
+@marked()
+def test_a_part_is_fetched_when_it_comes_into_view_and_the_picture_stays_until_then(
+        part, tmp_path):
+    model = small("vae", latent_dim=2)
+    tab = part("plane", packed(model, "int8", ("decoder", "prior")), look=False)
+    tab.wait_for_timeout(300)
+    assert tab.locator(".live img").count() == 1
+    assert not any(url.endswith(".json") for url in tab.asked)
+    tab.locator(".live").scroll_into_view_if_needed()
+    tab.wait_for_selector(".live[data-ready=yes] .live-app")
+    assert tab.locator(".live img").count() == 0
+    assert sum(url.endswith(".json") for url in tab.asked) == 1
+    (tmp_path / "0.json").unlink()              # without its program
+    wrong = len(tab.wrong)
+    tab.goto(tab.url)
+    tab.locator(".live").scroll_into_view_if_needed()
+    tab.wait_for_selector(".live[data-ready=no]")
+    assert tab.locator(".live img").count() == 1
+    del tab.wrong[wrong:]                       # the browser says 404, as it should
+    tab.goto((tmp_path / "index.html").as_uri())        # from a file: the picture
+    tab.locator(".live").scroll_into_view_if_needed()
+    tab.wait_for_timeout(200)
+    assert tab.locator(".live img").count() == 1
+
+
+@marked()
+def test_the_plane_is_dragged(part):
+    model = small("vae", latent_dim=2)
+    tab = part("plane", packed(model, "int8", ("decoder", "prior")))
+    stroke(tab, MAP, [(.5, .5), (.75, .25)])
+    z, mean = of(tab, "z", "mean")
+    close(z, torch.tensor([1.5, 1.5]), 0.05)
+    with torch.no_grad():
+        close(mean, rounded(model, "int8").decode(torch.tensor([z])).mean)
+    tab.locator(MAP).focus()
+    tab.keyboard.press("ArrowLeft")
+    tab.keyboard.press("Home")
+    assert of(tab, "z")[0] == [0, 0]
+
+
+@marked()
+def test_a_part_draws_a_digit(part, vae):
+    model = vae
+    tab = part("draw", packed(model, about=shown_examples()))
+    stroke(tab, BOARD, [(.3, .2), (.7, .2), (.4, .9)])
+    x, mu, sigma, made, terms = of(tab, "x", "q.mu", "q.sigma", "reconstruction",
+                                   "terms")
+    again = rounded(model)
+    with torch.no_grad():
+        q = again.encode(torch.tensor(x).view(1, 1, 28, 28))
+        close(mu, q.mean)
+        close(sigma, q.stddev)
+        close(made, again.decode(q.mean).mean)
+    kl = .5 * (q.mean**2 + q.variance - 1 - q.variance.log()).sum(-1)
+    close(terms["kl"], kl)
+    words = "KL " + f"{terms['kl']:.1f}"
+    tab.wait_for_function("t => document.querySelector('output').textContent.includes(t"
+                          ")", arg=words)
+
+
+@marked()
+def test_a_part_writes_other_digits_in_the_same_handwriting(part):
+    model = trained("cvae", digits().train[:2000])
+    tab = part("class", packed(model, about=shown_examples()))
+    tab.locator("button[aria-label^='Take example']").nth(2).click()
+    x, rows, c = of(tab, "x", "rows", "c")
+    again, x = rounded(model), torch.tensor(x).view(1, 1, 28, 28)
+    assert c == int(digits().test.y[2])
+    for k in (0, 9):
+        with torch.no_grad(): close(rows[k], again.reconstruct(x, c, k))
+    tab.get_by_label("it shows").select_option("1")
+    with torch.no_grad():
+        close(of(tab, "rows")[0][5], again.reconstruct(x, 1, 5))
+
+
+@marked()
+def test_a_part_paints_with_codes(part):
+    model = trained("vq_vae", digits().train[:2000], prior="uniform")
+    tab = part("codes", packed(model, about=shown_examples()))
+    tab.locator("button[aria-label^='Take example']").nth(1).click()
+    again, x = rounded(model), digits().test.floats()[1:2]
+    codes, mean = of(tab, "codes", "mean")
+    assert codes == again.codes(x).flatten().tolist()
+    b = box(tab, "canvas[aria-label^='Codes of the image']")
+    tab.mouse.click(b["x"] + b["width"] * .95, b["y"] + b["height"] * .95)
+    painted, mean, brush = of(tab, "codes", "mean", "brush")
+    assert painted == codes[:-1] + [brush]
+    with torch.no_grad():
+        close(mean, again.decode(torch.tensor(painted).view(1, 7, 7)).mean)
+
+
+@marked()
+def test_the_threshold_is_moved(part):
+    g = torch.Generator().manual_seed(0)
+    normal, odd = torch.randn(200, generator=g), torch.randn(100, generator=g) + 2
+    tab = part("threshold", dict(format=1, normal=normal.tolist(), threshold=1.0,
+                                 anomalous=odd.tolist(), names=["normal", "odd"]))
+    for key in (None, "ArrowRight", "ArrowLeft", "PageDown"):
+        if key:
+            tab.get_by_label("threshold").focus()
+            tab.keyboard.press(key)
+        t, false, hit, true = of(tab, "threshold", "falseAlarms", "detections",
+                                 "precision")
+        want = [(s > t).double().mean().item() for s in (normal.double(), odd.double())]
+        assert (false, hit) == pytest.approx(want, abs=1e-9)
+        assert true == pytest.approx(precision_from_rates(hit, false, 0.01))
+    words = f"false alarms {100 * false:.1f} %"
+    tab.wait_for_function("t => document.querySelector('output').textContent.includes(t"
+                          ")", arg=words)
+
+
+@marked()
+def test_beta_is_switched(part):
+    programs, models = [], []
+    for beta in (0.5, 4):
+        model = small("beta_vae", beta=beta, latent_dim=6)
+        with torch.no_grad(): model.decoder[0][0].weight.mul_(beta)
+        models.append(model)
+        programs.append(packed(model, about=dict(
+            beta=beta, rate=9 / beta, distortion=80 + beta, order=[3, 1, 0, 2, 4, 5],
+            **(shown_examples() if beta == 4 else {}))))
+    tab = part("beta", *programs)
+    x = digits().test.floats()[:1]
+    for k, words in ((0, "rate 18.0, distortion 80.5"), (1, "rate 2.3, distortion 84")):
+        tab.get_by_text(f"β = {(0.5, 4)[k]}").click()
+        with torch.no_grad():
+            close(of(tab, "reconstruction")[0], rounded(models[k]).reconstruct(x))
+        tab.wait_for_function("t => document.querySelector('output').textContent"
+                              ".includes(t)", arg=words)
+        pressed = tab.locator("button[aria-pressed=true]")
+        assert pressed.inner_text() == f"β = {(0.5, 4)[k]}"
+
+
+@marked()
+def test_latents_are_moved_one_by_one(part):
+    model = small("vae")
+    tab = part("traversals", packed(model, about=dict(order=[2, 0, 1, 3],
+                                                      kl=[.5, .4, 2., .1])))
+    assert "z3 · 2.00 nats" in tab.locator(".live-slide").first.inner_text()
+    tab.locator("input[type=range]").first.focus()
+    tab.keyboard.press("ArrowRight")
+    z, mean = of(tab, "z", "mean")
+    assert z[2] > 0 and z[0] == z[1] == z[3] == 0
+    with torch.no_grad(): close(mean, rounded(model).decode(torch.tensor([z])).mean)
+
+
+@marked()
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_parts_of_the_site(part, mode):
+    from axe_playwright_python.sync_playwright import Axe
+    for name, files in PAGES.items():
+        tab = part(name, *files)
+        tab.set_viewport_size({"width": 390, "height": 844})
+        tab.emulate_media(color_scheme=mode, reduced_motion="reduce")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390, name
+        found = [f"{name}: {v['id']}: {v['nodes'][0]['html'][:120]}"
+                 for v in Axe().run(tab).response["violations"]
+                 if v["impact"] in ("serious", "critical")]
+        assert not found, found
+
+
+# ---------------------------------------------------------------- the page models
+
+made = root / "nbs" / "assets" / "live"
+NEEDS = dict(plane="plane plane_autoencoder", draw="draw", codes="codes",
+             threshold="threshold", traversals="beta_4",
+             beta="beta_0_25 beta_1 beta_4 beta_10") | {"class": "class"}
+PAGES = {part: [made / f"{name}.json" for name in names.split()]
+         for part, names in NEEDS.items()}
+
+
+def test_the_page_models_are_small_and_say_what_they_are():
+    rows = json.loads((made / "protocol.json").read_text(encoding="utf-8"))
+    files = {p.stem: p for p in made.glob("*.json") if p.stem != "protocol"}
+    assert rows.keys() == files.keys()
+    for name, row in rows.items():
+        assert row["bytes"] == files[name].stat().st_size <= 300_000, name
+        assert row["cpu_seconds"] <= 60 and row["threads"] == 1 and "seed" in row, name
+        if "neg_elbo" not in row: continue
+        assert abs(row["neg_elbo"]["rounded"] - row["neg_elbo"]["as_trained"]) < .5
+        program = json.loads(files[name].read_text(encoding="utf-8"))
+        assert {"name", "trained", "neg_elbo", "test"} <= program["about"].keys()
+        assert max(row["settings"].get("hidden") or [0]) <= 128
+    for name, of_page in PAGES.items():
+        assert sum(p.stat().st_size for p in of_page) <= 500_000, name
+
+
+def test_a_page_model_is_made_by_the_tool(tmp_path):
+    "With a few steps; the same command gives the same file."
+    texts = []
+    for k in range(2):
+        subprocess.run([sys.executable, "tools/live.py", "plane", "--steps", "2",
+                        "--data", "digits", "--out", tmp_path / str(k)], cwd=root,
+                       check=True, capture_output=True, timeout=300)
+        texts.append((tmp_path / str(k) / "plane.json").read_text(encoding="utf-8"))
+        row = json.loads((tmp_path / str(k) / "protocol.json").read_text(
+            encoding="utf-8"))["plane"]
+        assert row["steps"] == 2 and row["data"] == "digits"
+    assert texts[0] == texts[1] and "encoder" not in json.loads(texts[0])

@@ -92,7 +92,7 @@ def rounding_cost(
     before = measured(copy.deepcopy(model).cpu())
     return before, measured(rounded(model, kind))
 
-# %% ../nbs/92a_packing.ipynb #1c5c92a1
+# %% ../nbs/92a_packing.ipynb #f7f1e633
 class _Writer:
     "Collects the weights of a program, and writes its layers."
     def __init__(self, kind: str) -> None: self.kind, self.blob = kind, bytearray()
@@ -121,8 +121,9 @@ class _Writer:
         if inside: return inside(self, net, *inputs)
         write = _leaves.get(type(net))
         if not write:
+            known = ', '.join(sorted(t.__name__ for t in _known()))
             raise Unsupported(f'a page cannot run the layer {type(net).__name__}: it '
-                              f'knows {", ".join(sorted(t.__name__ for t in _known()))}')
+                              f'knows {known}')
         out = net(*inputs)
         found = write(self, net)
         if found is None: return [], out

@@ -921,7 +921,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
 
   const parts = {
     plane(host, [program], app) {
-      const shape = program.shape, made = picture(shape, "decoded at the point", 200), speak = speaker(), span = 3, grid = 13, [a, b] = axesOf(program), tiles = document.createElement("canvas");
+      const shape = program.shape, made = picture(shape, "decoded at the point", 200), speak = speaker(), span = program.spec.about.span || 3, grid = 13, [a, b] = axesOf(program), tiles = document.createElement("canvas");
       tiles.width = grid * shape[2]; tiles.height = grid * shape[1];
       app.z = new Float64Array(program.width);
       const controls = conditionControls(program, [], "decode as", () => { manifold(); update(); });
@@ -1011,7 +1011,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
     },
 
     beta(host, programs, app) {
-      const shape = programs[0].shape, images = imagesOf(programs[0].spec.about.examples, shape), speak = speaker(), given = picture(shape, "an image", 96), again = picture(shape, "its reconstruction", 96), rows = Array.from({length: 5}, () => Array.from({length: 9}, () => still(shape, null, 40)));
+      const shape = programs[0].shape, taken = (programs.find(p => p.spec.about.examples) || programs[0]).spec.about.examples, images = imagesOf(taken, shape), speak = speaker(), given = picture(shape, "an image", 96), again = picture(shape, "its reconstruction", 96), rows = Array.from({length: 5}, () => Array.from({length: 9}, () => still(shape, null, 40)));
       const chart = el("canvas", {class: "live-picture", width: 640, height: 420, role: "img", "aria-label": "Rate and distortion of each β", style: "width:420px;max-width:100%;background:none"});
       const points = programs.map(p => p.spec.about), rates = points.map(p => p.rate), costs = points.map(p => p.distortion);
       app.index = Math.min(1, programs.length - 1); app.example = 0;
@@ -1041,7 +1041,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
       watchShades(redraw);
       host.append(el("div", {class: "live-strip", role: "group", "aria-label": "β"}, ...buttons), el("div", {class: "live-row"}, el("div", {class: "live-col"}, chart, speak.element), given.element, again.element,
         el("figure", {}, el("div", {class: "live-strip", style: `width:${9 * 44}px;max-width:100%`, role: "img", "aria-label": "A row for each of the five latents with the largest KL, moved from −3 to 3"}, ...rows.flat()), el("figcaption", {}, "five latents, moved from −3 to 3"))),
-        exampleButtons(images, shape, programs[0].spec.about.examples.labels, [], (x) => { app.example = images.indexOf(x); update(); }));
+        exampleButtons(images, shape, taken.labels, [], x => { app.example = images.indexOf(x); update(); }));
       update();
     }
   };
