@@ -724,7 +724,8 @@ def part(tab, tmp_path):
             tab.wait_for_selector(".live[data-ready=yes] .live-app")
         return tab
     yield open_part
-    outside = [url for url in tab.asked if not url.startswith((where, "data:"))]
+    inside = where, "data:", tmp_path.as_uri()
+    outside = [url for url in tab.asked if not url.startswith(inside)]
     server.shutdown()
     assert outside == []
 

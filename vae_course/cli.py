@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['copy_notebooks', 'notebooks', 'progress', 'train', 'image_grid', 'draw_samples', 'sample', 'encode', 'reconstruct',
-           'export', 'explore', 'parser', 'main']
+           'export', 'explore_run', 'parser', 'main']
 
 # %% ../nbs/96_cli.ipynb #5214eb91
 import io, math, os, re, shutil, signal, sys, threading, time
@@ -400,7 +400,7 @@ def export(
     "Write the encoder and the decoder of a trained model for programs in any language."
     _say(write_onnx(dir, onnx))
 
-def explore(
+def explore_run(
     dir: str,                # folder of a run, or file of a detector
     out: str,                # page to write
     # a data set by name, or a folder of images; that of the training when not given
@@ -433,7 +433,7 @@ _SIZE = extend_base_type('N_or_HxW', str, _check_size)
 # %% ../nbs/96_cli.ipynb #63fe0fd9
 _COMMANDS: dict[str, Callable[..., None]] = dict(
     notebooks=notebooks, train=train, sample=sample, encode=encode,
-    reconstruct=reconstruct, predict=predict, export=export, explore=explore,
+    reconstruct=reconstruct, predict=predict, export=export, explore=explore_run,
     progress=progress)
 _DIR: dict = dict(flag='dir', metavar='DIR')
 _CONDITION = dict(type=str, nargs='+', metavar='C')
