@@ -754,7 +754,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
   const share = (scores, above) => { let n = 0; for (const s of scores) if (s > above) n++; return n / scores.length; };
 
   const aboutLine = program => {
-    const a = program.spec.about || {}, words = [a.name || program.spec.model, a.trained && `trained ${a.trained}`, a.neg_elbo !== undefined && `−ELBO ${a.neg_elbo.toFixed(1)} nats on ${a.test || "test images"}`, `weights as ${program.spec.kind}`];
+    const a = program.spec.about || {}, words = [a.name || program.spec.model, a.trained && `trained ${a.trained}`, a.neg_elbo !== undefined && `${a.measure || "−ELBO"} ${round(a.neg_elbo, 1)} nats on ${a.test || "test images"}`, `weights as ${program.spec.kind}`];
     return el("p", {class: "live-soft"}, words.filter(Boolean).join("; ") + ".");
   };
 
@@ -854,7 +854,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
     }
     host.append(el("h2", {}, "Your image"),
       el("p", {}, board ? `Draw, or drop an image. A drawing is scaled to 20 of 28 pixels and put so that its center of mass is in the middle, as MNIST was.` : "Drop an image; it is brought to the size that the model takes."),
-      el("div", {class: "live-row"}, board ? el("div", {class: "live-col"}, board.element, el("p", {}, button("Clear", () => board.clear()))) : null,
+      el("div", {class: "live-row"}, board ? el("figure", {class: "live-col"}, board.element, el("figcaption", {}, "draw here"), el("p", {}, button("Clear", () => board.clear()))) : null,
         el("div", {class: "live-col"}, dropZone(file), shape[0] === 1 ? el("p", {}, invert, el("label", {for: invert.id}, " dark on light: invert and center it")) : null, program.classifier ? null : shown.element),
         seen.element, again.element, table.element));
     if (!D) host.append(speak.element);
@@ -916,7 +916,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
     const shape = program.shape, about = program.spec.about, images = imagesOf(about.examples, shape), labels = about.examples && about.examples.labels;
     const board = sketch((x, size) => { if (x.some(v => v > .05)) take(centred(x, size, size, shape[1], shape[2]), null); });
     const classes = about.classes || [];
-    return {images, labels, element: el("div", {class: "live-col"}, board.element, el("p", {}, button("Clear", () => board.clear())), images.length ? exampleButtons(images, shape, labels, classes, take) : null)};
+    return {images, labels, element: el("div", {class: "live-col", style: "width:300px"}, el("figure", {}, board.element, el("figcaption", {}, "draw here, or take one of those below")), el("p", {}, button("Clear", () => board.clear())), images.length ? exampleButtons(images, shape, labels, classes, take) : null)};
   };
 
   const parts = {
@@ -937,7 +937,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
       const update = () => { app.mean = program.decode(app.z, controls.value()).mean; made.set(app.mean); speak.say(`z ${round(app.z[a])}, ${round(app.z[b])}`); };
       manifold();
       const map = pad({label: "Plane of codes: drag the point, or press the arrow keys", span, change: ([x, y]) => { app.z[b] = y; app.z[a] = x; update(); },
-        ground: (g, px, py, tone, size) => { g.globalAlpha = .5; g.drawImage(tiles, 0, 0, size, size); g.globalAlpha = 1; }});
+        ground: (g, px, py, tone, size) => g.drawImage(tiles, 0, 0, size, size)});
       host.append(el("div", {class: "live-row"}, map.element, el("div", {class: "live-col"}, made.element, controls.element)), speak.element);
       update();
     },
