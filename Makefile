@@ -15,6 +15,7 @@ help:
 	@echo "make outputs    run the lessons and store what they show (ARGS='03 04' for some, ARGS=--changed for the changed)"
 	@echo "make quality    trains the long runs that the lessons quote: disentanglement, quadrants, codes, samples, anomalies (hours; goes on where it stopped)"
 	@echo "make bench      installs the peers, times this course beside them, writes bench/results/ (ARGS=--quick: shows that it runs)"
+	@echo "make live       trains the small models that run in the pages, into nbs/assets/live/ (ARGS='draw class' for some; minutes)"
 	@echo "make portable   every lesson and test under other instruction sets and threads (hours; goes on where it stopped; ARGS='avx2 03 test_vq' for some)"
 	@echo "make gpu        everything that needs a GPU, in 9 minutes: tests, notebooks, bench, 300,000 steps on dSprites (ARGS='--minutes 20 --parts bench long' for some)"
 	@echo "make clean      remove what was built (the environment stays; rm -r .venv removes it)"
@@ -60,6 +61,9 @@ quality: .venv/bench
 	$(RUN) bench/generation.py $(ARGS)
 	$(RUN) bench/anomaly.py $(ARGS)
 
+live: .venv/installed
+	$(RUN) tools/live.py $(ARGS)
+
 portable: .venv/bench
 	$(RUN) tools/portable.py $(ARGS)
 
@@ -70,4 +74,4 @@ clean:
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .ruff_cache .cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help lab quick test portable processes docs outputs bench quality gpu clean
+.PHONY: help lab quick test live portable processes docs outputs bench quality gpu clean

@@ -26,6 +26,9 @@ class BuildWithLessons(build_py):
             self.mkpath(f"{self.build_lib}/vae_course/notebooks")
             self.copy_file(str(notebook),
                            f"{self.build_lib}/vae_course/notebooks/{notebook.name}")
+        # the script of live pages, which the room `live` reads
+        self.copy_file(str(here / "nbs" / "assets" / "live.js"),
+                       f"{self.build_lib}/vae_course/live.js")
 
 
 setup(

@@ -53,6 +53,7 @@ def test_the_wheel_has_every_lesson_and_module(wheel):
     assert len(lessons) > 10 and len(modules) > 10
     for lesson in lessons: assert f"vae_course/notebooks/{lesson.name}" in names
     for module in modules: assert module.relative_to(root).as_posix() in names
+    assert "vae_course/live.js" in names            # what a live page runs
 
 
 def test_the_installed_package_is_the_wheel_and_trains(installed, tmp_path):

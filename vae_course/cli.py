@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['copy_notebooks', 'notebooks', 'progress', 'train', 'image_grid', 'draw_samples', 'sample', 'encode', 'reconstruct',
-           'export', 'parser', 'main']
+           'export', 'explore_run', 'parser', 'main']
 
 # %% ../nbs/96_cli.ipynb #5214eb91
 import io, math, os, re, shutil, signal, sys, threading, time
@@ -30,6 +30,7 @@ from .diagnosis import diagnose_run
 from .devices import OutOfMemory, pick_device, seeded
 from .distributed import join_processes
 from .export import MissingExtra
+from .live import write_page
 from .model_settings import add_options, build_model, complete_settings
 from .model_settings import read_conditions, read_settings, settings_parser
 from .progress import exercises, passed, progress_file
@@ -400,6 +401,22 @@ def export(
     "Write the encoder and the decoder of a trained model for programs in any language."
     _say(write_onnx(dir, onnx))
 
+def explore_run(
+    dir: str,                # folder of a run, or file of a detector
+    out: str,                # page to write
+    # a data set by name, or a folder of images; that of the training when not given
+    data: str | None = None,
+    # of a data set by name; test when not given, and of a folder all images are taken
+    part: str | None = None,
+    # what is done with images of another shape; when not given, as in the training
+    resize: str | None = None,
+    weights: Literal['float16', 'int8'] = 'float16', # how they are rounded
+    no_data: bool = False,   # leave the images out of the page
+) -> None:
+    """Write one page that runs a trained model in a browser, to open from disk or to
+    send."""
+    _say(write_page(dir, out, data, part, resize, weights, not no_data))
+
 # %% ../nbs/96_cli.ipynb #67f2c239
 _MOST = 2**63 - 1 # torch takes no larger seed
 _COUNT = restricted_number_type('int_from_1', int, [('>=', 1), ('<=', _MOST)])
@@ -418,6 +435,7 @@ _SIZE = extend_base_type('N_or_HxW', str, _check_size)
 _COMMANDS: dict[str, Callable[..., None]] = dict(
     notebooks=notebooks, train=train, sample=sample, encode=encode,
     reconstruct=reconstruct, predict=predict, diagnose=diagnose_run, export=export,
+    explore=explore_run,
     progress=progress)
 _DIR: dict = dict(flag='dir', metavar='DIR')
 _CONDITION = dict(type=str, nargs='+', metavar='C')
@@ -432,6 +450,8 @@ _SPECIAL: dict[str, dict[str, dict]] = dict( # what the type hints do not say
     **dict.fromkeys(('encode', 'predict'), _USE | dict(out=dict(metavar='FILE'))),
     reconstruct=_USE | dict(out=dict(metavar='FOLDER')),
     diagnose=dict(dir=_DIR, data=_DATA, out=dict(metavar='FILE')),
+    explore=_USE | dict(out=dict(metavar='FILE'), no_data=dict(
+        flag='--no-data', action='store_true')),
     progress={}, train=dict(
         model=dict(help=f'one of {", ".join(registry)}'),
         data=_DATA, out=dict(metavar='DIR'), epochs=dict(type=_COUNT),

@@ -64,6 +64,7 @@ def add_options(
         if p.default is p.empty: how['required'] = True
         else: how['default'] = SUPPRESS if p.default in (None, ()) else p.default
         how |= special.get(name, {})
+        if how.get('action') == 'store_true': del how['type']   # a word alone
         flag = how.pop('flag', f'--{name}')
         if not flag.startswith('-'): del how['required']    # the word in its place
         parser.add_argument(flag, **how)

@@ -1,0 +1,1087 @@
+/* Runs trained models in a page: the programs that vae_course.packing writes, and the parts of a page that move. One file, no library, no request but for the programs that a page names. */
+(() => {
+  "use strict";
+
+  // ------------------------------------------------------------------ numbers
+
+  const bytesOf = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
+
+  const halves = (() => {                       // every float16, once
+    let table;
+    return () => {
+      if (table) return table;
+      table = new Float32Array(65536);
+      for (let h = 0; h < 65536; h++) {
+        const sign = h & 0x8000 ? -1 : 1, exponent = (h >> 10) & 31, fraction = h & 1023;
+        table[h] = sign * (exponent === 0 ? fraction * 2 ** -24
+          : exponent === 31 ? (fraction ? NaN : Infinity) : (1 + fraction / 1024) * 2 ** (exponent - 15));
+      }
+      return table;
+    };
+  })();
+
+  const count = shape => shape.reduce((a, b) => a * b, 1);
+
+  /* The numbers of a tensor, as packing stored them. */
+  const numbersOf = (bytes, ref) => {
+    const n = count(ref.shape), out = new Float32Array(n), at = bytes.byteOffset + ref.at;
+    if (ref.kind === "float32") { out.set(new Float32Array(bytes.buffer, at, n)); return out; }
+    if (ref.kind === "float16") {
+      const half = new Uint16Array(bytes.buffer, at, n), table = halves();
+      for (let i = 0; i < n; i++) out[i] = table[half[i]];
+      return out;
+    }
+    const whole = new Int8Array(bytes.buffer, at, n), scale = numbersOf(bytes, ref.scale);
+    const inner = count(ref.shape.slice(ref.channel + 1)), outputs = ref.shape[ref.channel];
+    for (let i = 0; i < n; i++) out[i] = whole[i] * scale[Math.floor(i / inner) % outputs];
+    return out;
+  };
+
+  /* Noise from a seed: the same seed gives the same draws in every browser. */
+  const randomOf = seed => {
+    let a = (seed >>> 0) || 1, spare = null;
+    const uniform = () => {
+      a = (a + 0x6D2B79F5) | 0;
+      let t = Math.imul(a ^ (a >>> 15), 1 | a);
+      t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+      return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+    };
+    const normal = () => {
+      if (spare !== null) { const kept = spare; spare = null; return kept; }
+      const r = Math.sqrt(-2 * Math.log(1 - uniform())), angle = 2 * Math.PI * uniform();
+      spare = r * Math.sin(angle);
+      return r * Math.cos(angle);
+    };
+    return {uniform, normal, normals: n => Float64Array.from({length: n}, normal)};
+  };
+
+  // ------------------------------------------------------------------ layers
+
+  const linear = (w, b, x, nOut) => {
+    const n = x.length, out = new Float64Array(nOut), whole = n - n % 4;
+    for (let o = 0, k = 0; o < nOut; o++) {
+      let s0 = 0, s1 = 0, s2 = 0, s3 = 0, i = 0;
+      for (; i < whole; i += 4, k += 4) {
+        s0 += w[k] * x[i]; s1 += w[k + 1] * x[i + 1]; s2 += w[k + 2] * x[i + 2]; s3 += w[k + 3] * x[i + 3];
+      }
+      for (; i < n; i++, k++) s0 += w[k] * x[i];
+      out[o] = s0 + s1 + s2 + s3 + (b ? b[o] : 0);
+    }
+    return out;
+  };
+
+  const filled = (b, shape) => {
+    const out = new Float64Array(count(shape)), size = shape[1] * shape[2];
+    if (b) for (let c = 0; c < shape[0]; c++) out.fill(b[c], c * size, (c + 1) * size);
+    return out;
+  };
+
+  /* For each weight, one pass over the rows that it meets: no test inside. */
+  const conv = (op, x, from) => {
+    const [C, H, W] = from, [O, OH, OW] = op.shape, [sy, sx] = op.stride, [py, px] = op.padding;
+    const [, , KH, KW] = op.size, w = op.w, out = filled(op.b, op.shape);
+    for (let o = 0, k = 0; o < O; o++) for (let c = 0; c < C; c++) for (let ky = 0; ky < KH; ky++) for (let kx = 0; kx < KW; kx++, k++) {
+      const v = w[k];
+      if (v === 0) continue;
+      const first = Math.max(0, Math.ceil((px - kx) / sx)), last = Math.min(OW - 1, Math.floor((W - 1 + px - kx) / sx));
+      for (let oy = 0; oy < OH; oy++) {
+        const iy = oy * sy - py + ky;
+        if (iy < 0 || iy >= H) continue;
+        let i = (c * H + iy) * W + first * sx - px + kx, j = (o * OH + oy) * OW + first;
+        for (let ox = first; ox <= last; ox++, i += sx, j++) out[j] += v * x[i];
+      }
+    }
+    return out;
+  };
+
+  const up = (op, x, from) => {                 // a transposed convolution
+    const [C, H, W] = from, [O, OH, OW] = op.shape, [sy, sx] = op.stride, [py, px] = op.padding;
+    const [, , KH, KW] = op.size, w = op.w, out = filled(op.b, op.shape);
+    for (let c = 0, k = 0; c < C; c++) for (let o = 0; o < O; o++) for (let ky = 0; ky < KH; ky++) for (let kx = 0; kx < KW; kx++, k++) {
+      const v = w[k];
+      if (v === 0) continue;
+      const first = Math.max(0, Math.ceil((px - kx) / sx)), last = Math.min(W - 1, Math.floor((OW - 1 + px - kx) / sx));
+      for (let iy = 0; iy < H; iy++) {
+        const oy = iy * sy - py + ky;
+        if (oy < 0 || oy >= OH) continue;
+        let i = (c * H + iy) * W + first, j = (o * OH + oy) * OW + first * sx - px + kx;
+        for (let ix = first; ix <= last; ix++, i++, j += sx) out[j] += v * x[i];
+      }
+    }
+    return out;
+  };
+
+  const crop = (op, x, from) => {
+    const [C, H, W] = from, [, h, w] = op.shape, out = new Float64Array(C * h * w);
+    for (let c = 0, j = 0; c < C; c++) for (let y = 0; y < h; y++, j += w) {
+      const at = (c * H + y) * W;
+      out.set(x.subarray(at, at + w), j);
+    }
+    return out;
+  };
+
+  const erf = v => {                            // Abramowitz and Stegun 7.1.26 is too rough: a series and a continued fraction
+    const a = Math.abs(v);
+    let r;
+    if (a < 3) {
+      let term = a, sum = a;
+      for (let n = 1; n < 60; n++) { term *= -a * a / n; sum += term / (2 * n + 1); }
+      r = 2 / Math.sqrt(Math.PI) * sum;
+    } else {
+      let f = 0;
+      for (let n = 40; n > 0; n--) f = n / 2 / (a + f);
+      r = 1 - Math.exp(-a * a) / Math.sqrt(Math.PI) / (a + f);
+    }
+    return v < 0 ? -r : r;
+  };
+  const sigmoid = v => 1 / (1 + Math.exp(-v));
+  const softplus = v => Math.max(v, 0) + Math.log1p(Math.exp(-Math.abs(v)));
+  const each = f => (op, x) => {
+    const out = new Float64Array(x.length);
+    for (let i = 0; i < x.length; i++) out[i] = f(x[i], op);
+    return out;
+  };
+  const kinds = {
+    linear: (op, x) => linear(op.w, op.b, x, op.shape[0]), conv, up, crop, reshape: (op, x) => x,
+    silu: each(v => v / (1 + Math.exp(-v))), relu: each(v => v > 0 ? v : 0), tanh: each(Math.tanh), sigmoid: each(sigmoid),
+    elu: each((v, op) => v > 0 ? v : op.alpha * Math.expm1(v)), gelu: each(v => v * (1 + erf(v / Math.SQRT2)) / 2),
+    softplus: each(v => v > 20 ? v : softplus(v)), leaky: each((v, op) => v > 0 ? v : op.slope * v), add: each((v, op) => v + op.value),
+    film: (op, x, from, e, run) => {
+      const a = run(op.scale, e), b = run(op.shift, e), out = new Float64Array(x.length);
+      for (let i = 0; i < x.length; i++) out[i] = x[i] * (1 + a[i]) + b[i];
+      return out;
+    },
+    concat: (op, x, from, e) => { const out = new Float64Array(x.length + e.length); out.set(x); out.set(e, x.length); return out; }
+  };
+
+  // ------------------------------------------------------------------ a program
+
+  const LOG2PI = Math.log(2 * Math.PI);
+  const bound = v => 10 * Math.tanh(v / 10);    // of a log-variance, as lesson 02 does it
+
+  class Program {
+    constructor(spec) {
+      if (spec.format !== 1) throw new Error(`a program of format ${spec.format}: this script reads format 1`);
+      this.spec = spec;
+      this.shape = spec.data_shape;
+      this.width = spec.latent_dim || 0;
+      this.bytes = bytesOf(spec.weights);
+      for (const part of ["encoder", "decoder", "classifier"]) this[part] = spec[part] && this.ready(spec[part]);
+      if (spec.codebook) this.codebook = numbersOf(this.bytes, spec.codebook);
+      if (spec.likelihood.scale) this.scale = numbersOf(this.bytes, spec.likelihood.scale);
+      if (spec.unseen) this.unseen = numbersOf(this.bytes, spec.unseen);
+      if (spec.log_share) this.logShare = numbersOf(this.bytes, spec.log_share);
+      this.priorParts = spec.prior && this.readyPrior(spec.prior);
+    }
+
+    numbers(ref) { return ref ? numbersOf(this.bytes, ref) : null; }
+
+    ready(ops) {
+      return ops.map(op => {
+        if (!kinds[op.op]) throw new Error(`an operation ${op.op} that this script does not know`);
+        const made = {...op};
+        if (op.weight) { made.w = this.numbers(op.weight); made.size = op.weight.shape; made.b = this.numbers(op.bias); }
+        for (const inner of ["scale", "shift"]) if (op[inner]) made[inner] = this.ready(op[inner]);
+        return made;
+      });
+    }
+
+    readyPrior(prior) {
+      if (prior.name === "learned") return {...prior, layers: this.ready(prior.layers)};
+      if (prior.name === "mixture") return {...prior, mu: this.numbers(prior.mu), logvar: this.numbers(prior.logvar), logits: this.numbers(prior.logits)};
+      if (prior.name !== "transformer") return prior;
+      const norm = n => ({scale: this.numbers(n.scale), shift: this.numbers(n.shift), eps: n.eps});
+      const matrix = m => ({w: this.numbers(m.weight), b: this.numbers(m.bias), size: m.weight.shape});
+      return {...prior, embed: this.numbers(prior.embed), place: this.numbers(prior.place), width: prior.embed.shape[1], norm: norm(prior.norm), head: matrix(prior.head),
+        blocks: prior.blocks.map(b => ({heads: b.heads, norm1: norm(b.norm1), norm2: norm(b.norm2), qkv: matrix(b.qkv), out: matrix(b.out), first: matrix(b.first), second: matrix(b.second)}))};
+    }
+
+    run(ops, x, from, e) {
+      let h = x, shape = from || [x.length];
+      const inner = (more, y) => this.run(more, y);
+      for (const op of ops) { h = kinds[op.op](op, h, shape, e, inner); shape = op.shape; }
+      return h;
+    }
+
+    /* What a condition is for the networks; null for a model without. */
+    embed(c, kind = this.spec.condition) {
+      if (!kind) return null;
+      if (c === null || c === undefined) throw new Error("this model needs a condition");
+      if (kind.kind === "labels") { const e = new Float64Array(kind.classes); e[c] = 1; return e; }
+      if (kind.kind === "number") return Float64Array.of(2 * (c - kind.low) / (kind.high - kind.low) - 1);
+      if (kind.kind === "part") return Float64Array.from(kind.places, i => c[i]);
+      return Float64Array.from(kind.parts.flatMap((part, i) => [...this.embed(c[i], part)]));
+    }
+
+    gaussian(out) {
+      const D = out.length / 2, mu = out.slice(0, D), logvar = out.slice(D).map(bound);
+      return {mu, logvar, sigma: logvar.map(v => Math.exp(v / 2))};
+    }
+
+    /* q(z|x, c) of an image, its numbers in [0, 1]: {mu, logvar, sigma}, or {codes}. */
+    encode(x, c) {
+      const out = this.run(this.encoder, x, this.shape, this.embed(c));
+      return this.codebook ? {codes: this.nearest(out)} : this.gaussian(out);
+    }
+
+    codes(x) { return this.encode(x).codes; }
+
+    nearest(h) {
+      const [K, D] = this.spec.codebook.shape, [rows, columns] = this.spec.codes, n = rows * columns, found = new Int32Array(n);
+      this.norms = this.norms || Float64Array.from({length: K}, (_, k) => { let s = 0; for (let d = 0; d < D; d++) s += this.codebook[k * D + d] ** 2; return s; });
+      for (let p = 0; p < n; p++) {
+        let best = Infinity;
+        for (let k = 0; k < K; k++) {
+          let s = this.norms[k];
+          for (let d = 0; d < D; d++) s -= 2 * this.codebook[k * D + d] * h[d * n + p];
+          if (s < best) { best = s; found[p] = k; }
+        }
+      }
+      return found;
+    }
+
+    lookUp(codes) {
+      const D = this.spec.codebook.shape[1], n = codes.length, out = new Float64Array(D * n);
+      for (let p = 0; p < n; p++) for (let d = 0; d < D; d++) out[d * n + p] = this.codebook[codes[p] * D + d];
+      return out;
+    }
+
+    /* p(x|z, c): {mean, out}, and the scale of each value where it has one. z are numbers, or codes. */
+    decode(z, c) {
+      const input = this.codebook ? this.lookUp(z) : Float64Array.from(z);
+      const from = this.codebook ? [this.spec.codebook.shape[1], ...this.spec.codes] : [z.length];
+      const out = this.run(this.decoder, input, from, this.embed(c)), name = this.spec.likelihood.name;
+      if (name === "bernoulli") return {mean: out.map(sigmoid), out};
+      if (name !== "spread") return {mean: out, out, scale: this.scale};
+      const n = out.length / 2;
+      return {mean: out.slice(0, n), out, scale: out.slice(n).map(v => this.spec.likelihood.floor + softplus(v))};
+    }
+
+    /* −log p(x|z, c) in nats, summed over the pixels. */
+    cost(p, x) {
+      const name = this.spec.likelihood.name;
+      let total = 0;
+      for (let i = 0; i < x.length; i++) {
+        let v;
+        if (name === "bernoulli") { const l = p.out[i]; v = softplus(l) - l * x[i]; }
+        else {
+          const s = p.scale.length === 1 ? p.scale[0] : p.scale[i], off = (x[i] - p.mean[i]) / s;
+          v = name === "laplace" ? Math.abs(off) + Math.log(2 * s) : off * off / 2 + Math.log(s) + LOG2PI / 2;
+        }
+        total += this.unseen ? v * this.unseen[i] : v;
+      }
+      return total;
+    }
+
+    /* p(z|c) as a Gaussian {mu, logvar, sigma}; null for a mixture. */
+    priorOf(c) {
+      const prior = this.priorParts;
+      if (prior.name === "learned") return this.gaussian(this.run(prior.layers, this.embed(c)));
+      if (prior.name !== "normal") return null;
+      const zero = new Float64Array(this.width);
+      return {mu: zero, logvar: zero, sigma: zero.map(() => 1)};
+    }
+
+    /* The KL of each latent in closed form; null where the prior has none. */
+    klByLatent(q, c) {
+      const p = this.priorOf(c);
+      return p && q.mu.map((m, i) => (Math.exp(q.logvar[i] - p.logvar[i]) + (m - p.mu[i]) ** 2 / Math.exp(p.logvar[i]) - 1 - q.logvar[i] + p.logvar[i]) / 2);
+    }
+
+    kl(q, z, c) {
+      const parts = this.klByLatent(q, c);
+      return parts ? parts.reduce((a, b) => a + b, 0) : logNormal(z, q.mu, q.logvar) - this.logPrior(z, c);
+    }
+
+    logPrior(z, c) {
+      const prior = this.priorParts, p = this.priorOf(c);
+      if (p) return logNormal(z, p.mu, p.logvar);
+      const K = prior.logits.length, D = this.width, each = [], top = Math.max(...prior.logits);
+      const total = top + Math.log(prior.logits.reduce((s, l) => s + Math.exp(l - top), 0));
+      for (let k = 0; k < K; k++) each.push(prior.logits[k] - total + logNormal(z, prior.mu.subarray(k * D, k * D + D), prior.logvar.subarray(k * D, k * D + D)));
+      return logSumExp(each);
+    }
+
+    /* Both terms of −ELBO in nats for an image: with noise (K draws side by side), the mean over them; without, at the mean of q. */
+    terms(x, c, noise) {
+      if (this.codebook) {
+        const codes = this.codes(x), reconstruction = this.cost(this.decode(codes), x), kl = -this.logCodes(codes);
+        return {reconstruction, kl, negElbo: reconstruction + kl};
+      }
+      const q = this.encode(x, c), D = this.width, K = noise ? noise.length / D : 1;
+      let reconstruction = 0, kl = 0;
+      for (let k = 0; k < K; k++) {
+        const z = noise ? q.mu.map((m, i) => m + q.sigma[i] * noise[k * D + i]) : q.mu;
+        reconstruction += this.cost(this.decode(z, c), x) / K;
+        kl += this.kl(q, z, c) / K;
+      }
+      return {reconstruction, kl, negElbo: reconstruction + kl, q};
+    }
+
+    reconstruct(x, c, other) {
+      const q = this.encode(x, c);
+      return this.decode(q.codes || q.mu, other === undefined ? c : other).mean;
+    }
+
+    /* q(y|x) of a model with a latent label. */
+    classify(x) { return softmax(this.run(this.classifier, x, this.shape)); }
+
+    /* A draw from p(z|c), its deviations times the temperature. */
+    drawLatent(random, c, temperature = 1) {
+      const prior = this.priorParts, eps = random.normals(this.width);
+      let p = this.priorOf(c);
+      if (!p) {
+        const k = pick(softmax(prior.logits), random), D = this.width;
+        p = {mu: prior.mu.slice(k * D, k * D + D), sigma: prior.logvar.slice(k * D, k * D + D).map(v => Math.exp(v / 2))};
+      }
+      return Float64Array.from(eps, (e, i) => p.mu[i] + temperature * p.sigma[i] * e);
+    }
+
+    // -------------------------------------------------- a prior over codes
+
+    logCodes(codes) {
+      const prior = this.priorParts;
+      if (prior.name === "uniform") return -codes.length * Math.log(this.spec.n_codes);
+      const walk = this.walk();
+      let total = 0;
+      for (let p = 0, before = this.spec.n_codes; p < codes.length; before = codes[p++]) {
+        const logits = walk(before);
+        total += logits[codes[p]] - logSumExp(logits);
+      }
+      return total;
+    }
+
+    drawCodes(random, temperature = 1) {
+      const n = count(this.spec.codes), codes = new Int32Array(n), prior = this.priorParts;
+      const walk = prior.name === "uniform" ? () => new Float64Array(this.spec.n_codes) : this.walk();
+      for (let p = 0, before = this.spec.n_codes; p < n; before = codes[p++])
+        codes[p] = pick(softmax(walk(before).map(v => v / Math.max(temperature, 1e-3))), random);
+      return codes;
+    }
+
+    /* The transformer, one place after another: keys and values of the places before are kept. */
+    walk() {
+      const {embed, place, width, blocks, norm, head} = this.priorParts, kept = blocks.map(() => []);
+      let at = 0;
+      const apply = (m, x) => linear(m.w, m.b, x, m.size[0]);
+      const normed = (n, x) => {
+        let mean = 0, square = 0;
+        for (const v of x) mean += v / x.length;
+        for (const v of x) square += (v - mean) ** 2 / x.length;
+        const s = 1 / Math.sqrt(square + n.eps);
+        return x.map((v, i) => (v - mean) * s * n.scale[i] + n.shift[i]);
+      };
+      return code => {
+        let x = Float64Array.from({length: width}, (_, i) => embed[code * width + i] + place[at * width + i]);
+        at++;
+        blocks.forEach((b, layer) => {
+          const qkv = apply(b.qkv, normed(b.norm1, x)), size = width / b.heads, mixed = new Float64Array(width);
+          kept[layer].push(qkv);
+          for (let h = 0; h < b.heads; h++) {
+            const from = h * size, scores = kept[layer].map(other => {
+              let s = 0;
+              for (let i = 0; i < size; i++) s += qkv[from + i] * other[width + from + i];
+              return s / Math.sqrt(size);
+            });
+            softmax(scores).forEach((share, t) => { for (let i = 0; i < size; i++) mixed[from + i] += share * kept[layer][t][2 * width + from + i]; });
+          }
+          const added = apply(b.out, mixed);
+          x = x.map((v, i) => v + added[i]);
+          const more = apply(b.second, kinds.silu(null, apply(b.first, normed(b.norm2, x))));
+          x = x.map((v, i) => v + more[i]);
+        });
+        return apply(head, normed(norm, x));
+      };
+    }
+  }
+
+  const logNormal = (z, mu, logvar) => {
+    let total = 0;
+    for (let i = 0; i < z.length; i++) total -= ((z[i] - mu[i]) ** 2 / Math.exp(logvar[i]) + logvar[i] + LOG2PI) / 2;
+    return total;
+  };
+  const logSumExp = v => { let top = -Infinity, s = 0; for (const a of v) top = Math.max(top, a); for (const a of v) s += Math.exp(a - top); return top + Math.log(s); };
+  const softmax = v => { const total = logSumExp(v); return Float64Array.from(v, a => Math.exp(a - total)); };
+  const pick = (shares, random) => { let u = random.uniform(), k = 0; while (k < shares.length - 1 && (u -= shares[k]) > 0) k++; return k; };
+
+  // ------------------------------------------------------------------ pictures and controls
+
+  const css = `
+.live-app{--ground:#fff;--ink:#222;--soft:#595959;--line:#c4c4c4;--accent:#3348c7;--accent-ink:#fff;--field:#f3f3f5;color:var(--ink);background:var(--ground);font:16px/1.45 system-ui,sans-serif;box-sizing:border-box;max-width:100%}
+@media (prefers-color-scheme:dark){.live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:#55565f;--accent:#a9b6ff;--accent-ink:#11131d;--field:#24262d}}
+html.quarto-light .live-app{--ground:#fff;--ink:#222;--soft:#595959;--line:#c4c4c4;--accent:#3348c7;--accent-ink:#fff;--field:#f3f3f5}
+html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:#55565f;--accent:#a9b6ff;--accent-ink:#11131d;--field:#24262d}
+.live-app *{box-sizing:border-box}
+.live-app h2{font-size:1.15rem;margin:1.6rem 0 .4rem;border:0;color:var(--ink)}
+.live-app p{margin:.3rem 0 .6rem;max-width:44rem}
+.live-row{display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start}
+.live-col{min-width:0;max-width:100%}
+.live-app figure{margin:0;max-width:100%}
+.live-app figcaption,.live-app .live-soft{color:var(--soft);font-size:.875rem}
+.live-pad{display:block;width:320px;max-width:100%;touch-action:none;border:1px solid var(--line);border-radius:6px;cursor:crosshair;background:var(--field)}
+.live-picture{display:block;image-rendering:pixelated;border:1px solid var(--line);background:#000}
+.live-app :focus-visible{outline:3px solid var(--accent);outline-offset:2px}
+.live-app button,.live-app select,.live-app input[type=file]{font:inherit;color:var(--ink);background:var(--field);border:1px solid var(--line);border-radius:6px;padding:.3rem .7rem;min-height:44px;max-width:100%}
+.live-app button[aria-pressed=true]{background:var(--accent);color:var(--accent-ink);border-color:var(--accent)}
+.live-app input[type=range]{width:100%;min-height:28px;accent-color:var(--accent)}
+.live-slide{display:grid;grid-template-columns:9rem 1fr 3.2rem;gap:.5rem;align-items:center;max-width:26rem}
+.live-say{display:block;min-height:1.5em;margin:.4rem 0;font-variant-numeric:tabular-nums}
+.live-app table{border-collapse:collapse;font-variant-numeric:tabular-nums;color:var(--ink)}
+.live-app th,.live-app td{text-align:left;padding:.15rem .8rem .15rem 0;border:0;color:var(--ink);font-weight:400;background:none}
+.live-drop{border:2px dashed var(--line);border-radius:6px;padding:.6rem;max-width:20rem}
+.live-drop.over{border-color:var(--accent)}
+.live-strip{display:flex;flex-wrap:wrap;gap:4px}
+.live-key{display:flex;flex-wrap:wrap;gap:.2rem .8rem;font-size:.875rem;list-style:none;margin:.3rem 0;padding:0;max-width:320px}
+.live-key i{display:inline-block;width:.75em;height:.75em;border-radius:50%;margin-right:.3em}
+@media (max-width:480px){.live-slide{grid-template-columns:7.8rem 1fr 3rem}}
+`;
+  const colours = ["#6a80ff", "#e5484d", "#2aaa40", "#b065ff", "#8f8f78", "#e8862e", "#00a5b5", "#e256a8", "#b8a000", "#7a9a5a"];
+
+  const el = (tag, attributes = {}, ...children) => {
+    const e = document.createElement(tag);
+    for (const [k, v] of Object.entries(attributes)) {
+      if (k.startsWith("on")) e.addEventListener(k.slice(2), v);
+      else if (v === true) e.setAttribute(k, "");
+      else if (v !== false && v !== null && v !== undefined) e.setAttribute(k, v);
+    }
+    e.append(...children.filter(c => c !== null && c !== undefined));
+    return e;
+  };
+  let names = 0;
+  const named = () => `live-${++names}`;
+  const styled = () => { if (!document.getElementById("live-style")) document.head.append(el("style", {id: "live-style"}, css)); };
+  const round = (v, digits = 2) => (v < 0 ? "−" : "") + Math.abs(v).toFixed(digits);
+  const shades = host => { const s = getComputedStyle(host); return {ink: s.getPropertyValue("--ink").trim() || "#222", soft: s.getPropertyValue("--soft").trim() || "#666", line: s.getPropertyValue("--line").trim() || "#ccc", accent: s.getPropertyValue("--accent").trim() || "#33c", ground: s.getPropertyValue("--field").trim() || "#fff"}; };
+
+  /* Bytes of an image for a canvas: grey or colour, numbers in [0, 1]. */
+  const paint = (data, x, shape) => {
+    const [C, H, W] = shape, n = H * W;
+    for (let i = 0; i < n; i++) {
+      for (let k = 0; k < 3; k++) data[4 * i + k] = Math.round(255 * Math.min(1, Math.max(0, x[(C === 3 ? k * n : 0) + i])));
+      data[4 * i + 3] = 255;
+    }
+  };
+  const still = (shape, x, pixels = 64) => {    // a small canvas
+    const canvas = el("canvas", {class: "live-picture", width: shape[2], height: shape[1], style: `width:${pixels}px;height:${pixels * shape[1] / shape[2]}px`});
+    if (x) show(canvas, x, shape);
+    return canvas;
+  };
+  const show = (canvas, x, shape) => {
+    const context = canvas.getContext("2d"), image = context.createImageData(shape[2], shape[1]);
+    paint(image.data, x, shape);
+    context.putImageData(image, 0, 0);
+  };
+  const picture = (shape, caption, pixels = 160) => {
+    const canvas = still(shape, null, pixels);
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", caption);
+    const figure = el("figure", {}, canvas, el("figcaption", {}, caption));
+    return {element: figure, canvas, set: (x, words) => { show(canvas, x, shape); if (words) canvas.setAttribute("aria-label", words); }};
+  };
+
+  const slider = (label, value, low, high, step, change) => {
+    const id = named(), shown = el("span", {"aria-hidden": "true"}, round(value));
+    const input = el("input", {type: "range", id, min: low, max: high, step, value, oninput: () => { shown.textContent = round(+input.value); change(+input.value); }});
+    return {element: el("div", {class: "live-slide"}, el("label", {for: id}, label), input, shown), input,
+      set: v => { input.value = v; shown.textContent = round(v); }};
+  };
+  const choice = (label, options, value, change) => {
+    const id = named(), select = el("select", {id, onchange: () => change(+select.value)}, ...options.map((o, i) => el("option", {value: i, selected: i === value}, o)));
+    return {element: el("p", {}, el("label", {for: id}, `${label} `), select), select, set: v => { select.value = v; }};
+  };
+  const button = (words, press, more = {}) => el("button", {type: "button", onclick: press, ...more}, words);
+
+  /* Spoken and shown; a new sentence waits until the hand rests. */
+  const speaker = () => {
+    const element = el("output", {class: "live-say", role: "status", "aria-live": "polite"});
+    let timer;
+    return {element, say: (words, now) => { clearTimeout(timer); if (now) element.textContent = words; else timer = setTimeout(() => { element.textContent = words; }, 120); }};
+  };
+
+  /* A square of two numbers with a point to drag: pointer, touch and arrow keys. `draw` is called after the ground, with the way from numbers to pixels. */
+  const pad = ({label, span, value = [0, 0], change, ground, over}) => {
+    const size = 640, canvas = el("canvas", {class: "live-pad", width: size, height: size, tabindex: "0", role: "application", "aria-roledescription": "plane", "aria-label": label});
+    const at = [...value];
+    const px = v => (v[0] / span + 1) / 2 * size, py = v => (1 - v[1] / span) / 2 * size;
+    const redraw = () => {
+      const g = canvas.getContext("2d"), tone = shades(canvas);
+      g.fillStyle = tone.ground;
+      g.fillRect(0, 0, size, size);
+      if (ground) ground(g, px, py, tone, size);
+      g.strokeStyle = tone.line;
+      g.lineWidth = 2;
+      g.beginPath(); g.moveTo(size / 2, 0); g.lineTo(size / 2, size); g.moveTo(0, size / 2); g.lineTo(size, size / 2); g.stroke();
+      if (over) over(g, px, py, tone, size);
+      g.beginPath(); g.arc(px(at), py(at), 14, 0, 7);
+      g.fillStyle = tone.accent; g.fill();
+      g.lineWidth = 4; g.strokeStyle = tone.ink; g.stroke();
+    };
+    const go = (x, y, quiet) => {
+      at[0] = Math.min(span, Math.max(-span, x));
+      at[1] = Math.min(span, Math.max(-span, y));
+      redraw();
+      if (!quiet && change) change(at);
+    };
+    const follow = event => {
+      const box = canvas.getBoundingClientRect();
+      go(((event.clientX - box.left) / box.width * 2 - 1) * span, (1 - (event.clientY - box.top) / box.height * 2) * span);
+    };
+    canvas.addEventListener("pointerdown", event => { canvas.setPointerCapture(event.pointerId); canvas.focus({preventScroll: true}); follow(event); event.preventDefault(); });
+    canvas.addEventListener("pointermove", event => { if (canvas.hasPointerCapture(event.pointerId)) follow(event); });
+    canvas.addEventListener("keydown", event => {
+      const step = span / (event.shiftKey ? 6 : 30), way = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1]}[event.key];
+      if (event.key === "Home") go(0, 0);
+      else if (way) go(at[0] + way[0] * step, at[1] + way[1] * step);
+      else return;
+      event.preventDefault();
+    });
+    watchShades(redraw);
+    return {element: canvas, at, set: (x, y) => go(x, y, true), redraw};
+  };
+  const watchShades = redraw => {
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+    new MutationObserver(redraw).observe(document.documentElement, {attributes: true, attributeFilter: ["class"]});
+    requestAnimationFrame(redraw);
+  };
+
+  /* A grid of cells with a cursor: press, drag, arrow keys and Enter. */
+  const cells = ({label, rows, columns, draw, press, cell = 40}) => {
+    const canvas = el("canvas", {class: "live-pad", width: columns * cell, height: rows * cell, tabindex: "0", role: "application", "aria-roledescription": "grid of cells", "aria-label": label});
+    const at = [0, 0];
+    const redraw = () => {
+      const g = canvas.getContext("2d"), tone = shades(canvas);
+      g.fillStyle = tone.ground;
+      g.fillRect(0, 0, canvas.width, canvas.height);
+      for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) draw(g, r, c, c * cell, r * cell, cell, tone);
+      g.lineWidth = 4; g.strokeStyle = tone.accent;
+      g.strokeRect(at[1] * cell + 2, at[0] * cell + 2, cell - 4, cell - 4);
+    };
+    const go = (r, c, pressed) => {
+      at[0] = Math.min(rows - 1, Math.max(0, r)); at[1] = Math.min(columns - 1, Math.max(0, c));
+      press(at[0], at[1], pressed);
+      redraw();
+    };
+    const follow = event => { const b = canvas.getBoundingClientRect(); go(Math.floor((event.clientY - b.top) / b.height * rows), Math.floor((event.clientX - b.left) / b.width * columns), true); };
+    canvas.addEventListener("pointerdown", event => { canvas.setPointerCapture(event.pointerId); canvas.focus({preventScroll: true}); follow(event); event.preventDefault(); });
+    canvas.addEventListener("pointermove", event => { if (canvas.hasPointerCapture(event.pointerId)) follow(event); });
+    canvas.addEventListener("keydown", event => {
+      const way = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]}[event.key];
+      if (way) go(at[0] + way[0], at[1] + way[1], false);
+      else if (event.key === "Enter" || event.key === " ") go(at[0], at[1], true);
+      else return;
+      event.preventDefault();
+    });
+    watchShades(redraw);
+    return {element: canvas, at, redraw};
+  };
+
+  // ------------------------------------------------------------------ images of the reader's
+
+  /* Mean of each cell when an image (numbers, H × W) is brought to h × w: every part of it counts by its area. */
+  const resized = (x, H, W, h, w) => {
+    const out = new Float64Array(h * w);
+    for (let r = 0; r < h; r++) for (let c = 0; c < w; c++) {
+      const y0 = r * H / h, y1 = (r + 1) * H / h, x0 = c * W / w, x1 = (c + 1) * W / w;
+      let total = 0, area = 0;
+      for (let y = Math.floor(y0); y < Math.min(H, Math.ceil(y1 - 1e-9)); y++) for (let k = Math.floor(x0); k < Math.min(W, Math.ceil(x1 - 1e-9)); k++) {
+        const a = (Math.min(y1, y + 1) - Math.max(y0, y)) * (Math.min(x1, k + 1) - Math.max(x0, k));
+        total += a * x[y * W + k]; area += a;
+      }
+      out[r * w + c] = area ? total / area : 0;
+    }
+    return out;
+  };
+
+  /* As MNIST was made: what is drawn is scaled to 20 of 28 pixels and put so that its center of mass is in the middle. */
+  const centred = (ink, H, W, h, w) => {
+    let top = H, bottom = -1, left = W, right = -1;
+    for (let y = 0; y < H; y++) for (let x = 0; x < W; x++) if (ink[y * W + x] > .05) { top = Math.min(top, y); bottom = Math.max(bottom, y); left = Math.min(left, x); right = Math.max(right, x); }
+    const out = new Float64Array(h * w);
+    if (bottom < 0) return out;
+    const bh = bottom - top + 1, bw = right - left + 1, box = new Float64Array(bh * bw), most = Math.round(20 / 28 * Math.min(h, w));
+    for (let y = 0; y < bh; y++) for (let x = 0; x < bw; x++) box[y * bw + x] = ink[(top + y) * W + left + x];
+    const factor = most / Math.max(bh, bw), sh = Math.max(1, Math.round(bh * factor)), sw = Math.max(1, Math.round(bw * factor));
+    const little = resized(box, bh, bw, sh, sw);
+    let mass = 0, my = 0, mx = 0;
+    for (let y = 0; y < sh; y++) for (let x = 0; x < sw; x++) { const v = little[y * sw + x]; mass += v; my += v * (y + .5); mx += v * (x + .5); }
+    const dy = Math.round(h / 2 - my / mass), dx = Math.round(w / 2 - mx / mass);
+    for (let y = 0; y < sh; y++) for (let x = 0; x < sw; x++) { const r = y + dy, c = x + dx; if (r >= 0 && r < h && c >= 0 && c < w) out[r * w + c] = little[y * sw + x]; }
+    return out;
+  };
+
+  /* A picture of any size as the model takes it: grey or colour, padded with black, cut or stretched. */
+  const fitted = (image, shape, how = "pad") => {
+    const [C, H, W] = shape, {width, height, data} = image, out = new Float64Array(C * H * W);
+    const scale = how === "crop" ? Math.max(H / height, W / width) : Math.min(H / height, W / width);
+    const h = how === "stretch" ? H : Math.max(1, Math.round(height * scale)), w = how === "stretch" ? W : Math.max(1, Math.round(width * scale));
+    const dy = Math.floor((H - h) / 2), dx = Math.floor((W - w) / 2);
+    for (let k = 0; k < C; k++) {
+      const plane = new Float64Array(width * height);
+      for (let i = 0; i < plane.length; i++) {
+        const [r, g, b, a] = [data[4 * i], data[4 * i + 1], data[4 * i + 2], data[4 * i + 3] / 255];
+        plane[i] = a * (C === 3 ? [r, g, b][k] : .299 * r + .587 * g + .114 * b) / 255;
+      }
+      const small = resized(plane, height, width, h, w);
+      for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) { const r = y + dy, c = x + dx; if (r >= 0 && r < H && c >= 0 && c < W) out[(k * H + r) * W + c] = small[y * w + x]; }
+    }
+    return out;
+  };
+
+  const readFile = async file => {
+    const bitmap = await createImageBitmap(file), canvas = el("canvas", {width: bitmap.width, height: bitmap.height}), g = canvas.getContext("2d");
+    g.drawImage(bitmap, 0, 0);
+    return g.getImageData(0, 0, bitmap.width, bitmap.height);
+  };
+
+  /* A square to draw on, light on dark, with pointer or finger; `change` gets the ink, 0 to 1, of 280 × 280. */
+  const sketch = change => {
+    const size = 280, canvas = el("canvas", {class: "live-pad", width: size, height: size, role: "img", "aria-label": "Draw here with a pointer or a finger", style: "background:#000;width:280px"});
+    const g = canvas.getContext("2d", {willReadFrequently: true});
+    let last = null;
+    const clear = () => { g.fillStyle = "#000"; g.fillRect(0, 0, size, size); };
+    const point = event => { const b = canvas.getBoundingClientRect(); return [(event.clientX - b.left) / b.width * size, (event.clientY - b.top) / b.height * size]; };
+    const stroke = to => {
+      g.strokeStyle = "#fff"; g.lineWidth = 22; g.lineCap = g.lineJoin = "round";
+      g.beginPath(); g.moveTo(...last); g.lineTo(to[0] + .01, to[1]); g.stroke();
+      last = to;
+    };
+    const ink = () => { const d = g.getImageData(0, 0, size, size).data, out = new Float64Array(size * size); for (let i = 0; i < out.length; i++) out[i] = d[4 * i] / 255; return out; };
+    canvas.addEventListener("pointerdown", event => { canvas.setPointerCapture(event.pointerId); last = point(event); stroke(last); change(ink(), size); event.preventDefault(); });
+    canvas.addEventListener("pointermove", event => { if (last && canvas.hasPointerCapture(event.pointerId)) { stroke(point(event)); change(ink(), size); } });
+    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { last = null; });
+    clear();
+    return {element: canvas, clear: () => { clear(); change(ink(), size); }};
+  };
+
+  /* Where an image is dropped, chosen or pasted. */
+  const dropZone = take => {
+    const id = named(), input = el("input", {type: "file", id, accept: "image/*", onchange: () => input.files[0] && take(input.files[0])});
+    const zone = el("div", {class: "live-drop"}, el("label", {for: id}, "Drop an image here, or choose a file: "), input);
+    zone.addEventListener("dragover", event => { event.preventDefault(); zone.classList.add("over"); });
+    zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+    zone.addEventListener("drop", event => { event.preventDefault(); zone.classList.remove("over"); const file = event.dataTransfer.files[0]; if (file) take(file); });
+    return zone;
+  };
+
+  /* What a model with a condition is asked for. */
+  const conditionControls = (program, classes, label, change) => {
+    const kind = program.spec.condition, one = (k, words, set) => k.kind === "labels"
+      ? choice(words, Array.from({length: k.classes}, (_, i) => classes[i] || String(i)), 0, set).element
+      : slider(words, (k.low + k.high) / 2, k.low, k.high, (k.high - k.low) / 100, set).element;
+    if (!kind || kind.kind === "part") return {element: null, value: () => null};
+    const parts = kind.kind === "columns" ? kind.parts : [kind], values = parts.map(k => k.kind === "labels" ? 0 : (k.low + k.high) / 2);
+    const rows = parts.map((k, i) => one(k, parts.length > 1 ? `${label}, ${i + 1}` : label, v => { values[i] = v; change(); }));
+    return {element: el("div", {}, ...rows), value: () => kind.kind === "columns" ? values : values[0],
+      set: v => { values[0] = v; const s = rows[0].querySelector("select"); if (s) s.value = v; }};
+  };
+
+  const ellipse = (g, px, py, mu, sigma, colour) => {
+    for (const k of [1, 2]) {
+      g.beginPath();
+      g.ellipse(px(mu), py(mu), Math.abs(px([mu[0] + k * sigma[0], 0]) - px(mu)), Math.abs(py([0, mu[1] + k * sigma[1]]) - py(mu)), 0, 0, 7);
+      g.lineWidth = 4; g.strokeStyle = colour; g.stroke();
+    }
+    g.beginPath(); g.arc(px(mu), py(mu), 5, 0, 7); g.fillStyle = colour; g.fill();
+  };
+
+  // ------------------------------------------------------------------ parts of a page
+
+  const DRAWS = 20;                             // of z for the terms of an image
+  const noiseFor = program => randomOf(1).normals(DRAWS * program.width);
+  const argmax = v => v.reduce((best, a, i) => a > v[best] ? i : best, 0);
+  const imagesOf = (examples, shape) => {       // bytes, one image after another
+    if (!examples || !examples.images) return [];
+    const bytes = bytesOf(examples.images), n = count(shape);
+    return Array.from({length: bytes.length / n}, (_, i) => Float64Array.from(bytes.subarray(i * n, i * n + n), v => v / 255));
+  };
+  const floats = text => text ? numbersOf(bytesOf(text), {kind: "float32", at: 0, shape: [atob(text).length / 4]}) : null;
+  const orderOf = program => program.spec.about.order || Array.from({length: program.width}, (_, i) => i);
+  const axesOf = program => { const [a, b] = orderOf(program); return [a, b === undefined ? a : b]; };
+
+  /* The score of an image, as lesson 10 has it, with the noise of the page. */
+  const scoreOf = (program, detector, x, c) => {
+    const q = program.encode(x, c), D = program.width;
+    if (detector.method === "reconstruction_error") {
+      const made = program.decode(q.mu, c).mean;
+      return made.reduce((s, v, i) => s + (x[i] - v) ** 2, 0);
+    }
+    const noise = floats(detector.noise), K = noise.length / D, weights = [];
+    let total = 0;
+    for (let k = 0; k < K; k++) {
+      const z = q.mu.map((m, i) => m + q.sigma[i] * noise[k * D + i]), cost = program.cost(program.decode(z, c), x);
+      total += (cost + (detector.method === "neg_elbo" ? program.kl(q, z, c) : 0)) / K;
+      weights.push(program.logPrior(z, c) - logNormal(z, q.mu, q.logvar) - cost);
+    }
+    return detector.method === "neg_log_px" ? Math.log(K) - logSumExp(weights) : total;
+  };
+
+  const termsTable = () => {
+    const cell = () => el("td", {}, "–"), parts = [cell(), cell(), cell()], heads = ["reconstruction", "KL", "−ELBO"];
+    const body = el("tbody", {}, ...heads.map((h, i) => el("tr", {}, el("th", {scope: "row"}, h), parts[i])));
+    return {element: el("table", {}, el("caption", {class: "live-soft"}, "nats"), body), set: t => [t.reconstruction, t.kl, t.negElbo].forEach((v, i) => { parts[i].textContent = round(v, 1); })};
+  };
+
+  const exampleButtons = (images, shape, labels, classes, take) => el("div", {class: "live-strip"}, ...images.map((x, i) => {
+    const name = labels && labels[i] >= 0 ? classes[labels[i]] || labels[i] : "";
+    return button(still(shape, x, 40), () => take(x, labels ? labels[i] : null), {"aria-label": `Take example ${i + 1}${name === "" ? "" : `, ${name}`}`, style: "padding:2px"});
+  }));
+
+  const histogram = ({groups, threshold, label}) => { // groups: [{scores, name, colour}]
+    const canvas = el("canvas", {class: "live-picture", width: 640, height: 260, role: "img", "aria-label": label, style: "width:420px;max-width:100%;background:none"});
+    const all = groups.flatMap(g => [...g.scores]).sort((a, b) => a - b), low = all[0], high = all[all.length - 1], bins = 40;
+    const place = v => 20 + (v - low) / (high - low || 1) * 600;
+    const state = {threshold, mark: null};
+    const redraw = () => {
+      const g = canvas.getContext("2d"), tone = shades(canvas), most = Math.max(...groups.flatMap(group => tally(group.scores).map(n => n / group.scores.length)));
+      g.fillStyle = tone.ground; g.fillRect(0, 0, 640, 260);
+      groups.forEach(group => {
+        g.globalAlpha = .55; g.fillStyle = group.colour;
+        tally(group.scores).forEach((n, i) => { const h = n / group.scores.length / most * 210; g.fillRect(20 + i * 600 / bins, 235 - h, 600 / bins - 1, h); });
+        g.globalAlpha = 1;
+      });
+      const line = (v, colour, words, y) => {
+        const x = Math.min(632, Math.max(8, place(v)));
+        g.strokeStyle = colour; g.lineWidth = 4; g.beginPath(); g.moveTo(x, 10); g.lineTo(x, 238); g.stroke();
+        g.fillStyle = tone.ink; g.font = "22px system-ui"; g.textAlign = x > 320 ? "right" : "left"; g.fillText(words, x + (x > 320 ? -8 : 8), y);
+      };
+      line(state.threshold, tone.ink, "threshold", 28);
+      if (state.mark !== null) line(state.mark, tone.accent, "your image", 58);
+    };
+    const tally = scores => { const n = new Array(bins).fill(0); for (const s of scores) n[Math.min(bins - 1, Math.floor((s - low) / (high - low || 1) * bins))]++; return n; };
+    watchShades(redraw);
+    return {element: canvas, low, high, set: more => { Object.assign(state, more); redraw(); }};
+  };
+  const share = (scores, above) => { let n = 0; for (const s of scores) if (s > above) n++; return n / scores.length; };
+
+  const aboutLine = program => {
+    const a = program.spec.about || {}, words = [a.name || program.spec.model, a.trained && `trained ${a.trained}`, a.neg_elbo !== undefined && `${a.measure || "−ELBO"} ${round(a.neg_elbo, 1)} nats on ${a.test || "test images"}`, `weights as ${program.spec.kind}`];
+    return el("p", {class: "live-soft"}, words.filter(Boolean).join("; ") + ".");
+  };
+
+  /* Samples from the prior, with a temperature. */
+  const sampler = (program, condition, app) => {
+    const shape = program.shape, canvases = Array.from({length: 12}, () => still(shape, null, 64)), strip = el("div", {class: "live-strip", role: "img", "aria-label": "Twelve samples"}, ...canvases);
+    let seed = 1, temperature = 1;
+    const draw = () => {
+      const random = randomOf(seed);
+      app.samples = canvases.map(canvas => {
+        const c = condition(), z = program.codebook ? program.drawCodes(random, temperature) : program.drawLatent(random, c, temperature), mean = program.decode(z, c).mean;
+        show(canvas, mean, shape);
+        return {z, mean};
+      });
+    };
+    app.drawSamples = draw;
+    draw();
+    return el("div", {}, strip, el("p", {}, button("New samples", () => { seed++; draw(); })), slider("temperature", 1, 0, 1.5, .05, v => { temperature = v; draw(); }).element);
+  };
+
+  /* The page that `vae_course explore` writes. */
+  const explore = (host, page) => {
+    styled();
+    host.classList.add("live-app");
+    const program = new Program(page.program), spec = program.spec, shape = program.shape, D = program.width, classes = page.classes || [];
+    const examples = page.examples || {}, images = imagesOf(examples, shape), labels = examples.labels || null, codes = floats(examples.codes);
+    const order = orderOf(program), axes = axesOf(program), kl = spec.about.kl || [], speak = speaker(), app = {program, page, z: new Float64Array(D), x: null};
+    host.live = app;
+    const part = spec.condition && spec.condition.kind === "part", noise = D ? noiseFor(program) : null;
+    const asked = conditionControls(program, classes, "decode as", () => { update(); if (app.drawSamples) app.drawSamples(); });
+    const shown = conditionControls(program, classes, "your image shows", () => app.x && yours(app.x));
+    const condition = () => part ? app.x || images[0] || new Float64Array(count(shape)) : asked.value();
+    const own = x => part ? x : shown.value();
+    const decoded = picture(shape, "decoded at the point", 200), seen = picture(shape, "what the model sees", 112), again = picture(shape, "its reconstruction", 112), table = termsTable();
+    const sliders = {};
+    let map = null, chart = null;
+    const spot = i => codes && [codes[i * D + axes[0]], codes[i * D + axes[1]]];
+    const nearest = () => {
+      if (!codes) return "";
+      let best = -1, least = Infinity;
+      for (let i = 0; i < codes.length / D; i++) { let s = 0; for (let d = 0; d < D; d++) s += (codes[i * D + d] - app.z[d]) ** 2; if (s < least) { least = s; best = i; } }
+      const k = labels ? labels[best] : -1;
+      return k >= 0 ? `; nearest example: ${classes[k] || k}` : "";
+    };
+    const update = () => {
+      if (!D) return;
+      const made = program.decode(app.z, condition());
+      app.mean = made.mean; app.c = condition();
+      decoded.set(made.mean);
+      for (const [i, s] of Object.entries(sliders)) s.set(app.z[i]);
+      if (map) map.set(app.z[axes[0]], app.z[axes[1]]);
+      speak.say(`z ${order.slice(0, 4).map(i => round(app.z[i])).join(", ")}${D > 4 ? ", …" : ""}${nearest()}`);
+    };
+    const moved = z => { app.z = Float64Array.from(z); update(); };
+    const yours = x => {
+      app.x = x;
+      if (program.classifier) { app.labels = program.classify(x); const k = argmax(app.labels); if (shown.set) { shown.set(k); asked.set(k); } }
+      app.cx = own(x);
+      app.terms = program.terms(x, app.cx, noise);
+      app.q = app.terms.q || program.encode(x, app.cx);
+      app.reconstruction = program.reconstruct(x, app.cx);
+      seen.set(x); again.set(app.reconstruction); table.set(app.terms);
+      if (page.detector) {
+        app.score = scoreOf(program, page.detector, x, app.cx);
+        chart.set({mark: app.score});
+        verdict.textContent = `Score ${round(app.score, 2)}: ${app.score > page.detector.threshold ? "above the threshold, an alarm" : "at most the threshold, no alarm"}; higher than ${Math.round(100 * (1 - share(page.detector.scores, app.score)))} % of the held-out images.`;
+      }
+      if (D) app.z = Float64Array.from(app.q.mu);
+      update();
+      const t = app.terms;
+      speak.say(`Your image: reconstruction ${round(t.reconstruction, 1)}, KL ${round(t.kl, 1)}, −ELBO ${round(t.negElbo, 1)} nats${program.classifier ? `; the model reads it as ${classes[app.cx] || app.cx}` : ""}`, true);
+    };
+    app.take = yours; app.move = moved;
+    const ink = (x, size) => { if (x.some(v => v > .05)) app.take(centred(x, size, size, shape[1], shape[2])); };
+    const file = async f => {
+      try {
+        let x = fitted(await readFile(f), shape, page.resize);
+        if (invert.checked) { x = x.map(v => 1 - v); x = centred(x, shape[1], shape[2], shape[1], shape[2]); }
+        app.take(x);
+      } catch (e) { speak.say("This file holds no image that the browser can read.", true); }
+    };
+    const invert = el("input", {type: "checkbox", id: named()}), verdict = el("p", {"aria-live": "polite"}, "Give an image above to see its score.");
+    const board = shape[0] === 1 ? sketch(ink) : null;
+
+    if (D) {
+      const reach = codes ? Math.max(3, ...Array.from({length: codes.length / D}, (_, i) => spot(i).map(Math.abs)).flat().sort((a, b) => a - b).slice(0, Math.ceil(1.96 * codes.length / D)).slice(-1)) : 3;
+      map = pad({label: "Map of codes: drag the point, or press the arrow keys", span: Math.ceil(reach * 2) / 2, change: ([a, b]) => { app.z[axes[1]] = b; app.z[axes[0]] = a; update(); },
+        ground: (g, px, py) => { if (codes) for (let i = 0; i < codes.length / D; i++) { g.globalAlpha = .75; g.fillStyle = colours[labels && labels[i] >= 0 ? labels[i] % 10 : 0]; g.beginPath(); g.arc(px(spot(i)), py(spot(i)), 5, 0, 7); g.fill(); g.globalAlpha = 1; } },
+        over: (g, px, py, tone) => { if (app.q && app.q.mu) ellipse(g, px, py, axes.map(i => app.q.mu[i]), axes.map(i => app.q.sigma[i]), tone.ink); }});
+      const seenLabels = labels ? [...new Set(labels)].filter(k => k >= 0).sort((a, b) => a - b).slice(0, 20) : [];
+      const key = seenLabels.length ? el("ul", {class: "live-key"}, ...seenLabels.map(k => el("li", {}, el("i", {style: `background:${colours[k % 10]}`}), classes[k] || String(k)))) : null;
+      for (const i of order.slice(0, 12)) sliders[i] = slider(`z${i + 1}${kl[i] === undefined ? "" : ` · ${kl[i].toFixed(2)} nats`}`, 0, -4, 4, .05, v => { app.z[i] = v; update(); });
+      host.append(el("h2", {}, "The map"),
+        el("p", {}, codes ? `Each dot is the code of a test image, on the latents ${axes[0] + 1} and ${axes[1] + 1}, which tell most. Drag the point, or reach it with the Tab key and press the arrows.` : "Drag the point, or reach it with the Tab key and press the arrows."),
+        el("div", {class: "live-row"}, el("div", {class: "live-col"}, D > 1 ? map.element : null, key), el("div", {class: "live-col"}, decoded.element, asked.element),
+          el("div", {class: "live-col"}, el("p", {class: "live-soft"}, kl.length ? "Latents by their KL on test images" : "Latents"), ...order.slice(0, 12).map(i => sliders[i].element), button("All to 0", () => moved(new Float64Array(D))))), speak.element);
+    }
+    host.append(el("h2", {}, "Your image"),
+      el("p", {}, board ? `Draw, or drop an image. A drawing is scaled to 20 of 28 pixels and put so that its center of mass is in the middle, as MNIST was.` : "Drop an image; it is brought to the size that the model takes."),
+      el("div", {class: "live-row"}, board ? el("figure", {class: "live-col"}, board.element, el("figcaption", {}, "draw here"), el("p", {}, button("Clear", () => board.clear()))) : null,
+        el("div", {class: "live-col"}, dropZone(file), shape[0] === 1 ? el("p", {}, invert, el("label", {for: invert.id}, " dark on light: invert and center it")) : null, program.classifier ? null : shown.element),
+        seen.element, again.element, table.element));
+    if (!D) host.append(speak.element);
+    if (images.length) host.append(el("p", {class: "live-soft"}, "Or take one of these:"), exampleButtons(images.slice(0, 24), shape, labels, classes, (x, k) => { if (k !== null && k >= 0 && shown.set && spec.condition.kind === "labels") { shown.set(k); asked.set(k); } app.take(x); }));
+    if (program.codebook && spec.encoder) host.append(el("h2", {}, "Its codes"), painter(program, app));
+    if (spec.prior) host.append(el("h2", {}, "Samples"), el("p", {}, "New images: codes from the prior, decoded."), sampler(program, condition, app));
+    if (D) {
+      const ends = [0, 1].map(i => codes && codes.length >= 2 * D ? Float64Array.from(codes.subarray(i * D, i * D + D)) : program.drawLatent(randomOf(7 + i), condition())), strip = Array.from({length: 9}, () => still(shape, null, 56));
+      const between = () => { app.between = strip.map((canvas, i) => { const t = i / 8, z = ends[0].map((v, d) => (1 - t) * v + t * ends[1][d]), mean = program.decode(z, condition()).mean; show(canvas, mean, shape); return {z, mean}; }); };
+      app.interpolate = between;
+      between();
+      host.append(el("h2", {}, "From one code to another"), el("p", {}, "Move the point or give an image, and make it one of the ends."),
+        el("div", {class: "live-strip", role: "img", "aria-label": "Nine images between two codes"}, ...strip),
+        el("p", {}, button("The point is the left end", () => { ends[0] = Float64Array.from(app.z); between(); }), " ", button("The point is the right end", () => { ends[1] = Float64Array.from(app.z); between(); })));
+    }
+    if (page.detector) {
+      chart = histogram({groups: [{scores: page.detector.scores, colour: colours[0]}], threshold: page.detector.threshold, label: `Scores of ${page.detector.scores.length} held-out normal images, and the threshold`});
+      host.append(el("h2", {}, "Is it unusual?"), el("p", {}, `Scores (${page.detector.method.replaceAll("_", " ")}) of ${page.detector.scores.length} normal images that were not trained on. An alarm is a score above the threshold, which promises at most ${+(100 * page.detector.false_alarm).toPrecision(3)} % false alarms.`), chart.element, verdict);
+    }
+    host.append(el("p", {class: "live-soft"}, page.said || ""));
+    if (D) { if (codes) moved(codes.subarray(0, D)); else update(); }
+    if (!D && images.length) app.take(images[0]);
+    return app;
+  };
+
+  /* Paint with the codes of a VQ-VAE: a grid of places, and a palette of codes. */
+  const painter = (program, app) => {
+    const [rows, columns] = program.spec.codes, K = program.spec.n_codes, shape = program.shape, [, H, W] = shape;
+    const made = picture(shape, "decoded from the codes", 220), width = Math.ceil(Math.sqrt(K)), speak = speaker();
+    const counts = program.spec.about.usage || [], order = Array.from({length: K}, (_, k) => k).sort((a, b) => (counts[b] || 0) - (counts[a] || 0));
+    const swatches = order.map(k => {             // a place in the middle of an image of this code alone
+      const mean = program.decode(new Int32Array(rows * columns).fill(k)).mean, h = Math.max(1, Math.round(H / rows)), w = Math.max(1, Math.round(W / columns));
+      const y0 = Math.floor(rows / 2) * h, x0 = Math.floor(columns / 2) * w, x = new Float64Array(shape[0] * h * w);
+      for (let c = 0; c < shape[0]; c++) for (let y = 0; y < h; y++) for (let k2 = 0; k2 < w; k2++) x[(c * h + y) * w + k2] = mean[(c * H + Math.min(H - 1, y0 + y)) * W + Math.min(W - 1, x0 + k2)];
+      return still([shape[0], h, w], x, 40);
+    });
+    const rank = new Int32Array(K);
+    order.forEach((k, i) => { rank[k] = i; });
+    app.brush = order[0];
+    app.codes = new Int32Array(rows * columns).fill(order[0]);
+    const swatch = (g, k, x, y, s) => { g.imageSmoothingEnabled = false; g.drawImage(swatches[rank[k]], x, y, s, s); };
+    const update = () => { app.mean = program.decode(app.codes).mean; made.set(app.mean); };
+    const grid = cells({label: `Codes of the image, ${rows} rows of ${columns}: arrow keys move, Enter paints`, rows, columns,
+      draw: (g, r, c, x, y, s) => swatch(g, app.codes[r * columns + c], x, y, s),
+      press: (r, c, pressed) => { if (pressed) { app.codes[r * columns + c] = app.brush; update(); } speak.say(`row ${r + 1}, column ${c + 1}: code ${app.codes[r * columns + c]}`); }});
+    const palette = cells({label: `Palette of ${K} codes, the most used first: arrow keys choose`, rows: Math.ceil(K / width), columns: width,
+      draw: (g, r, c, x, y, s) => { if (r * width + c < K) swatch(g, order[r * width + c], x, y, s); },
+      press: (r, c) => { const i = Math.min(K - 1, r * width + c); app.brush = order[i]; speak.say(`brush: code ${app.brush}`); }});
+    app.setCodes = codes => { app.codes = Int32Array.from(codes); update(); grid.redraw(); };
+    const before = app.take;
+    app.take = x => { if (before) before(x); app.setCodes(program.codes(x)); };
+    update();
+    const column = (words, e) => el("figure", {class: "live-col"}, e, el("figcaption", {}, words));
+    return el("div", {}, el("div", {class: "live-row"}, column("the codes, painted", grid.element), column("the palette", palette.element), made.element), speak.element);
+  };
+
+  /* What a drawing or an example gives: shared by the parts that take one. */
+  const taker = (program, take) => {
+    const shape = program.shape, about = program.spec.about, images = imagesOf(about.examples, shape), labels = about.examples && about.examples.labels;
+    const board = sketch((x, size) => { if (x.some(v => v > .05)) take(centred(x, size, size, shape[1], shape[2]), null); });
+    const classes = about.classes || [];
+    return {images, labels, element: el("div", {class: "live-col", style: "width:300px"}, el("figure", {}, board.element, el("figcaption", {}, "draw here, or take one of those below")), el("p", {}, button("Clear", () => board.clear())), images.length ? exampleButtons(images, shape, labels, classes, take) : null)};
+  };
+
+  const parts = {
+    plane(host, [program], app) {
+      const shape = program.shape, made = picture(shape, "decoded at the point", 200), speak = speaker(), span = program.spec.about.span || 3, grid = 13, [a, b] = axesOf(program), tiles = document.createElement("canvas");
+      tiles.width = grid * shape[2]; tiles.height = grid * shape[1];
+      app.z = new Float64Array(program.width);
+      const controls = conditionControls(program, [], "decode as", () => { manifold(); update(); });
+      const manifold = () => {
+        for (let r = 0; r < grid; r++) for (let c = 0; c < grid; c++) {
+          const z = new Float64Array(program.width);
+          z[b] = span - (r + .5) * 2 * span / grid; z[a] = (c + .5) * 2 * span / grid - span;
+          const tile = tiles.getContext("2d").createImageData(shape[2], shape[1]);
+          paint(tile.data, program.decode(z, controls.value()).mean, shape);
+          tiles.getContext("2d").putImageData(tile, c * shape[2], r * shape[1]);
+        }
+      };
+      const update = () => { app.mean = program.decode(app.z, controls.value()).mean; made.set(app.mean); speak.say(`z ${round(app.z[a])}, ${round(app.z[b])}`); };
+      manifold();
+      const map = pad({label: "Plane of codes: drag the point, or press the arrow keys", span, change: ([x, y]) => { app.z[b] = y; app.z[a] = x; update(); },
+        ground: (g, px, py, tone, size) => g.drawImage(tiles, 0, 0, size, size)});
+      host.append(el("div", {class: "live-row"}, map.element, el("div", {class: "live-col"}, made.element, controls.element)), speak.element);
+      update();
+    },
+
+    traversals(host, [program], app) {
+      const made = picture(program.shape, "decoded", 200), speak = speaker(), kl = program.spec.about.kl || [], order = orderOf(program).slice(0, 10);
+      app.z = new Float64Array(program.width);
+      const update = () => { app.mean = program.decode(app.z).mean; made.set(app.mean); speak.say(`z ${order.slice(0, 4).map(i => round(app.z[i])).join(", ")}`); };
+      const rows = order.map(i => slider(`z${i + 1}${kl[i] === undefined ? "" : ` · ${kl[i].toFixed(2)} nats`}`, 0, -3, 3, .05, v => { app.z[i] = v; update(); }));
+      host.append(el("div", {class: "live-row"}, made.element, el("div", {class: "live-col"}, ...rows.map(r => r.element), button("All to 0", () => { app.z.fill(0); rows.forEach(r => r.set(0)); update(); }))), speak.element);
+      update();
+    },
+
+    draw(host, [program], app) {
+      const shape = program.shape, seen = picture(shape, "what the model sees", 112), again = picture(shape, "its reconstruction", 112), table = termsTable(), speak = speaker(), axes = axesOf(program), noise = noiseFor(program);
+      const asked = conditionControls(program, [], "it shows", () => app.x && take(app.x, null));
+      const take = (x, k) => {
+        if (k !== null && asked.set) asked.set(k);
+        app.x = x; app.terms = program.terms(x, asked.value(), noise); app.q = app.terms.q; app.reconstruction = program.reconstruct(x, asked.value());
+        seen.set(x); again.set(app.reconstruction); table.set(app.terms); plane.redraw();
+        speak.say(`μ ${axes.map(i => round(app.q.mu[i])).join(", ")}, σ ${axes.map(i => round(app.q.sigma[i])).join(", ")}; reconstruction ${round(app.terms.reconstruction, 1)}, KL ${round(app.terms.kl, 1)} nats`);
+      };
+      const from = taker(program, take);
+      const plane = {element: el("canvas", {class: "live-pad", width: 640, height: 640, role: "img", "aria-label": "q(z|x) as an ellipse of one and of two deviations, over the prior", style: "cursor:default;touch-action:auto"}), redraw() {
+        const g = plane.element.getContext("2d"), tone = shades(plane.element), px = v => (v[0] / 4 + 1) * 320, py = v => (1 - v[1] / 4) * 320;
+        g.fillStyle = tone.ground; g.fillRect(0, 0, 640, 640);
+        ellipse(g, px, py, [0, 0], [1, 1], tone.line);
+        if (app.q) ellipse(g, px, py, axes.map(i => app.q.mu[i]), axes.map(i => app.q.sigma[i]), tone.accent);
+      }};
+      watchShades(plane.redraw);
+      app.take = take;
+      host.append(el("div", {class: "live-row"}, from.element, el("figure", {class: "live-col"}, plane.element, el("figcaption", {}, "q(z|x), and the prior in grey")), el("div", {class: "live-col"}, seen.element, again.element, asked.element, table.element)), speak.element);
+      if (from.images.length) take(from.images[0], from.labels ? from.labels[0] : null);
+    },
+
+    class(host, [program], app) {
+      const shape = program.shape, K = program.spec.condition.classes, seen = picture(shape, "what the model sees", 112), made = Array.from({length: K}, () => still(shape, null, 56)), speak = speaker(), classes = program.spec.about.classes || [];
+      const shown = conditionControls(program, classes, "it shows", () => app.x && take(app.x, null));
+      const take = (x, k) => {
+        if (k !== null) shown.set(k);
+        app.x = x; app.c = shown.value(); app.q = program.encode(x, app.c);
+        app.rows = made.map((canvas, i) => { const mean = program.decode(app.q.mu, i).mean; show(canvas, mean, shape); return mean; });
+        seen.set(x);
+        speak.say(`The handwriting of this ${classes[app.c] || app.c}, in all ${K} classes`);
+      };
+      const from = taker(program, take);
+      app.take = take;
+      host.append(el("div", {class: "live-row"}, from.element, el("div", {class: "live-col"}, seen.element, shown.element, el("div", {class: "live-strip", role: "img", "aria-label": "The same handwriting in every class, 0 first"}, ...made))), speak.element);
+      if (from.images.length) take(from.images[0], from.labels[0]);
+    },
+
+    codes(host, [program], app) {
+      const grid = painter(program, app), from = taker(program, x => app.take(x));
+      host.append(grid, from.element);
+      if (from.images.length) app.take(from.images[0]);
+    },
+
+    threshold(host, [data], app) {
+      const {normal, anomalous} = data, all = [...normal, ...anomalous], speak = speaker();
+      const chart = histogram({groups: [{scores: normal, colour: colours[0]}, {scores: anomalous, colour: colours[1]}], threshold: data.threshold, label: "Scores of normal images and of anomalies"});
+      const low = Math.min(...all), high = Math.max(...all);
+      const update = v => {
+        app.threshold = v; app.falseAlarms = share(normal, v); app.detections = share(anomalous, v);
+        const t = .01 * app.detections, f = .99 * app.falseAlarms;
+        app.precision = t + f ? t / (t + f) : NaN;
+        chart.set({threshold: v});
+        speak.say(`false alarms ${round(100 * app.falseAlarms, 1)} %, detected ${round(100 * app.detections, 1)} %; where 1 % are anomalies, ${isNaN(app.precision) ? "there is no alarm" : `${round(100 * app.precision, 0)} % of the alarms are true`}`);
+      };
+      host.append(chart.element, el("ul", {class: "live-key"}, ...[[data.names[0], 0], [data.names[1], 1]].map(([words, i]) => el("li", {}, el("i", {style: `background:${colours[i]}`}), words))), slider("threshold", data.threshold, low, high, (high - low) / 200, update).element, speak.element);
+      update(data.threshold);
+    },
+
+    beta(host, programs, app) {
+      const shape = programs[0].shape, taken = (programs.find(p => p.spec.about.examples) || programs[0]).spec.about.examples, images = imagesOf(taken, shape), speak = speaker(), given = picture(shape, "an image", 96), again = picture(shape, "its reconstruction", 96), rows = Array.from({length: 5}, () => Array.from({length: 9}, () => still(shape, null, 40)));
+      const chart = el("canvas", {class: "live-picture", width: 640, height: 420, role: "img", "aria-label": "Rate and distortion of each β", style: "width:420px;max-width:100%;background:none"});
+      const points = programs.map(p => p.spec.about), rates = points.map(p => p.rate), costs = points.map(p => p.distortion);
+      app.index = Math.min(1, programs.length - 1); app.example = 0;
+      const redraw = () => {
+        const g = chart.getContext("2d"), tone = shades(chart), at = (v, all, from, to) => from + (v - Math.min(...all)) / (Math.max(...all) - Math.min(...all) || 1) * (to - from);
+        g.fillStyle = tone.ground; g.fillRect(0, 0, 640, 420);
+        g.font = "22px system-ui"; g.fillStyle = tone.soft;
+        g.textAlign = "center"; g.fillText("rate, KL in nats", 320, 408);
+        g.save(); g.translate(24, 200); g.rotate(-Math.PI / 2); g.fillText("distortion in nats", 0, 0); g.restore();
+        g.strokeStyle = tone.line; g.lineWidth = 3; g.beginPath();
+        const spots = points.map(p => [at(p.rate, rates, 90, 590), at(p.distortion, costs, 340, 60)]);
+        [...spots].sort((a, b) => a[0] - b[0]).forEach(s => g.lineTo(...s));
+        g.stroke();
+        spots.forEach((s, i) => { g.beginPath(); g.arc(...s, i === app.index ? 14 : 8, 0, 7); g.fillStyle = i === app.index ? tone.accent : tone.soft; g.fill(); g.fillStyle = tone.ink; g.fillText(`β ${points[i].beta}`, s[0], s[1] - 20); });
+      };
+      const update = () => {
+        const program = programs[app.index], x = images[app.example], q = program.encode(x), order = orderOf(program);
+        app.program = program; app.reconstruction = program.reconstruct(x);
+        given.set(x); again.set(app.reconstruction);
+        rows.forEach((row, r) => row.forEach((canvas, i) => { const z = Float64Array.from(q.mu), k = order[r]; if (k === undefined) return; z[k] = -3 + 6 * i / 8; show(canvas, program.decode(z).mean, shape); }));
+        buttons.forEach((b, i) => b.setAttribute("aria-pressed", i === app.index));
+        const a = points[app.index];
+        speak.say(`β ${a.beta}: rate ${round(a.rate, 1)}, distortion ${round(a.distortion, 1)}, −ELBO ${round(a.rate + a.distortion, 1)} nats`);
+        redraw();
+      };
+      const buttons = programs.map((p, i) => button(`β = ${points[i].beta}`, () => { app.index = i; update(); }, {"aria-pressed": "false"}));
+      watchShades(redraw);
+      host.append(el("div", {class: "live-strip", role: "group", "aria-label": "β"}, ...buttons), el("div", {class: "live-row"}, el("div", {class: "live-col"}, chart, speak.element), given.element, again.element,
+        el("figure", {}, el("div", {class: "live-strip", style: `width:${9 * 44}px;max-width:100%`, role: "img", "aria-label": "A row for each of the five latents with the largest KL, moved from −3 to 3"}, ...rows.flat()), el("figcaption", {}, "five latents, moved from −3 to 3"))),
+        exampleButtons(images, shape, taken.labels, [], x => { app.example = images.indexOf(x); update(); }));
+      update();
+    }
+  };
+  parts.ellipse = parts.draw;
+
+  /* `<div class="live" data-program="a.json b.json" data-part="plane">` with a still picture in it: once it comes into view, the part takes its place. Without the programs the picture stays. */
+  const mount = async (host, specs) => {
+    if (host.live) return host.live;
+    const make = parts[host.dataset.part], app = {};
+    if (!make) throw new Error(`no part called ${host.dataset.part}: there are ${Object.keys(parts).join(", ")}`);
+    host.live = app;
+    try {
+      const read = specs || await Promise.all(host.dataset.program.split(/\s+/).map(async place => {
+        const answer = await fetch(place);
+        if (!answer.ok) throw new Error(`${place} gave ${answer.status}`);
+        return answer.json();
+      }));
+      styled();
+      const inner = el("div", {class: "live-app"}), programs = read.map(spec => spec.weights === undefined ? spec : new Program(spec));
+      app.programs = programs; app.program = programs[0];
+      make(inner, programs, app);
+      if (programs[0].spec) inner.append(aboutLine(programs[0]));
+      host.replaceChildren(inner);
+      host.dataset.ready = "yes";
+    } catch (error) {
+      delete host.live;
+      host.dataset.ready = "no";
+      throw error;
+    }
+    return app;
+  };
+  const watch = () => {
+    const hosts = document.querySelectorAll("div.live[data-part]:not([data-ready])");
+    if (location.protocol === "file:" || !hosts.length) return;     // a file may fetch nothing: the picture stays
+    const seen = new IntersectionObserver(entries => { for (const entry of entries) if (entry.isIntersecting) { seen.unobserve(entry.target); mount(entry.target).catch(error => console.warn(error.message)); } }, {rootMargin: "200px"});
+    hosts.forEach(host => seen.observe(host));
+  };
+  if (typeof document !== "undefined") { if (document.readyState === "loading") addEventListener("DOMContentLoaded", watch); else watch(); }
+
+  const api = {Program, randomOf, logSumExp, logNormal, centred, fitted, explore, mount, parts, noiseFor};
+  if (typeof module !== "undefined" && module.exports) module.exports = api;
+  if (typeof window !== "undefined") window.vaeLive = api;
+})();

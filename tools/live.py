@@ -1,0 +1,166 @@
+"""The programs that the pages run: `make live` trains them and writes nbs/assets/live/.
+
+Each is small, is trained on one thread from a fixed seed in about a minute or less, and
+has its row in nbs/assets/live/protocol.json: settings, data, seed, steps, seconds of
+CPU, versions, the day, −ELBO on test images as trained and as rounded, and bytes."""
+import argparse, base64, datetime, json, platform, sys, time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+root = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(root))
+from vae_course.anomaly_detection import (      # noqa: E402
+    AnomalyDetector)
+from vae_course.checkpoint import write_atomic                          # noqa: E402
+from vae_course.data import DataSet, Examples, as_floats                # noqa: E402
+from vae_course.datasets import load                                    # noqa: E402
+from vae_course.devices import seeded                                   # noqa: E402
+from vae_course.generation import encode_point                          # noqa: E402
+from vae_course.live import facts_of                                    # noqa: E402
+from vae_course.packing import packed, rounding_cost                    # noqa: E402
+from vae_course.step import evaluating                                  # noqa: E402
+from vae_course.training import build, fit                              # noqa: E402
+from vae_course.use import NamedImages, conditions_of                   # noqa: E402
+
+folder = root / "nbs" / "assets" / "live"
+BOTH, DECODER = ("encoder", "decoder", "prior"), ("decoder", "prior")
+MLP = dict(data_shape=[1, 28, 28], hidden=[128])
+CONV = dict(data_shape=[1, 28, 28], hidden=None, widths=[16, 32], latent_dim=10)
+CODES = dict(data_shape=[1, 28, 28], n_codes=64, dim=8, widths=[16, 32],
+             prior="uniform")
+
+# name: (what it is, model, settings, parts, steps, examples of each class in it)
+PROGRAMS: dict[str, tuple[str, str, dict[str, Any], tuple, int, int]] = {
+    "plane": ("a VAE with two latents", "vae", MLP | dict(latent_dim=2), DECODER, 3000,
+              0),
+    "plane_autoencoder": ("an autoencoder with two latents", "autoencoder",
+                          MLP | dict(latent_dim=2), DECODER, 3000, 0),
+    "draw": ("a VAE with two latents", "vae", MLP | dict(latent_dim=2), BOTH, 3000, 1),
+    "class": ("a conditional VAE", "cvae", MLP | dict(latent_dim=8, hidden=[112]),
+              BOTH, 2500, 1),
+    "codes": ("a VQ-VAE of 64 codes", "vq_vae", CODES, BOTH, 1500, 1),
+    **{f"beta_{b:g}".replace(".", "_"): (
+        f"a VAE trained with β = {b:g}", "beta_vae", CONV | dict(beta=b), BOTH, 1500,
+        int(b == 1)) for b in (0.25, 1.0, 4.0, 10.0)}}
+
+
+def first_of_each(examples: Examples, n: int, classes: int = 10) -> Examples:
+    "The first `n` examples of each class, in the order of the classes."
+    rows = [(examples.y == k).nonzero().flatten()[:n] for k in range(classes)]
+    return examples[torch.cat(rows)]
+
+
+def shown(data: DataSet, n: int) -> dict[str, Any]:
+    "Images that a page lets its reader take."
+    if not n: return {}
+    some = first_of_each(data.test, n)
+    blob = base64.b64encode(some.x.contiguous().numpy().tobytes()).decode()
+    return dict(classes=list(data.classes),
+                examples=dict(images=blob, labels=some.y.tolist()))
+
+
+def trained(name: str, settings: dict, data: DataSet, steps: int, seed: int) -> Any:
+    "The model, and the seconds of CPU that its training took."
+    with seeded(seed): model = build(name, **settings)
+    epochs = -(-steps * 128 // len(data.train))
+    start = time.process_time()
+    fit(model, data.train, epochs=epochs, max_steps=steps, batch_size=128, seed=seed,
+        progress=False, device="cpu",
+        binarize=name not in ("vq_vae", "autoencoder"))
+    return model.eval(), time.process_time() - start
+
+
+def one_program(name: str, data: DataSet, steps: int | None, seed: int) -> tuple:
+    "`(program, its row of the protocol)`."
+    what, kind, settings, parts, usual, n = PROGRAMS[name]
+    model, seconds = trained(kind, settings, data, steps or usual, seed)
+    test = data.test[:2000]
+    binary = Examples((as_floats(test.x) > torch.rand(
+        test.x.shape, generator=torch.Generator().manual_seed(seed))).float(), test.y)
+    measured = test if kind in ("vq_vae", "autoencoder") else binary
+    for weights in ("int8", "float16"):         # the smaller one, where it costs little
+        before, after = rounding_cost(model, measured, weights, seed)
+        if abs(after - before) < 0.4: break
+    day = datetime.date.today().isoformat()
+    about: dict[str, Any] = dict(name=what, trained=day, neg_elbo=round(after, 2),
+                                 test=f"{len(test):,} test images of {data.name}")
+    if kind == "autoencoder": about["measure"] = "reconstruction"
+    images = NamedImages(test.x, test.y, data.classes, None, data.name)
+    with evaluating(model):
+        about |= facts_of(model, images, conditions_of(model, images, ()))
+        if getattr(model, "latent_dim", 0) == 2:     # how far a plane has to reach
+            mu = encode_point(model, as_floats(test.x))
+            about["span"] = max(3.0, round(mu.abs().quantile(0.98).item(), 1))
+    about |= shown(data, n)
+    if kind == "beta_vae":
+        rate = sum(about["kl"])
+        about |= dict(beta=settings["beta"], rate=round(rate, 3),
+                      distortion=round(after - rate, 3))
+    row = dict(model=kind, settings=settings, data=data.name, train=len(data.train),
+               seed=seed, steps=steps or usual, batch_size=128,
+               cpu_seconds=round(seconds, 1), threads=torch.get_num_threads(),
+               versions=dict(torch=torch.__version__, python=platform.python_version()),
+               machine=platform.machine(), trained=day, weights=weights,
+               neg_elbo=dict(as_trained=round(before, 3), rounded=round(after, 3)),
+               of=about["test"] + (", grey" if measured is test else
+                                   ", each pixel drawn once as 0 or 1"))
+    return packed(model, weights, parts, about), row
+
+
+def scores(data: DataSet, steps: int | None, seed: int) -> tuple:
+    "`(scores, row)`: a detector trained on ones, shown other ones and other digits."
+    def only(examples, keep): return examples[keep(examples.y).nonzero().flatten()]
+    start, epochs = time.process_time(), 6 if steps is None else 1
+    detector = AnomalyDetector(config=dict(latent_dim=8, hidden=[64]), epochs=epochs,
+                               device="cpu", seed=seed)
+    detector.fit(only(data.train, lambda y: y != 4)[:12000])
+    seconds = time.process_time() - start
+    both = [detector.anomaly_score(only(data.test, keep)[:400])
+            for keep in (lambda y: y != 4, lambda y: y == 4)]
+    normal, odd = ([round(float(v), 2) for v in part] for part in both)
+    row = dict(model="detector", settings=dict(latent_dim=8, hidden=[64]),
+               data=f"{data.name} without fours", seed=seed, epochs=epochs,
+               cpu_seconds=round(seconds, 1), trained=datetime.date.today().isoformat(),
+               threads=torch.get_num_threads(), score=detector.score_method)
+    return dict(format=1, normal=normal, anomalous=odd, names=["other digits", "fours"],
+                threshold=round(float(detector.threshold_), 2)), row
+
+
+def write(name: str, program: dict, row: dict, out: Path) -> None:
+    "The program, and its row of the protocol."
+    path, protocol = out / f"{name}.json", out / "protocol.json"
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(program, separators=(",", ":")) + "\n"
+    write_atomic(path, text.encode("utf-8"))
+    rows = json.loads(protocol.read_text(encoding="utf-8")) if protocol.exists() else {}
+    rows[name] = row | dict(bytes=path.stat().st_size)
+    write_atomic(protocol, (json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+                            ).encode("utf-8"))
+    print(f"{name}: {path.stat().st_size / 1000:.0f} kB, {row['cpu_seconds']} s of "
+          f"CPU, {row.get('neg_elbo', '')}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", help="some of them; all, when not given")
+    parser.add_argument("--data", default="mnist", help="mnist, or digits without it")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="fewer, to try")
+    parser.add_argument("--out", type=Path, default=folder)
+    given = parser.parse_args()
+    known = [*PROGRAMS, "threshold"]
+    if odd := set(given.names) - set(known):
+        parser.error(f"no program {', '.join(odd)}: there are {', '.join(known)}")
+    torch.set_num_threads(1)
+    data = load(given.data)
+    for name in given.names or known:
+        make: Callable = scores if name == "threshold" else (
+            lambda *how, name=name: one_program(name, *how))
+        write(name, *make(data, given.steps, given.seed), given.out)
+
+
+if __name__ == "__main__":
+    main()
