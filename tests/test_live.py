@@ -854,6 +854,8 @@ def test_a_part_paints_with_codes(part):
 def test_the_threshold_is_moved(part):
     g = torch.Generator().manual_seed(0)
     normal, odd = torch.randn(200, generator=g), torch.randn(100, generator=g) + 2
+    normal, odd = (10 * normal).round() / 10, (10 * odd).round() / 10    # with ties
+    assert (normal == 1).any() and (odd == 1).any()
     tab = part("threshold", dict(format=1, normal=normal.tolist(), threshold=1.0,
                                  anomalous=odd.tolist(), names=["normal", "odd"]))
     for key in (None, "ArrowRight", "ArrowLeft", "PageDown"):
