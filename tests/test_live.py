@@ -49,6 +49,16 @@ def small(name, **more):
     return build(name, **SMALL.get(name, {}) | more).eval()
 
 
+def lively(model):
+    "With weights as large as trained ones, so that every bound and bend is felt."
+    with torch.no_grad():
+        for m in model.modules():
+            if isinstance(m, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+                m.weight.mul_(2.5)
+                if m.bias is not None: m.bias.normal_(0, 0.3)
+    return model
+
+
 def mixture():
     torch.manual_seed(0)
     return build("vae", hidden=[32], latent_dim=4, prior=MixturePrior(4, 3)).eval()
@@ -149,7 +159,7 @@ def flat(x): return x.flatten(1).tolist()
 @pytest.mark.parametrize("name", MODELS)
 def test_a_browser_computes_what_torch_computes_with_the_rounded_weights(
         engine, name, kind):
-    model = MODELS[name]()
+    model = lively(MODELS[name]())
     again, x = rounded(model, kind), images(model)
     c = conditions(model, x)
     noise = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
@@ -173,7 +183,9 @@ def test_a_browser_computes_what_torch_computes_with_the_rounded_weights(
     assert (rows["mean"] - mean).abs().max() < 1e-3
     if codes:
         assert (rows["codes"] == q.mode.flatten(1)).float().mean() >= 0.999
+        assert len(q.mode.unique()) > 3
     else:
+        assert q.variance.log().abs().max() > 1
         assert (rows["mu"] - q.mean).abs().max() < 1e-3
         assert (rows["logvar"] - q.variance.log()).abs().max() < 1e-3
     terms = [row["terms"] for row in found]
@@ -842,6 +854,8 @@ def test_a_part_paints_with_codes(part):
 def test_the_threshold_is_moved(part):
     g = torch.Generator().manual_seed(0)
     normal, odd = torch.randn(200, generator=g), torch.randn(100, generator=g) + 2
+    normal, odd = (10 * normal).round() / 10, (10 * odd).round() / 10    # with ties
+    assert (normal == 1).any() and (odd == 1).any()
     tab = part("threshold", dict(format=1, normal=normal.tolist(), threshold=1.0,
                                  anomalous=odd.tolist(), names=["normal", "odd"]))
     for key in (None, "ArrowRight", "ArrowLeft", "PageDown"):

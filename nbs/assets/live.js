@@ -754,7 +754,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
   const share = (scores, above) => { let n = 0; for (const s of scores) if (s > above) n++; return n / scores.length; };
 
   const aboutLine = program => {
-    const a = program.spec.about || {}, words = [a.name || program.spec.model, a.trained && `trained ${a.trained}`, a.neg_elbo !== undefined && `${a.measure || "−ELBO"} ${round(a.neg_elbo, 1)} nats on ${a.test || "test images"}`, `weights as ${program.spec.kind}`];
+    const a = program.spec.about || {}, words = [a.name || program.spec.model, a.trained && `trained ${a.trained}`, a.neg_elbo !== undefined && `${a.measure || "−ELBO"} ${round(a.neg_elbo, 1)} nats on ${a.test || "test images"}`, program.spec.kind && `weights as ${program.spec.kind}`];
     return el("p", {class: "live-soft"}, words.filter(Boolean).join("; ") + ".");
   };
 
@@ -1034,14 +1034,16 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
         rows.forEach((row, r) => row.forEach((canvas, i) => { const z = Float64Array.from(q.mu), k = order[r]; if (k === undefined) return; z[k] = -3 + 6 * i / 8; show(canvas, program.decode(z).mean, shape); }));
         buttons.forEach((b, i) => b.setAttribute("aria-pressed", i === app.index));
         const a = points[app.index];
+        about.replaceChildren(aboutLine(program));
         speak.say(`β ${a.beta}: rate ${round(a.rate, 1)}, distortion ${round(a.distortion, 1)}, −ELBO ${round(a.rate + a.distortion, 1)} nats`);
         redraw();
       };
+      const about = el("div");
       const buttons = programs.map((p, i) => button(`β = ${points[i].beta}`, () => { app.index = i; update(); }, {"aria-pressed": "false"}));
       watchShades(redraw);
       host.append(el("div", {class: "live-strip", role: "group", "aria-label": "β"}, ...buttons), el("div", {class: "live-row"}, el("div", {class: "live-col"}, chart, speak.element), given.element, again.element,
         el("figure", {}, el("div", {class: "live-strip", style: `width:${9 * 44}px;max-width:100%`, role: "img", "aria-label": "A row for each of the five latents with the largest KL, moved from −3 to 3"}, ...rows.flat()), el("figcaption", {}, "five latents, moved from −3 to 3"))),
-        exampleButtons(images, shape, taken.labels, [], x => { app.example = images.indexOf(x); update(); }));
+        exampleButtons(images, shape, taken.labels, [], x => { app.example = images.indexOf(x); update(); }), about);
       update();
     }
   };
@@ -1063,7 +1065,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
       const inner = el("div", {class: "live-app"}), programs = read.map(spec => spec.weights === undefined ? spec : new Program(spec));
       app.programs = programs; app.program = programs[0];
       make(inner, programs, app);
-      if (programs[0].spec) inner.append(aboutLine(programs[0]));
+      if (host.dataset.part !== "beta") inner.append(aboutLine(programs[0].spec ? programs[0] : {spec: programs[0]}));
       host.replaceChildren(inner);
       host.dataset.ready = "yes";
     } catch (error) {
