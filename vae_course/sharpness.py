@@ -7,7 +7,7 @@ __all__ = ['laplacian_energy', 'sharpness', 'average_images', 'SigmaVAE', 'sigma
            'perceptual_vae', 'conv_discriminator', 'discriminator_loss', 'adversarial_loss', 'adaptive_weight',
            'adversarial_step', 'VAEGAN', 'vae_gan', 'GAN']
 
-# %% ../nbs/14_sharpness.ipynb #288d4a60
+# %% ../nbs/14_sharpness.ipynb #b665ae6d
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ from .model import (LatentVariableModel, Unsupported, check_gaussian,
                               require, require_condition, with_configs)
 from .step import Trainable, map_rows
 
-# %% ../nbs/14_sharpness.ipynb #8977d5a8
+# %% ../nbs/14_sharpness.ipynb #141be9b7
 def laplacian_energy(
     x: Tensor, # images, `(N, C, H, W)`
 ) -> Tensor:
@@ -46,7 +46,7 @@ def sharpness(
     above it noisy or over-sharpened. Raises `ValueError`."""
     return (laplacian_energy(made).mean() / laplacian_energy(real).mean()).item()
 
-# %% ../nbs/14_sharpness.ipynb #b37749b0
+# %% ../nbs/14_sharpness.ipynb #a657443d
 def average_images(
     model: LatentVariableModel, # with Gaussian q(z|x)
     z: Tensor,                  # codes, `(B, D)`
@@ -71,7 +71,7 @@ def average_images(
     images = (w @ x.to(w).flatten(1)).view(len(z), *x.shape[1:])
     return images, (-(w * log_w).sum(1)).exp()
 
-# %% ../nbs/14_sharpness.ipynb #af589a8c
+# %% ../nbs/14_sharpness.ipynb #dc8e5e16
 class SigmaVAE(VAE):
     """A VAE of Gaussian pixels whose one σ is computed, not learned: in training, the
     root mean square error of each batch; in evaluation, a running average of those
@@ -121,7 +121,7 @@ class SigmaVAE(VAE):
         raw: Any = self.likelihood.raw
         raw.copy_(raw.square().lerp(sigma.square(), share).sqrt())
 
-# %% ../nbs/14_sharpness.ipynb #22ced857
+# %% ../nbs/14_sharpness.ipynb #83970385
 def _check_floor(floor: float) -> None:
     "Raise `ValueError` unless σ is kept above 0."
     if floor > 0 and math.isfinite(floor): return
@@ -160,7 +160,7 @@ def sigma_vae(
                         widths=list(widths), sigma=sigma, floor=floor)
     return model
 
-# %% ../nbs/14_sharpness.ipynb #8cfec3f7
+# %% ../nbs/14_sharpness.ipynb #c191bf55
 def perceptual_distance(
     a: Sequence[Tensor], # maps of the data, `(B, C, H, W)` each
     b: Sequence[Tensor], # maps of what was made of them, of the same shapes
@@ -171,7 +171,7 @@ def perceptual_distance(
             for p, q in zip(a, b)]
     return torch.stack(each).sum().float() / 2
 
-# %% ../nbs/14_sharpness.ipynb #12ed9964
+# %% ../nbs/14_sharpness.ipynb #ec5e65ec
 class PerceptualVAE(VAE):
     """A VAE whose means must also look right to a frozen classifier: `weight` times
     the `perceptual_distance` of its maps (Hou et al. 2017). Raises `ValueError`."""
@@ -228,7 +228,7 @@ class PerceptualVAE(VAE):
         return dict(loss=loss, reconstruction=reconstruction, kl=kl,
                     perceptual=perceptual, neg_elbo=reconstruction + kl)
 
-# %% ../nbs/14_sharpness.ipynb #ba19e915
+# %% ../nbs/14_sharpness.ipynb #1fe6d17a
 def perceptual_vae(
     data_shape: Sequence[int] = (1, 28, 28), # of one example: channels, height, width
     latent_dim: int = 20,                    # number of latents
@@ -262,7 +262,7 @@ def perceptual_vae(
     model.config = with_configs(config, classifier=classifier)
     return model
 
-# %% ../nbs/14_sharpness.ipynb #41b3b066
+# %% ../nbs/14_sharpness.ipynb #ecaad7f6
 def conv_discriminator(
     data_shape: Sequence[int],        # channels, height and width, at least 8
     widths: Sequence[int] = (16, 32), # channels of its two convolutions
@@ -288,7 +288,7 @@ def _check_discriminator(discriminator: nn.Module, data_shape: Sequence[int]) ->
         raise ValueError(f'got {tuple(out.shape)} from the discriminator for 2 images: '
                          f'{asks}, (B,)')
 
-# %% ../nbs/14_sharpness.ipynb #ff1850ac
+# %% ../nbs/14_sharpness.ipynb #7dd36462
 def discriminator_loss(
     discriminator: nn.Module, # images to logits
     real: Tensor,             # images of the data
@@ -305,7 +305,7 @@ def adversarial_loss(
     "−log of the probability that made is taken for real, averaged, 0-d."
     return F.softplus(-full_precision(discriminator(made))).mean()
 
-# %% ../nbs/14_sharpness.ipynb #e747d17b
+# %% ../nbs/14_sharpness.ipynb #0fa7ff69
 def adaptive_weight(
     reconstruction: Tensor, # 0-d loss
     adversarial: Tensor,    # 0-d loss
@@ -318,7 +318,7 @@ def adaptive_weight(
             for loss in (reconstruction, adversarial))
     return (a / (b + 1e-4)).clamp(max=most).detach()
 
-# %% ../nbs/14_sharpness.ipynb #112c601d
+# %% ../nbs/14_sharpness.ipynb #13bc4416
 def adversarial_step(
     model: 'VAEGAN',             # in training mode
     x: Tensor,                   # images, `(B, *data_shape)`
@@ -347,7 +347,7 @@ def adversarial_step(
     return dict(loss=loss, reconstruction=reconstruction, kl=kl, weight=weight,
                 neg_elbo=reconstruction + kl, adversarial=g, discriminator=d)
 
-# %% ../nbs/14_sharpness.ipynb #6372aec8
+# %% ../nbs/14_sharpness.ipynb #1ec0c7c0
 class VAEGAN(VAE):
     """A VAE whose decoder must also deceive a discriminator, with reconstructions and
     with draws from the prior (Larsen et al. 2016). Raises `ValueError`."""
@@ -388,7 +388,7 @@ class VAEGAN(VAE):
         "As `adversarial_step` does."
         return adversarial_step(self, self.inputs(batch)[0], optimizers)
 
-# %% ../nbs/14_sharpness.ipynb #3799cc92
+# %% ../nbs/14_sharpness.ipynb #f912f4a8
 def _two_adams(first: Any, second: Any, rates: tuple[float, float]) -> list[Optimizer]:
     "Adam for each of two sets of weights, with the momenta that GANs use."
     return [torch.optim.Adam(weights, lr=rate, betas=(0.5, 0.9))
@@ -414,7 +414,7 @@ def vae_gan(
                         discriminator_lr=discriminator_lr)
     return model
 
-# %% ../nbs/14_sharpness.ipynb #6dec416e
+# %% ../nbs/14_sharpness.ipynb #60c87758
 class GAN(Trainable):
     """A decoder trained by a discriminator alone (Goodfellow et al. 2014), of the size
     of a `vae_gan`. It has no encoder and no likelihood. Raises `ValueError`."""
