@@ -292,7 +292,8 @@ def test_time_to_quality(tmp_path):
     ("disentanglement", ["disentanglement", "disentanglement_ellipses"], 4),
     ("cvae_labels", ["cvae_labels"], 10), ("cvae_quadrants", ["cvae_quadrants"], 6),
     ("vq", ["vq"], 2), ("generation", ["generation"], 9), ("anomaly", ["anomaly"], 2),
-    ("semi_supervised", ["semi_supervised"], 17), ("balance", ["balance"], 6)])
+    ("semi_supervised", ["semi_supervised"], 17), ("balance", ["balance"], 6),
+    ("diagnose", ["diagnose"], 11)])
 def test_quality_benches_state_their_facts(script, bench, rows, tmp_path):
     before = results()
     run(script, "--quick", "--out", str(tmp_path))

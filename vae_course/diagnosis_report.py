@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Report']
 
-# %% ../nbs/96j_diagnosis_report.ipynb #b32f1c86
+# %% ../nbs/96j_diagnosis_report.ipynb #cbb3f149
 from dataclasses import dataclass, field
 from typing import Any
 import matplotlib.pyplot as plt
 from .diagnosis_rules import Finding
 
-# %% ../nbs/96j_diagnosis_report.ipynb #dea19bb4
+# %% ../nbs/96j_diagnosis_report.ipynb #475c8bba
 @dataclass
 class Report:
     "What `diagnose` found, by which numbers, and what it could not judge."
@@ -35,8 +35,9 @@ class Report:
         return lines
 
     def _measured(self) -> list[str]:
-        rows = [(words, self.measures[k]) for k, words in _WORDS.items()
-                if self.measures.get(k) is not None]
+        rows = [(words, _largest(self.measures[k]) if 'largest' in words
+                 or 'likewise' in words else self.measures[k])
+                for k, words in _WORDS.items() if self.measures.get(k) is not None]
         return ['Measured (nats per example unless it says otherwise)'] + [
             f'   {words:44}{_in_words(value)}' for words, value in rows]
 
@@ -63,7 +64,9 @@ class Report:
 
 _WORDS = dict(
     neg_elbo_train='-ELBO, training examples', neg_elbo_test='-ELBO, test examples',
-    distortion='reconstruction', kl='KL', units='latents', active_units='… active',
+    distortion='reconstruction', kl='KL of all latents', units='latents', active_units='… active',
+    kl_by_unit='… of each, the largest first',
+    fitted_kl_at_stated='… of the fitted q(z|x), likewise',
     information='information of a code', information_at_most='… at most, of so many',
     use='worth of a code (another\'s costs more by)', from_prior='q(z) from the prior',
     r2='variance explained, R²', sigma='σ of p(x|z)', error='error of its mean',
@@ -75,11 +78,15 @@ _WORDS = dict(
     calibration='calibration error of the pixels', coverage='pixels within their 80 %',
     mode_change='change by training mode')
 
+def _largest(values): # of the latents
+    ordered = sorted(values, reverse=True)
+    return ordered if len(ordered) <= 8 else [*ordered[:8], '…']
+
 def _in_words(value):
     if isinstance(value, (list, tuple)): return ', '.join(map(_in_words, value))
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
-# %% ../nbs/96j_diagnosis_report.ipynb #e43c2736
+# %% ../nbs/96j_diagnosis_report.ipynb #3618a3cf
 def _draw_kl(ax, m):
     "The KL of each latent, largest first; beside it, that of the fitted q."
     order = sorted(range(len(m['kl_by_unit'])), key=lambda i: -m['kl_by_unit'][i])
