@@ -262,6 +262,15 @@ def test_a_set_that_repeats_itself_does_not_leak_by_that():
     assert found.share > 0.9 and found.usual > 0.9
 
 
+def test_images_of_which_most_are_copies_do_not_leak_by_that():
+    rng = torch.Generator().manual_seed(0)
+    few = (torch.rand(40, 1, 4, 4, generator=rng) < 0.5).float()
+    train, test = (Examples(few[torch.randint(40, (n,), generator=rng)])
+                   for n in (800, 200))
+    found = leaked(train, test)
+    assert found.share > 0.9 and found.usual > 0.9
+
+
 def test_the_command_line_diagnoses_a_run(tmp_path, capsys):
     run = tmp_path / "run"
     main(["train", "--data", "digits", "--epochs", "2", "--out", str(run), "--device",

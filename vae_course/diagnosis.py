@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['diagnose', 'data_of_run', 'report_on_run', 'diagnose_run']
 
-# %% ../nbs/96f_diagnosis.ipynb #8d9a006d
+# %% ../nbs/96f_diagnosis.ipynb #f524ccd3
 import copy, math
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +29,7 @@ from .samples import check_image_path
 from .speech_files import SpectrogramSet
 from .step import evaluating
 
-# %% ../nbs/96f_diagnosis.ipynb #e558b10b
+# %% ../nbs/96f_diagnosis.ipynb #bec7cd99
 class _Measuring:
     "The measures of a model, and what could not be measured."
     def __init__(self, model, train, test, seed):
@@ -145,7 +145,7 @@ def _history_beta(history) -> dict[str, Any]: # rows of epochs
     # a schedule that moves β leaves more than rounding does
     return dict(history_beta=(b / a).item()) if left < 1e-5 and a > 0 else {}
 
-# %% ../nbs/96f_diagnosis.ipynb #6d6383bb
+# %% ../nbs/96f_diagnosis.ipynb #3b169caf
 def _calibration(model, test, seed): # whichever kind of pixels there are
     from vae_course.evaluation import interval_coverage, reliability
     x = test.floats()
@@ -277,7 +277,7 @@ def _asked(rule, m, broken): # a rule, which may need what was not measured
     if broken and rule.__name__ not in ('_find_nan', '_find_leak'): return None
     return rule(m)
 
-# %% ../nbs/96f_diagnosis.ipynb #38edf419
+# %% ../nbs/96f_diagnosis.ipynb #8efa4c08
 def data_of_run(
     model: LatentVariableModel, # of the run
     run: dict[str, Any],        # what `run.json` holds

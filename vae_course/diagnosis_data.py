@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['LEAST', 'two_parts', 'finite_rows', 'some_of', 'Leak', 'leaked']
 
-# %% ../nbs/96i_diagnosis_data.ipynb #fc119c3f
+# %% ../nbs/96i_diagnosis_data.ipynb #43cefebf
 from dataclasses import dataclass
 from typing import Any
 import torch
 from torch import Tensor
 from .data import DataError, Examples, as_floats, tensors_of
 
-# %% ../nbs/96i_diagnosis_data.ipynb #2ff82732
+# %% ../nbs/96i_diagnosis_data.ipynb #49e0b182
 # fewer examples say nothing about a distribution
 LEAST = 50
 
@@ -51,7 +51,7 @@ def some_of(
     rng = torch.Generator().manual_seed(seed)
     return examples[torch.randperm(len(examples), generator=rng)[:n]]
 
-# %% ../nbs/96i_diagnosis_data.ipynb #b5686ce4
+# %% ../nbs/96i_diagnosis_data.ipynb #3e1c303b
 @dataclass
 class Leak:
     "How many test examples stand in the training set, too."

@@ -6,7 +6,7 @@
 __all__ = ['pairs', 'diagonal', 'Look', 'look', 'example_information', 'latents_from_prior', 'correlation_cost', 'LossWeights',
            'loss_weights', 'trained_beta', 'Fitted', 'fit_codes', 'code_counts']
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #f99031b9
+# %% ../nbs/96g_diagnosis_measures.ipynb #8222c483
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from .elbo import kl_divergence
 from .evaluation import base_distribution
 from .model import LatentVariableModel, Unsupported, mean_of
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #1c17341e
+# %% ../nbs/96g_diagnosis_measures.ipynb #1c3b31e5
 def pairs(
     model: LatentVariableModel, # any
     examples: Examples,         # that it takes
@@ -94,7 +94,7 @@ def look(
                torch.cat(list(column)).cpu().double() for column in zip(*rows)]
     return Look(*columns)
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #332fc2a4
+# %% ../nbs/96g_diagnosis_measures.ipynb #d34cb4f3
 def example_information(
     mu: Tensor,    # means of q(z|x), `(N, D)`
     sigma: Tensor, # deviations, `(N, D)`
@@ -138,7 +138,7 @@ def correlation_cost(
     scale = covariance.diagonal().rsqrt()
     return -0.5 * torch.logdet(covariance * scale * scale[:, None]).item()
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #c857ac4a
+# %% ../nbs/96g_diagnosis_measures.ipynb #051c1710
 @dataclass
 class LossWeights:
     "The weights of the two terms in a model's own loss."
@@ -198,7 +198,7 @@ def loss_weights(
     return LossWeights(a.item(), b.item(), residual.item(), here[own].norm().item(),
                        here[~own].norm().item())
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #378b5acf
+# %% ../nbs/96g_diagnosis_measures.ipynb #1a1f8f4d
 def trained_beta(
     model: LatentVariableModel, # in evaluation mode, with a diagonal Gaussian q(z|x)
     examples: Examples,         # that it was trained on
@@ -222,7 +222,7 @@ def trained_beta(
             sums += torch.stack([t.detach().double().sum().cpu() for t in pulls])
     return (sums[0] / sums[1]).item(), (sums[2] / sums[3]).item()
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #b431c152
+# %% ../nbs/96g_diagnosis_measures.ipynb #5ed41ef4
 @dataclass
 class Fitted:
     "What fitting q(z|x) example by example brings; N rows, nats."
@@ -274,7 +274,7 @@ def fit_codes(
     return Fitted(*(None if t is None else t.cpu().double()
                     for t in (before, after, first - distortion, kl, error)))
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #f7afa543
+# %% ../nbs/96g_diagnosis_measures.ipynb #e971f096
 @torch.no_grad()
 def code_counts(
     model: Any,         # a `VQVAE`, in evaluation mode

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Report']
 
-# %% ../nbs/96j_diagnosis_report.ipynb #cbb3f149
+# %% ../nbs/96j_diagnosis_report.ipynb #ef4866ae
 from dataclasses import dataclass, field
 from typing import Any
 import matplotlib.pyplot as plt
 from .diagnosis_rules import Finding
 
-# %% ../nbs/96j_diagnosis_report.ipynb #475c8bba
+# %% ../nbs/96j_diagnosis_report.ipynb #1f002553
 @dataclass
 class Report:
     "What `diagnose` found, by which numbers, and what it could not judge."
@@ -64,7 +64,8 @@ class Report:
 
 _WORDS = dict(
     neg_elbo_train='-ELBO, training examples', neg_elbo_test='-ELBO, test examples',
-    distortion='reconstruction', kl='KL of all latents', units='latents', active_units='… active',
+    distortion='reconstruction', kl='KL of all latents', units='latents',
+    active_units='… active',
     kl_by_unit='… of each, the largest first',
     fitted_kl_at_stated='… of the fitted q(z|x), likewise',
     information='information of a code', information_at_most='… at most, of so many',
@@ -86,7 +87,7 @@ def _in_words(value):
     if isinstance(value, (list, tuple)): return ', '.join(map(_in_words, value))
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
-# %% ../nbs/96j_diagnosis_report.ipynb #3618a3cf
+# %% ../nbs/96j_diagnosis_report.ipynb #b723a93f
 def _draw_kl(ax, m):
     "The KL of each latent, largest first; beside it, that of the fitted q."
     order = sorted(range(len(m['kl_by_unit'])), key=lambda i: -m['kl_by_unit'][i])
