@@ -293,8 +293,8 @@ def test_time_to_quality(tmp_path):
     ("cvae_labels", ["cvae_labels"], 10), ("cvae_quadrants", ["cvae_quadrants"], 6),
     ("vq", ["vq"], 2), ("generation", ["generation"], 9), ("anomaly", ["anomaly"], 2),
     ("semi_supervised", ["semi_supervised"], 18),
-    ("diagnose", ["diagnose"], 11),
     ("balance", ["balance"], 6),
+    ("diagnose", ["diagnose"], 11),
     ("density", ["density"], 10),
     ("sharpness", ["sharpness"], 9)])
 def test_quality_benches_state_their_facts(script, bench, rows, tmp_path):

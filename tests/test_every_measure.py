@@ -62,7 +62,7 @@ LACKS = dict(
     row="a row of numbers as z", places="codes with places between them",
     images="needs images", sample=r"cannot draw samples: it has no method sample\(n\)",
     data_shape="the shape of one example", none_lacking="$^",
-    labels="a condition|needs to know", 
+    labels="a condition|needs to know",
     numbers="an encoder whose numbers a posterior",
     rsample=r"draws from q\(z\|x\) with a gradient",
     program="has one tensor as x|has neither encoder|the shape of an example")

@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['effective_beta', 'MeasuredBeta', 'measured_beta', 'TargetDistortion']
 
-# %% ../nbs/15_balance.ipynb #df6a4bab
-import math
+# %% ../nbs/15_balance.ipynb #ab2c075a
 from collections.abc import Callable
 from typing import Any, NamedTuple
 import torch, torch.nn.functional as F
 from torch import Tensor
 from .callbacks import Callback
 
-# %% ../nbs/15_balance.ipynb #0054843a
+# %% ../nbs/15_balance.ipynb #a9c3f87b
 _reductions: dict[str, Callable[[int, int], float]] = {    # of size and batch
     'sum': lambda size, batch: batch,
     'batchmean': lambda size, batch: 1.0,
@@ -22,6 +21,7 @@ _error_of_a_nat: dict[str, Callable[[float], float]] = {   # of σ
     'bernoulli': lambda sigma: 1.0, 'categorical': lambda sigma: 1.0,
     'gaussian': lambda sigma: 2 * sigma**2, 'laplace': lambda sigma: sigma}
 
+# %% ../nbs/15_balance.ipynb #185c74cf
 def effective_beta(
     likelihood: str,  # bernoulli or categorical; gaussian: (x − x̂)²; laplace: |x − x̂|
     values: int,      # numbers in an example: pixels × channels, characters
@@ -49,7 +49,7 @@ def effective_beta(
          * _error_of_a_nat[likelihood](sigma))
     return kl_weight * _reductions[kl](latents, batch) / a
 
-# %% ../nbs/15_balance.ipynb #403fa6b6
+# %% ../nbs/15_balance.ipynb #e07da100
 _nats: dict[str, Callable[[Tensor, Tensor], Tensor]] = {   # −log p of each number
     'bernoulli': lambda x_hat, x: F.binary_cross_entropy(x_hat, x, reduction='none'),
     'bernoulli_logits': lambda x_hat, x: F.binary_cross_entropy_with_logits(
@@ -87,7 +87,7 @@ def _gradients(f, inputs):
     found = torch.autograd.grad(f, inputs, allow_unused=True)
     return [torch.zeros_like(t) if g is None else g for g, t in zip(found, inputs)]
 
-# %% ../nbs/15_balance.ipynb #59c16ed0
+# %% ../nbs/15_balance.ipynb #30b8b43f
 @torch.enable_grad()
 def _weights_of(loss, x, latents, likelihood, classes, seed):
     "`(name, a, b, misfit)` on a random batch. Raises `ValueError`."
@@ -144,7 +144,7 @@ def _weights_of(loss, x, latents, likelihood, classes, seed):
                                         'this loss makes it larger')
     return name, a, b, max(off, far)
 
-# %% ../nbs/15_balance.ipynb #b58791d5
+# %% ../nbs/15_balance.ipynb #4da11d84
 def measured_beta(
     loss: Callable[..., Tensor], # loss(x_hat, x, mu, logvar), a 0-d tensor
     x: Tensor,                   # a batch, `(B, …)`, or whole numbers of classes
@@ -171,7 +171,7 @@ def measured_beta(
     same = {'gaussian': sigma * beta**0.5, 'laplace': sigma * beta}.get(name)
     return MeasuredBeta(beta, name, same, a, b, max(off, off2))
 
-# %% ../nbs/15_balance.ipynb #0b62832b
+# %% ../nbs/15_balance.ipynb #52e0b251
 class TargetDistortion(Callback):
     """Moves β until the reconstruction is `target`: less β while it is worse, more
     while it is better. 1/β is the multiplier of GECO (Rezende and Viola 2018)."""

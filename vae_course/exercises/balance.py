@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['check_graph_beta', 'check_patient', 'check_reported_weight']
 
-# %% ../../nbs/99o_exercises_balance.ipynb #6941c637
+# %% ../../nbs/99o_exercises_balance.ipynb #e9185186
 from collections.abc import Callable
 from functools import partial
 import torch
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, to_tensor)
 
-# %% ../../nbs/99o_exercises_balance.ipynb #9e4d237f
+# %% ../../nbs/99o_exercises_balance.ipynb #312627cb
 @exercise
 def check_graph_beta(
     f: Callable, # `f(N, E)`, a number
@@ -44,7 +44,7 @@ def check_graph_beta(
         raise WrongAnswer(f'for N = {N} and E = {E} β is {1 / norm:.4f}, and you gave '
                           f'{got.flatten()[0]:.4g}')
 
-# %% ../../nbs/99o_exercises_balance.ipynb #0d2faaba
+# %% ../../nbs/99o_exercises_balance.ipynb #a9ca925a
 _patients = [ # kl, information, gap, beta, sigma, error; disease; what is overlooked
     ((0.02, 0.01, 0.04, 8.0, None, None), 'over-regularised',
      'β is 8: a nat of code must save eight nats'),
@@ -87,7 +87,7 @@ def check_patient(
             raise WrongAnswer(f'you called this {name!r} ({shown}), and it is '
                               f'{right!r}: {why}')
 
-# %% ../../nbs/99o_exercises_balance.ipynb #c09a6588
+# %% ../../nbs/99o_exercises_balance.ipynb #f8dbd00f
 @exercise
 def check_reported_weight(
     f: Callable, # `f(weight, values, mse)`, a number
