@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CELLS', 'DensityCheck', 'DensityReport', 'density_checks']
 
-# %% ../nbs/95c_density.ipynb #94f996db
+# %% ../nbs/95c_density.ipynb #cfd69f58
 import math, warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from .devices import seeded
 
-# %% ../nbs/95c_density.ipynb #c89fb879
+# %% ../nbs/95c_density.ipynb #3c266603
 @dataclass(frozen=True)
 class DensityCheck:
     "One check of a density: what was found, and what is right."
@@ -60,7 +60,7 @@ class DensityReport:
                  for row in rows]
         return '\n'.join(line.rstrip() for line in lines)
 
-# %% ../nbs/95c_density.ipynb #f8bc9aa7
+# %% ../nbs/95c_density.ipynb #21418e23
 def _log_prob(p: Any, z: Tensor) -> Tensor:
     "log p(z), one number a row. Raises `ValueError`."
     found = p.log_prob(z)
@@ -122,7 +122,7 @@ def _plane_checks(p: Any, low: float, high: float, n: int, draws: Tensor) -> lis
             DensityCheck('cells', f'worst off by {off:.1f} standard errors', 'below 6',
                          off < 6)]
 
-# %% ../nbs/95c_density.ipynb #1a21cdfb
+# %% ../nbs/95c_density.ipynb #8a70b3a8
 def _worst_return(transform: Any, z: Tensor) -> tuple[float, str]:
     "The largest error of z → y → z, and what kept it from being computed."
     try: back = transform.inv(transform(z))
@@ -160,7 +160,7 @@ def _transform_checks(transforms: Sequence[Any], z: Tensor) -> list[DensityCheck
                      else f'off by {apart:.1e} at most', f'below {tolerance:.0e}',
                      apart < tolerance)]
 
-# %% ../nbs/95c_density.ipynb #cf1f355d
+# %% ../nbs/95c_density.ipynb #4eb4a4d8
 @torch.no_grad()
 def density_checks(
     p: Any,                  # with `log_prob` `(n, 2)` → `(n,)` and `sample((n,))`

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['check_planar', 'check_flow_kl', 'check_vamp_nll', 'check_owed']
 
-# %% ../../nbs/99p_exercises_beyond_gaussian.ipynb #83f88be1
+# %% ../../nbs/99p_exercises_beyond_gaussian.ipynb #2d5ef922
 from collections.abc import Callable
 from functools import partial
 import torch, torch.nn.functional as F
 from .verdicts import (
     WrongAnswer, exercise, matches, name_mistake, require_answer, to_tensor)
 
-# %% ../../nbs/99p_exercises_beyond_gaussian.ipynb #15752a68
+# %% ../../nbs/99p_exercises_beyond_gaussian.ipynb #bf0b2104
 @exercise
 def check_planar(
     f: Callable, # `f(u, w)`, `(D,)`
@@ -48,7 +48,7 @@ def check_planar(
         raise WrongAnswer(f'w·û should be {wanted:.3f}, and is {got @ w:.3f}; or û '
                           'differs from u at right angles to w')
 
-# %% ../../nbs/99p_exercises_beyond_gaussian.ipynb #7b06182c
+# %% ../../nbs/99p_exercises_beyond_gaussian.ipynb #0b3f1acd
 @exercise
 def check_flow_kl(
     f: Callable, # `f(log_q0, log_p_z0, log_p_zT, log_dets)`, 0-d
@@ -82,7 +82,7 @@ def check_flow_kl(
     raise WrongAnswer(f'the KL is {each.mean():.3f} nats, and you gave '
                       f'{got.flatten()[0]:.3f} (shape {tuple(got.shape)})')
 
-# %% ../../nbs/99p_exercises_beyond_gaussian.ipynb #789a25a9
+# %% ../../nbs/99p_exercises_beyond_gaussian.ipynb #3c5dda45
 @exercise
 def check_vamp_nll(
     f: Callable, # `f(reported, components)`, `(n,)`
@@ -106,7 +106,7 @@ def check_vamp_nll(
     raise WrongAnswer(f'the NLLs are {[round(v, 1) for v in right.tolist()]}, and you '
                       f'gave {[round(v, 1) for v in got.flatten()[:3].tolist()]}')
 
-# %% ../../nbs/99p_exercises_beyond_gaussian.ipynb #1ebc969f
+# %% ../../nbs/99p_exercises_beyond_gaussian.ipynb #9d751ba7
 @exercise
 def check_owed(
     f: Callable, # `f(neg_elbo, best, nll, nll_with_mixture)`, `(3,)`
