@@ -91,6 +91,30 @@ def site_links(cell):
                 text_of(out.data["text/markdown"]).replace(here, "]("))
 
 
+def live_parts(cell):
+    """`<!-- live: NAME … -->` becomes the parts of that name in assets/live/parts.json,
+    each with its still picture, which `live.js` replaces when it comes into view; a
+    comment that names no part stays a comment."""
+    if cell.cell_type != "markdown" or "<!-- live: " not in cell.source:
+        return
+    folder = Path(get_config().nbs_path) / "assets" / "live"
+    known = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
+
+    def part(name):
+        places = " ".join(f"assets/live/{n}.json" for n in known[name]["programs"])
+        picture = (f'<img src="assets/live/{name}.png" width="760" alt="'
+                   f'{html.escape(known[name]["alt"], quote=True)}">')
+        return (f'<div class="live" data-part="{known[name]["part"]}" '
+                f'data-program="{places}">{picture}</div>')
+
+    def mount(match):
+        names = match[1].split()
+        if not set(names) <= set(known):
+            return match[0]
+        return f'<div class="live-row">{"".join(map(part, names))}</div>'
+    cell.source = re.sub(r"<!-- live: ([\w ]+) -->", mount, cell.source)
+
+
 def alt_text(out, cell):
     """The alternative text of an image: from its metadata, or from `#| fig-alt:` of its
     cell; else nothing."""
