@@ -186,7 +186,6 @@ PLANTED = [
     (15, "a split that shares a speaker and is called unseen", "13_speech",
      "folds.append((~theirs, theirs))",
      "folds.append((torch.ones_like(theirs), theirs))", "13_speech"),
-<<<<<<< HEAD
     # lesson 15: which β, and the clinic
     (1, "a mean over the values of an example counted as a sum", "15_balance",
      "'mean': lambda size, batch: 1 / size", "'mean': lambda size, batch: 1.0",
@@ -214,7 +213,6 @@ PLANTED = [
     (0, "information without log N", "12_text",
      "each[rows, i + rows] - each.logsumexp(1) + math.log(len(z))",
      "each[rows, i + rows] - each.logsumexp(1)", "15_balance"),
-=======
     # what `diagnose` measures
     (0, "a β at which an encoder would be at rest, with the wrong sign",
      "96g_diagnosis_measures", "pulls = (-(centred * g_mu), centred**2",
@@ -230,7 +228,6 @@ PLANTED = [
      "loss = (distortion + 0 * kl.sum(-1)).sum()", "96g_diagnosis_measures"),
     (0, "the nearest training example is the example itself", "96i_diagnosis_data",
      "d[here.nonzero()[:, 0], own[here]] = torch.inf", "pass", "96i_diagnosis_data"),
->>>>>>> w-l15d
 ]
 names = [f"error {number}: {what}" for number, what, *_ in PLANTED]
 
