@@ -356,3 +356,54 @@ def test_the_first_use_of_a_term_leads_to_the_glossary(tab, address):
     assert len(places) == len(set(places)) > 5
     tab.goto(places[0])
     assert tab.locator(f"[id='{unquote(places[0].partition('#')[2])}']").count() == 1
+
+
+# pages with parts that move, at least
+LIVE = ("index", "latent", "elbo", "beta_vae", "cvae", "vq_vae", "anomaly_detection")
+mounts = """() => [...document.querySelectorAll('div.live[data-part]')].map(host => (
+    {ready: host.dataset.ready, asked: host.dataset.program, still:
+     !!host.querySelector('img')}))"""
+
+
+def test_every_page_that_should_has_a_part_and_its_picture_has_words(site):
+    for name in LIVE:
+        text = (site / f"{name}.html").read_text(encoding="utf-8")
+        hosts = re.findall(r'<div class="live" data-part="\\w+" data-program="[^"]*">'
+                           r'<img src="([^"]+)" width="760" alt="([^"]+)">', text)
+        assert hosts, f"{name} has no part that moves"
+        for source, words in hosts:
+            assert (site / source).exists() and len(words) > 30
+        assert "<strong>Play.</strong>" in text
+
+
+@pytest.mark.browser
+@needs_browser
+@pytest.mark.parametrize("name", LIVE)
+def test_parts_of_a_page_load_when_they_come_into_view(tab, address, site, name):
+    "Nothing is fetched before; at most 500 kB for a page; then the picture is replaced."
+    asked = []
+    tab.on("request", lambda r: asked.append(r.url) if r.url.endswith(".json") else None)
+    tab.goto(f"{address}{name}.html")
+    tab.wait_for_timeout(500)
+    before = tab.evaluate(mounts)
+    assert before
+    hosts = tab.locator("div.live[data-part]")
+    for i in range(hosts.count()):
+        hosts.nth(i).scroll_into_view_if_needed()
+        tab.wait_for_function(
+            "i => document.querySelectorAll('div.live[data-part]')[i].dataset.ready",
+            arg=i, timeout=20_000)
+    assert all(m["ready"] == "yes" and not m["still"] for m in tab.evaluate(mounts))
+    files = {site / url.removeprefix(address) for url in asked if "live/" in url}
+    assert 0 < sum(f.stat().st_size for f in files) <= 500_000
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.browser
+@needs_browser
+def test_without_scripts_the_still_picture_stands(browser, address):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{address}index.html")
+    assert page.locator("div.live img").count() == 1
+    context.close()
