@@ -380,9 +380,7 @@ def test_every_page_that_should_has_a_part_and_its_picture_has_words(site):
 @needs_browser
 @pytest.mark.parametrize("name", LIVE)
 def test_parts_of_a_page_load_when_they_come_into_view(tab, address, site, name):
-    "Nothing is fetched before; at most 500 kB for a page; then the picture is replaced."
-    asked = []
-    tab.on("request", lambda r: asked.append(r.url) if r.url.endswith(".json") else None)
+    "At most 500 kB for a page, fetched then; and the picture is replaced."
     tab.goto(f"{address}{name}.html")
     tab.wait_for_timeout(500)
     before = tab.evaluate(mounts)
@@ -394,7 +392,8 @@ def test_parts_of_a_page_load_when_they_come_into_view(tab, address, site, name)
             "i => document.querySelectorAll('div.live[data-part]')[i].dataset.ready",
             arg=i, timeout=20_000)
     assert all(m["ready"] == "yes" and not m["still"] for m in tab.evaluate(mounts))
-    files = {site / url.removeprefix(address) for url in asked if "live/" in url}
+    files = {site / url.removeprefix(address) for url in tab.asked
+             if "assets/live/" in url and url.endswith(".json")}
     assert 0 < sum(f.stat().st_size for f in files) <= 500_000
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 

@@ -26,7 +26,7 @@ from .datasets import loaders
 from .elbo import likelihood_settings
 from .model import Unsupported
 from .named_data import load_named
-from .diagnosis import diagnose_run
+from .diagnosis_run import diagnose_run
 from .devices import OutOfMemory, pick_device, seeded
 from .distributed import join_processes
 from .export import MissingExtra
