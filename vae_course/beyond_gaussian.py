@@ -7,7 +7,7 @@ __all__ = ['Coupling', 'RealNVP', 'FlowPrior', 'VampPrior', 'FlexibleVAE', 'Full
            'importance_weighted_losses', 'flexible_vae', 'InferenceGaps', 'inference_gaps', 'TwoLayerDistribution',
            'TwoLayerVAE']
 
-# %% ../nbs/16_beyond_gaussian.ipynb #bff6ac3f
+# %% ../nbs/16_beyond_gaussian.ipynb #d015e3de
 from collections.abc import Callable, Sequence
 from typing import Any
 import torch, torch.distributions as D
@@ -24,7 +24,7 @@ from .model import (LatentVariableModel, MixturePrior, Unsupported, center,
 from .reparameterization import bound_logvar
 from .step import evaluating
 
-# %% ../nbs/16_beyond_gaussian.ipynb #d6bbfd81
+# %% ../nbs/16_beyond_gaussian.ipynb #2bc3f97f
 class Coupling(D.Transform):
     """One half of z is scaled and shifted by what a network reads off the other half;
     then the halves change places (Dinh et al. 2017)."""
@@ -71,7 +71,7 @@ class Coupling(D.Transform):
         a, _ = self._split(z, (z.shape[-1] + 1) // 2)
         return self._read(a)[0].sum(-1)
 
-# %% ../nbs/16_beyond_gaussian.ipynb #4b037c50
+# %% ../nbs/16_beyond_gaussian.ipynb #a97d288c
 class RealNVP(nn.Module):
     """A flow of couplings: called with a distribution over `(..., D)`, it gives what
     the couplings make of it. It begins as the identity, up to the order of the
@@ -104,7 +104,7 @@ class RealNVP(nn.Module):
         return D.TransformedDistribution(
             base, [Coupling(net, context) for net in self.nets], validate_args=False)
 
-# %% ../nbs/16_beyond_gaussian.ipynb #4943f512
+# %% ../nbs/16_beyond_gaussian.ipynb #1ec983bb
 class FlowPrior(nn.Module):
     """A learned prior over `(D,)`: a flow of N(0, I) (Dinh et al. 2017). Raises
     `ValueError`."""
@@ -123,7 +123,7 @@ class FlowPrior(nn.Module):
     def forward(self) -> D.Distribution:
         return self.flow(self.base())
 
-# %% ../nbs/16_beyond_gaussian.ipynb #f817df6a
+# %% ../nbs/16_beyond_gaussian.ipynb #e29477a0
 class VampPrior(nn.Module):
     """A learned prior: the mixture of q(z|u) for `components` pseudo-inputs u, which
     are learned (Tomczak and Welling 2018). Called with the encoder. Raises
@@ -159,7 +159,7 @@ class VampPrior(nn.Module):
         weights = D.Categorical(logits=equal, validate_args=False)   # 1/K each
         return D.MixtureSameFamily(weights, each, validate_args=False)
 
-# %% ../nbs/16_beyond_gaussian.ipynb #821e1fca
+# %% ../nbs/16_beyond_gaussian.ipynb #4183289d
 class FlexibleVAE(VAE):
     """A `VAE` whose prior may ask the encoder (a `VampPrior`) and whose objective may
     take k draws. Raises `ValueError` for a prior of another width."""
@@ -201,13 +201,13 @@ class FlexibleVAE(VAE):
         x, c = self.inputs(batch)
         return importance_weighted_losses(self, x, self.k, self.beta, c)
 
-# %% ../nbs/16_beyond_gaussian.ipynb #478bca8a
+# %% ../nbs/16_beyond_gaussian.ipynb #0626bdd8
 def _check_numbers(out: Tensor, numbers: int, what: str) -> None:
     if out.shape[-1] != numbers:
         raise ValueError(f'got {out.shape[-1]} numbers for {what}: it needs {numbers} '
                          'for each example; give the encoder as many outputs')
 
-# %% ../nbs/16_beyond_gaussian.ipynb #9ae2005a
+# %% ../nbs/16_beyond_gaussian.ipynb #df96a72a
 class FullGaussian(nn.Module):
     """Makes q(z|x) of what an encoder gives: a Gaussian with correlations, by the
     Cholesky factor of its covariance. Raises `ValueError`."""
@@ -232,7 +232,7 @@ class FullGaussian(nn.Module):
         factor[..., row, column] = below
         return D.MultivariateNormal(mu, scale_tril=factor, validate_args=False)
 
-# %% ../nbs/16_beyond_gaussian.ipynb #cba42ef6
+# %% ../nbs/16_beyond_gaussian.ipynb #06efa52d
 class FlowPosterior(nn.Module):
     """Makes q(z|x) of what an encoder gives: a diagonal Gaussian, bent by couplings
     that read a context from the encoder, too (Rezende and Mohamed 2015). Raises
@@ -258,7 +258,7 @@ class FlowPosterior(nn.Module):
         base, context = out.split([2 * self.latent_dim, self.context_dim], -1)
         return self.flow(self.gaussian(base), context)
 
-# %% ../nbs/16_beyond_gaussian.ipynb #16e7d2d0
+# %% ../nbs/16_beyond_gaussian.ipynb #6ac0e78f
 def importance_weighted_losses(
     model: LatentVariableModel,  # with q(z|x) that can be drawn from with a gradient
     x: Any,                      # examples, `(B, *data_shape)`
@@ -282,7 +282,7 @@ def importance_weighted_losses(
     return dict(loss=loss, reconstruction=reconstruction, kl=kl,
                 neg_elbo=reconstruction + kl)
 
-# %% ../nbs/16_beyond_gaussian.ipynb #92f4006c
+# %% ../nbs/16_beyond_gaussian.ipynb #8d71337b
 _PRIORS = 'normal', 'mixture', 'vamp', 'flow'
 _POSTERIORS = 'gaussian', 'full', 'flow'
 
@@ -327,7 +327,7 @@ def flexible_vae(
         posterior=posterior, couplings=couplings, width=width, k=k)
     return model
 
-# %% ../nbs/16_beyond_gaussian.ipynb #98694ca8
+# %% ../nbs/16_beyond_gaussian.ipynb #f97379d8
 class InferenceGaps:
     """What separates −ELBO from −log p(x), in nats: the encoder's part and that of the
     family of q (Cremer, Li and Duvenaud 2018), an `Estimate` each."""
@@ -389,7 +389,7 @@ def inference_gaps(
         better = torch.maximum(mine.mean(0), best.mean(0))
         return InferenceGaps(-mine.mean(0), -better, -importance_weighted(best))
 
-# %% ../nbs/16_beyond_gaussian.ipynb #91130187
+# %% ../nbs/16_beyond_gaussian.ipynb #d488c5d2
 class TwoLayerDistribution:
     """A distribution of pairs z = (top, bottom), by its first layer and the second
     given the first: of p(z) or of q(z|x)."""
@@ -433,7 +433,7 @@ class TwoLayerDistribution:
         a = center(self.first)
         return self._pair(a, center(self.second(a)))
 
-# %% ../nbs/16_beyond_gaussian.ipynb #174316fc
+# %% ../nbs/16_beyond_gaussian.ipynb #51d8f5d6
 class TwoLayerVAE(LatentVariableModel):
     """Two stochastic layers: p(top) p(bottom|top) p(x|bottom). q draws the bottom one
     first (Burda et al. 2016), or, as a ladder, the top one first, and corrects
