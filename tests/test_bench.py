@@ -427,7 +427,8 @@ def test_a_run_cut_short_leaves_the_old_file(tmp_path, monkeypatch):
 MEASURED = dict(speed="name", time_to_quality="step_config", generation="images",
                 disentanglement="model", disentanglement_ellipses="model",
                 cvae_labels="way", cvae_quadrants="kind", vq=None, anomaly=None,
-                semi_supervised="name", text="way", speech="way", sharpness="way")
+                semi_supervised="name", text="way", speech="way", sharpness="way",
+                balance="beta", density="way", diagnose=None)
 
 
 @pytest.fixture(scope="module")

@@ -452,6 +452,7 @@ def lesson_14() -> Drawing:
     d.line([(326, 264), (390, 264), (390, 158)], "grad")
     d.text(402, 236, "gradient", "small violet", "start")
     d.text(116, 258, "adversarial", "small red")
+    return d
 
 
 def lesson_16() -> Drawing:
@@ -470,6 +471,7 @@ def lesson_16() -> Drawing:
     d.text(252, 250, "posterior: covariance, flow, k draws", "green")
     d.line([(560, 223), (560, 290), (34, 290), (34, 219)], "term", arrow=False)
     d.text(297, 310, "reconstruction: −log p(x|z)", "red")
+    return d
 
 
 def lesson_15() -> Drawing:
