@@ -6,7 +6,7 @@
 __all__ = ['pairs', 'diagonal', 'Look', 'look', 'example_information', 'latents_from_prior', 'correlation_cost', 'LossWeights',
            'loss_weights', 'trained_beta', 'Fitted', 'fit_codes', 'code_counts']
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #8c20418f
+# %% ../nbs/96g_diagnosis_measures.ipynb #df2f94da
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from .elbo import kl_divergence
 from .evaluation import base_distribution
 from .model import LatentVariableModel, Unsupported, mean_of
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #b0bf803f
+# %% ../nbs/96g_diagnosis_measures.ipynb #e631fb20
 def pairs(
     model: LatentVariableModel, # any
     examples: Examples,         # that it takes
@@ -94,7 +94,7 @@ def look(
                torch.cat(list(column)).cpu().double() for column in zip(*rows)]
     return Look(*columns)
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #21965e9d
+# %% ../nbs/96g_diagnosis_measures.ipynb #b63d01be
 def example_information(
     mu: Tensor,    # means of q(z|x), `(N, D)`
     sigma: Tensor, # deviations, `(N, D)`
@@ -138,7 +138,7 @@ def correlation_cost(
     scale = covariance.diagonal().rsqrt()
     return -0.5 * torch.logdet(covariance * scale * scale[:, None]).item()
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #4c470435
+# %% ../nbs/96g_diagnosis_measures.ipynb #39f2f6b1
 @dataclass
 class LossWeights:
     "The weights of the two terms in a model's own loss."
@@ -198,7 +198,7 @@ def loss_weights(
     return LossWeights(a.item(), b.item(), residual.item(), here[own].norm().item(),
                        here[~own].norm().item())
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #776a2886
+# %% ../nbs/96g_diagnosis_measures.ipynb #8ebabff5
 def trained_beta(
     model: LatentVariableModel, # in evaluation mode, with a diagonal Gaussian q(z|x)
     examples: Examples,         # that it was trained on
@@ -222,7 +222,7 @@ def trained_beta(
             sums += torch.stack([t.detach().double().sum().cpu() for t in pulls])
     return (sums[0] / sums[1]).item(), (sums[2] / sums[3]).item()
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #3ef7c7e7
+# %% ../nbs/96g_diagnosis_measures.ipynb #82502a3d
 @dataclass
 class Fitted:
     "What fitting q(z|x) example by example brings; N rows, nats."
@@ -274,7 +274,7 @@ def fit_codes(
     return Fitted(*(None if t is None else t.cpu().double()
                     for t in (before, after, first - distortion, kl, error)))
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #f27fb3f5
+# %% ../nbs/96g_diagnosis_measures.ipynb #cec2987e
 @torch.no_grad()
 def code_counts(
     model: Any,         # a `VQVAE`, in evaluation mode
