@@ -113,7 +113,8 @@ for room in {rooms!r}: importlib.import_module('vae_course.' + room)
 def test_only_the_command_line_reads_words(tmp_path):
     "The rooms beside it do not import jsonargparse."
     of_the_command_line = {"cli", "model_settings", "use", "partly_labelled",
-                           "speech_files", "named_data", "samples", "diagnosis_run"}
+                           "speech_files", "named_data", "samples", "diagnosis_run",
+                           "live_files"}
     rooms = sorted(p.stem for p in (root / "vae_course").glob("[a-z]*.py")
                    if p.stem not in of_the_command_line)
     assert {"data", "elbo", "training", "protocol", "run_folder", "widgets"} <= {*rooms}

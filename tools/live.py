@@ -23,7 +23,6 @@ from vae_course.live import facts_of                                    # noqa: 
 from vae_course.packing import packed, rounding_cost                    # noqa: E402
 from vae_course.step import evaluating                                  # noqa: E402
 from vae_course.training import build, fit                              # noqa: E402
-from vae_course.use import NamedImages, conditions_of                   # noqa: E402
 
 folder = root / "nbs" / "assets" / "live"
 BOTH, DECODER = ("encoder", "decoder", "prior"), ("decoder", "prior")
@@ -88,9 +87,8 @@ def one_program(name: str, data: DataSet, steps: int | None, seed: int) -> tuple
     about: dict[str, Any] = dict(name=what, trained=day, neg_elbo=round(after, 2),
                                  test=f"{len(test):,} test images of {data.name}")
     if kind == "autoencoder": about["measure"] = "reconstruction"
-    images = NamedImages(test.x, test.y, data.classes, None, data.name)
     with evaluating(model):
-        about |= facts_of(model, images, conditions_of(model, images, ()))
+        about |= facts_of(model, test)
         if getattr(model, "latent_dim", 0) == 2:     # how far a plane has to reach
             mu = encode_point(model, as_floats(test.x))
             about["span"] = max(3.0, round(mu.abs().quantile(0.98).item(), 1))
@@ -149,11 +147,12 @@ def speed(seconds: float = 2.0) -> None:
     import os, shutil                                           # noqa: E401
     from playwright.sync_api import sync_playwright
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    models = {"MLP 20-128-784": ("vae", dict(latent_dim=20, hidden=[128])),
-              "convolutions 16, 32 to 32 x 32 x 3": (
-                  "conv_vae", dict(data_shape=[3, 32, 32])),
-              "convolutions 32, 64 to 32 x 32 x 3": (
-                  "conv_vae", dict(data_shape=[3, 32, 32], widths=[32, 64]))}
+    models: dict[str, tuple[str, dict[str, Any]]] = {
+        "MLP 20-128-784": ("vae", dict(latent_dim=20, hidden=[128])),
+        "convolutions 16, 32 to 32 x 32 x 3": (
+            "conv_vae", dict(data_shape=[3, 32, 32])),
+        "convolutions 32, 64 to 32 x 32 x 3": (
+            "conv_vae", dict(data_shape=[3, 32, 32], widths=[32, 64]))}
     script = (root / "nbs" / "assets" / "live.js").read_text(encoding="utf-8")
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -193,7 +192,8 @@ def main() -> None:
     for name in given.names or known:
         make: Callable = scores if name == "threshold" else (
             lambda *how, name=name: one_program(name, *how))
-        write(name, *make(data, given.steps, given.seed), given.out)
+        program, row = make(data, given.steps, given.seed)
+        write(name, program, row, given.out)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from .diagnosis_run import diagnose_run
 from .devices import OutOfMemory, pick_device, seeded
 from .distributed import join_processes
 from .export import MissingExtra
-from .live import write_page
+from .live_files import write_page
 from .model_settings import add_options, build_model, complete_settings
 from .model_settings import read_conditions, read_settings, settings_parser
 from .progress import exercises, passed, progress_file

@@ -92,7 +92,7 @@ def rounding_cost(
     before = measured(copy.deepcopy(model).cpu())
     return before, measured(rounded(model, kind))
 
-# %% ../nbs/92a_packing.ipynb #f7f1e633
+# %% ../nbs/92a_packing.ipynb #f4f35810
 class _Writer:
     "Collects the weights of a program, and writes its layers."
     def __init__(self, kind: str) -> None: self.kind, self.blob = kind, bytearray()
@@ -109,7 +109,7 @@ class _Writer:
         return own if scale is None else own | dict(
             channel=channel, scale=self.numbers(scale.flatten()))
 
-    def weights(self, m: nn.Module) -> dict[str, Any]:
+    def weights(self, m: Any) -> dict[str, Any]:
         "The tensors of a layer with a weight and perhaps a bias."
         (kind, channel), = _rounding(m, self.kind).values()
         return dict(weight=self.numbers(m.weight, kind, channel),
