@@ -90,8 +90,9 @@ def look(
                   else (q.log_prob(z) - prior.log_prob(z))[:, None])
             rows.append((kl, -p.log_prob(x), -model.decode(other, c).log_prob(x),
                          *_error_and_spread(p, x), *_in_prior_units(q, prior)))
-    columns = [None if any(v is None for v in column) else
-               torch.cat(list(column)).cpu().double() for column in zip(*rows)]
+    columns: list[Any] = [None if any(v is None for v in column) else
+                          torch.cat(list(column)).cpu().double()
+                          for column in zip(*rows)]
     return Look(*columns)
 
 # %% ../nbs/96g_diagnosis_measures.ipynb #b63d01be
@@ -271,8 +272,9 @@ def fit_codes(
             optimizer.step()
         distortion, kl, after = value(4 * samples)
         with torch.no_grad(): error, _ = _error_and_spread(model.decode(mu, c), x)
-    return Fitted(*(None if t is None else t.cpu().double()
-                    for t in (before, after, first - distortion, kl, error)))
+    found: list[Any] = [None if t is None else t.cpu().double()
+                        for t in (before, after, first - distortion, kl, error)]
+    return Fitted(*found)
 
 # %% ../nbs/96g_diagnosis_measures.ipynb #cec2987e
 @torch.no_grad()

@@ -120,7 +120,8 @@ def _find_accidental_training(m: dict[str, Any]) -> Finding | None:
     means, spreads = m.get('trained_beta') or (None, None)
     if stated is None or stated <= 0: return None
     if _find_untrained(m) or _find_accidental_beta(m): return None
-    if means is None or not (means > 0 and spreads > 0): return None
+    if means is None or spreads is None: return None
+    if not (means > 0 and spreads > 0): return None
     trained = math.sqrt(means * spreads)
     # where the weight is far off, training takes long to bring both to rest there
     agree = (_off(means, spreads) < 1.5 or max(means, spreads) < stated / 3
