@@ -1103,10 +1103,10 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
   Object.assign(parts, {
     noise(host, _, app) {
       const N = 20, places = span(-2, 3, 50), speak = speaker(), target = 1;
-      let seed = 1, curve;
+      let seed = 1;
       Object.assign(app, {mu: -1, logvar: 0, fresh: false, eps: randomOf(seed).normals(N)});
       const sigma = () => Math.exp(app.logvar / 2), draws = () => randomOf(++seed).normals(N), loss = (mu, eps) => mean(eps.map(e => (mu + sigma() * e - target) ** 2));
-      const again = () => { curve = places.map(m => loss(m, app.fresh ? draws() : app.eps)); };
+      const again = () => { app.curve = places.map(m => loss(m, app.fresh ? draws() : app.eps)); };
       const update = (moved, whole) => {
         if (moved && app.fresh) app.eps = draws();
         if (whole) again();
@@ -1115,7 +1115,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
         app.loss = loss(app.mu, app.eps); app.exact = (app.mu - target) ** 2 + s * s;
         app.slope = [mean(app.z.map(z => 2 * (z - target))), mean(app.z.map((z, i) => (z - target) * s * app.eps[i]))];
         app.exactSlope = [2 * (app.mu - target), s * s];
-        curve[Math.round((app.mu + 2) * 10)] = app.loss;
+        app.curve[Math.round((app.mu + 2) * 10)] = app.loss;
         chart.redraw();
         speak.say(`loss from the draws ${inNats(app.loss)}, exact ${inNats(app.exact)}; slope for μ from the draws ${inNats(app.slope[0])}, exact ${inNats(app.exactSlope[0])}; for log σ² from the draws ${inNats(app.slope[1])}, exact ${inNats(app.exactSlope[1])}`);
       };
@@ -1128,7 +1128,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
           above.dot(z, y, tone.accent, 7);
         });
         below.line(span(-2, 3, 50).map(m => [m, (m - target) ** 2 + sigma() ** 2]), tone.soft, 3, [10, 8]);
-        below.line(places.map((m, i) => [m, curve[i]]), tone.accent, 4);
+        below.line(places.map((m, i) => [m, app.curve[i]]), tone.accent, 4);
         below.line([-1.2, 1.2].map(d => [app.mu + d, app.loss + d * app.slope[0]]), tone.ink, 3);
         below.dot(app.mu, app.loss, tone.ink, 9);
       });
@@ -1171,18 +1171,29 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
       const learn = (s, free) => {
         let f = Float64Array.from(starts);
         for (let step = 0; step < 300; step++) {
-          const top = new Float64Array(K), weight = new Float64Array(K), before = f;
-          const shares = humps.map(x => { const q = softmax(Float64Array.from(f, m => -(((x - m) / s) ** 2) / 2)); for (let k = 0; k < K; k++) { top[k] += q[k] * x; weight[k] += q[k]; } return q; });
+          const top = new Float64Array(K), weight = new Float64Array(K), square = new Float64Array(K), q = new Float64Array(K), before = f;
+          for (let i = 0; i < N; i++) {
+            const x = humps[i];
+            let near = Infinity, total = 0;
+            for (let k = 0; k < K; k++) near = Math.min(near, (x - f[k]) ** 2);
+            for (let k = 0; k < K; k++) total += q[k] = Math.exp((near - (x - f[k]) ** 2) / (2 * s * s));
+            for (let k = 0; k < K; k++) { const share = q[k] / total; weight[k] += share; top[k] += share * x; square[k] += share * x * x; }
+          }
           f = top.map((v, k) => v / Math.max(weight[k], 1e-6));
-          if (free) s = Math.sqrt(humps.reduce((sum, x, i) => sum + shares[i].reduce((t, q, k) => t + q * (x - f[k]) ** 2, 0), 0) / N);
+          if (free) s = Math.sqrt(f.reduce((sum, m, k) => sum + square[k] - 2 * m * top[k] + m * m * weight[k], 0) / N);
           else if (f.every((v, k) => Math.abs(v - before[k]) < 1e-9)) break;
         }
         return [f, s];
       };
-      const logP = (f, s, x) => logSumExp(Float64Array.from(f, m => -(((x - m) / s) ** 2) / 2)) - Math.log(K * s) - LOG2PI / 2;
-      const fresh = (f, s) => -mean(span(-3, 3, 600).map(x => truth(x) * logP(f, s, x))) * 601 * .01;   // the mean over the truth
+      const logP = (f, s, x) => {
+        let near = Infinity, total = 0;
+        for (let k = 0; k < K; k++) near = Math.min(near, (x - f[k]) ** 2);
+        for (let k = 0; k < K; k++) total += Math.exp((near - (x - f[k]) ** 2) / (2 * s * s));
+        return Math.log(total / K / s) - near / (2 * s * s) - LOG2PI / 2;
+      };
+      const fine = span(-4, 4, 800), density = fine.map(truth), fresh = (f, s) => -.01 * fine.reduce((sum, x, i) => sum + density[i] * logP(f, s, x), 0);   // the mean over the truth
       const places = span(-5.5, 1, 65), costs = places.map(v => { const [f] = learn(2 ** v); return fresh(f, 2 ** v); }), least = costs.indexOf(Math.min(...costs));
-      app.least = costs[least]; app.leastAt = 2 ** places[least];
+      app.points = humps; app.least = costs[least]; app.leastAt = 2 ** places[least];
       const show = (f, s) => {
         Object.assign(app, {centres: f, sigma: s, nll: fresh(f, s), nllSeen: -mean(humps.map(x => logP(f, s, x)))});
         const sorted = [...f].sort((a, b) => a - b);
@@ -1284,7 +1295,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
         for (const precision of ["fp32", "bf16"]) {
           const chosen = precision === app.precision, points = [-1, log(app.machine[precision] / app.machine.bandwidth), 4].map(v => [v, log(roof(10 ** v, precision) / 1e12)]);
           p.line(points, chosen ? tone.ink : tone.line, chosen ? 5 : 3);
-          p.words(precision, 3.95, points[2][1] - .25, "right");
+          p.words(precision, 3.95, points[2][1] + .12, "right");
         }
         p.line([[log(app.ridge), -3], [log(app.ridge), log(app.machine[app.precision] / 1e12)]], tone.line, 3, [8, 6]);
         for (let v = 0; v <= 16; v++) { const i = intensityOf(2 ** v, app.width); p.dot(log(i), log(roof(i, app.precision) / 1e12), tone.soft, 5); }
