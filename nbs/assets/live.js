@@ -1191,7 +1191,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
         for (let k = 0; k < K; k++) total += Math.exp((near - (x - f[k]) ** 2) / (2 * s * s));
         return Math.log(total / K / s) - near / (2 * s * s) - LOG2PI / 2;
       };
-      const fine = span(-4, 4, 800), density = fine.map(truth), fresh = (f, s) => -.01 * fine.reduce((sum, x, i) => sum + density[i] * logP(f, s, x), 0);   // the mean over the truth
+      const fine = span(-4, 4, 3200), density = fine.map(truth), fresh = (f, s) => -.0025 * fine.reduce((sum, x, i) => sum + density[i] * logP(f, s, x), 0);   // the mean over the truth
       const places = span(-5.5, 1, 65), costs = places.map(v => { const [f] = learn(2 ** v); return fresh(f, 2 ** v); }), least = costs.indexOf(Math.min(...costs));
       app.points = humps; app.least = costs[least]; app.leastAt = 2 ** places[least];
       const show = (f, s) => {
