@@ -1,11 +1,13 @@
 """What a page computes, in a real browser, beside torch: programs of every registered
 model of images, and the pages that run them."""
-import base64, functools, http.server, json, shutil, subprocess, sys, threading
+import base64, functools, http.server, json, math, re, shutil, subprocess, sys
+import threading
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributions as D
 from PIL import Image
 from torch import nn
 
@@ -16,7 +18,9 @@ from vae_course.cli import main
 from vae_course.cvae import Quadrants
 from vae_course.data import Batches, DataError
 from vae_course.datasets import load
+from vae_course.devices import seeded
 from vae_course.evaluation import base_distribution
+from vae_course.gpu import arithmetic_intensity, attainable, linear_cost
 from vae_course.images import read_image
 from vae_course.live import explore
 from vae_course.model import MixturePrior, Unsupported
@@ -955,6 +959,266 @@ def test_a_part_of_two_betas_shows_their_own_rates(tab, tmp_path):
         words = f"rate {terms['kl']:.1f}, distortion"
         tab.wait_for_function("t => document.querySelector('output').textContent"
                               ".includes(t)", arg=words)
+
+
+# ---------------------------------------------------------------- parts without a model
+
+BARE = ["noise", "reliability", "blur", "posterior", "roofline"]
+
+
+@pytest.fixture
+def alone(tab, tmp_path):
+    "Opens a page with one part that needs no program, from a file; no request is made."
+    def open_part(name):
+        (tmp_path / "live.js").write_text(script.read_text(encoding="utf-8"),
+                                          encoding="utf-8")
+        (tmp_path / f"{name}.html").write_text(
+            "<!doctype html><html lang=en><meta charset=utf-8><title>a part</title>"
+            "<meta name=viewport content='width=device-width, initial-scale=1'>"
+            f"<main><h1>A part</h1><div class=live data-part={name}>"
+            "<img alt='a still picture' src='data:image/gif;base64,R0lGODlhAQABAAAAACw="
+            "'></div></main><script src=live.js defer></script></html>",
+            encoding="utf-8")
+        tab.goto((tmp_path / f"{name}.html").as_uri())
+        tab.wait_for_selector(".live[data-ready=yes] .live-app")
+        return tab
+    yield open_part
+    files = {(tmp_path / f"{name}.html").as_uri() for name in BARE}
+    files |= {(tmp_path / "live.js").as_uri(), "data:image/gif;base64,R0lGODlhAQABAAAAA"
+              "Cw="}
+    assert set(tab.asked) <= files, tab.asked
+
+
+def keys(tab, label, *pressed):
+    "Keys pressed on a slider, and its value after them."
+    place = tab.get_by_label(label, exact=True)
+    place.focus()
+    for key in pressed: tab.keyboard.press(key)
+    return float(place.input_value())
+
+
+def said(tab, *words):
+    "The numbers that stand behind these words in the read-out, once it has rested."
+    tab.wait_for_timeout(250)
+    text = tab.locator("output").inner_text().replace("−", "-")
+    text = re.sub(r"(?<=\d),(?=\d)", "", text)
+    found = []
+    for w in words:
+        number = re.search(re.escape(w.replace("−", "-")) + r" (-?\d+(\.\d+)?)", text)
+        assert number, f"{w!r} is not in {text!r}"
+        found.append(float(number[1]))
+    return found
+
+
+@marked()
+def test_codes_move_smoothly_with_the_same_noise_and_jump_with_fresh_noise(alone):
+    tab = alone("noise")
+
+    def agrees():
+        mu, logvar, eps = of(tab, "mu", "logvar", "eps")
+        mu, logvar = (torch.tensor(v, dtype=torch.double, requires_grad=True)
+                      for v in (mu, logvar))
+        z = mu + (logvar / 2).exp() * torch.tensor(eps, dtype=torch.double)
+        loss = (z - 1).square().mean()
+        loss.backward()
+        variance = logvar.exp().item()
+        want = (loss.item(), mu.grad.item(), logvar.grad.item(),
+                (mu.item() - 1)**2 + variance, 2 * (mu.item() - 1), variance)
+        text = tab.locator("output")
+        numbers = (*said(tab, "loss from the draws", "slope for μ from the draws",
+                         "for log σ² from the draws"),
+                   *(float(v.replace("−", "-")) for v in
+                     re.findall(r"exact (−?[\d.]+)", text.inner_text())))
+        assert numbers == pytest.approx(want, abs=1e-3)
+        return eps
+
+    def roughness():
+        curve = torch.tensor(of(tab, "curve")[0])
+        return (curve[2:] - 2 * curve[1:-1] + curve[:-2] - .02).abs().max().item()
+
+    first = agrees()
+    assert len(set(first)) == 20
+    assert keys(tab, "μ", "ArrowRight", "PageUp") > -1
+    assert keys(tab, "log σ²", "ArrowLeft", "ArrowLeft") == -0.2
+    assert agrees() == first and roughness() < 1e-5      # a parabola
+    tab.get_by_role("button", name="Fresh noise", exact=True).click()
+    second = agrees()
+    assert second != first and roughness() < 1e-5
+    tab.get_by_role("button", name="Fresh noise at each move").click()
+    keys(tab, "μ", "ArrowRight")
+    third = agrees()
+    keys(tab, "μ", "ArrowLeft")
+    assert agrees() != third != second and roughness() > .1
+
+
+@marked()
+def test_intervals_of_a_stated_sigma_hold_what_the_normal_law_says(alone):
+    from scipy import integrate
+    from scipy.stats import norm
+    tab = alone("reliability")
+    for pressed in ((), ("ArrowLeft",), ("Home",), ("End", "ArrowLeft", "ArrowLeft")):
+        sigma = 2 ** keys(tab, "σ of p(x|z)", *pressed)
+        def inside(level): return 2 * norm.cdf(sigma * norm.ppf((1 + level) / 2)) - 1
+        error = integrate.quad(lambda c: abs(inside(c) - c), 0, 1)[0]
+        cost = integrate.quad(lambda e: -norm.logpdf(e, 0, sigma) * norm.pdf(e),
+                              -12, 12)[0]
+        got = said(tab, "σ", "50 % interval holds", "90 % interval", "calibration error",
+                   "−log p")
+        want = [sigma, 100 * inside(.5), 100 * inside(.9), error, cost]
+        assert [got[0], *got[3:]] == pytest.approx([want[0], *want[3:]], abs=1e-3)
+        assert got[1:3] == pytest.approx(want[1:3], abs=.051)       # in percent
+        coverage = of(tab, "coverage")[0]
+        assert coverage == pytest.approx([v / 100 for v in want[1:3]], abs=1e-6)
+    keys(tab, "σ of p(x|z)", "Home", *["ArrowRight"] * 20)
+    assert said(tab, "σ", "calibration error", "−log p") == [1, 0, 1.419]
+
+
+@marked()
+def test_sigma_moves_the_eight_centres_as_in_lesson_14(alone):
+    truth = D.MixtureSameFamily(D.Categorical(torch.ones(2)),
+                                D.Normal(torch.tensor([-1., 1.]), 0.25))
+    with seeded(0): points = truth.sample((100,))
+    with seeded(1): start = torch.randn(8)
+    tab = alone("blur")
+    x = torch.tensor(of(tab, "points")[0], dtype=torch.double)
+    close(x, points.double().sort().values, 6e-4)
+    grid = torch.linspace(-4, 4, 4001, dtype=torch.double)
+    mass = truth.log_prob(grid.float()).double().exp() * .002
+
+    def log_p(f, sigma, x):                     # a row for each sigma
+        return (D.Normal(f[:, None], sigma[:, None, None]).log_prob(x[:, None])
+                .logsumexp(-1) - math.log(8))
+
+    def learned(sigma, free=False):
+        f = ((1000 * start.double()).round() / 1000).expand(len(sigma), 8)
+        for _ in range(300):
+            q = D.Normal(f[:, None], sigma[:, None, None]).log_prob(x[:, None])
+            q = q.softmax(-1)
+            f = (q * x[:, None]).sum(1) / q.sum(1).clamp(min=1e-6)
+            if free:
+                off = (q * (x[:, None] - f[:, None])**2).sum(-1)
+                sigma = off.mean(-1).sqrt()
+        return f, sigma, -(log_p(f, sigma, grid) * mass).sum(1), -log_p(
+            f, sigma, x).mean(1)
+
+    def agrees(f, sigma, new, seen):
+        assert said(tab, "σ", "−log p", "new data,") == pytest.approx(
+            [sigma, new, seen], abs=1e-3)
+        close(of(tab, "centres")[0], f)
+
+    steps = torch.linspace(-5.5, 1, 66, dtype=torch.double)
+    every = learned(2 ** steps)
+    least = every[2].argmin()
+    for pressed in (["ArrowLeft"] * 15, ["PageDown"], ["Home"], ["End"]):
+        at = keys(tab, "σ of p(x|z)", *pressed)
+        i = (steps - at).abs().argmin()
+        agrees(every[0][i], *(v[i].item() for v in every[1:]))
+        assert said(tab, "least on new data", "at σ") == pytest.approx(
+            [every[2][least].item(), 2 ** steps[least].item()], abs=1e-3)
+    assert said(tab, "eight centres in") == [1]          # σ = 2: they have merged
+    tab.get_by_role("button", name="Learn σ").click()
+    f, *rest = learned(torch.tensor([.5], dtype=torch.double), free=True)
+    agrees(f[0], *(v.item() for v in rest))
+    assert .15 < rest[0] < .3
+
+
+@marked()
+def test_a_gaussian_is_laid_over_a_posterior(alone):
+    from scipy.optimize import minimize
+    tab = alone("posterior")
+    axis = torch.linspace(-7, 7, 281, dtype=torch.double)
+    a, b = torch.meshgrid(axis, axis, indexing="ij")
+    z, cell = torch.stack([a, b], -1), 0.05**2
+    sights = [(a + b, 1.5, .3), (b + (a + 1)**2 / 2, 1, .3), (a*a + b*b, 2, .5)]
+
+    def divergence(q, sight):
+        seen, x, s = sight
+        joint = D.Normal(seen, s).log_prob(torch.tensor(x)) + D.Normal(
+            0., 1.).log_prob(z).sum(-1)
+        log_p = joint - (joint.logsumexp((0, 1)) + math.log(cell))
+        m, (s1, s2), r = torch.tensor(q[:2]), (math.exp(v / 2) for v in q[2:4]), q[4]
+        cov = torch.tensor([[s1*s1, r*s1*s2], [r*s1*s2, s2*s2]])
+        log_q = D.MultivariateNormal(m.double(), cov.double()).log_prob(z)
+        return (log_q.exp() * (log_q - log_p)).sum().item() * cell
+
+    for i, sight in enumerate(sights):
+        tab.get_by_label("seen, with noise:").select_option(str(i))
+        for label, pressed in (("mean of z₁", ["ArrowRight"] * 3),
+                               ("log σ² of z₂", ["ArrowLeft"] * 2),
+                               ("correlation", ["PageDown"])):
+            keys(tab, label, *pressed)
+        q = of(tab, "q")[0]
+        assert said(tab, "KL(q‖p)")[0] == pytest.approx(divergence(q, sight), abs=1e-3)
+        left = said(tab, "the best diagonal q leaves", "the best q with correlation")
+        for words, gap, free in (("Best diagonal q", left[0], 0),
+                                 ("Best with correlation", left[1], 1)):
+            tab.get_by_role("button", name=words).click()
+            best = of(tab, "q")[0]
+            assert said(tab, "KL(q‖p)") == [gap] and (free or best[4] == 0)
+            assert gap == pytest.approx(divergence(best, sight), abs=1e-3)
+            found = minimize(                   # from there, nothing is much better
+                lambda v: divergence([*v, *best[4 + free:]], sight), best[:4 + free],
+                bounds=[(-2.5, 2.5)] * 2 + [(-4, 1)] * 2 + [(-.95, .95)] * free)
+            assert gap == pytest.approx(found.fun, abs=1e-3), (i, words)
+    keys(tab, "mean of z₁", "Home")
+    stroke(tab, MAP, [(.5, .5), (.75, .25)])
+    close(of(tab, "q")[0][:2], torch.tensor([1.5, 1.5]), .05)
+    tab.get_by_label("seen, with noise:").select_option("0")        # a Gaussian
+    precision = 1 + 1 / .3**2                   # mean field: 1/Λ_ii
+    gap = math.log(precision / math.sqrt(precision**2 - (precision - 1)**2))
+    assert said(tab, "the best diagonal q leaves", "the best q with correlation"
+                ) == pytest.approx([gap, 0], abs=1e-3)
+
+
+@marked()
+def test_a_layer_is_moved_under_the_roofline(alone):
+    tab = alone("roofline")
+    for machine, numbers, pressed in ((0, 0, "ArrowRight"), (1, 1, "PageDown"),
+                                      (1, 0, "End"), (0, 1, "Home")):
+        tab.get_by_label("machine:").select_option(str(machine))
+        tab.get_by_label("numbers:").select_option(str(numbers))
+        batch = 2 ** int(keys(tab, "images in a batch", pressed))
+        width = 2 ** int(keys(tab, "width of the layer", "ArrowRight"))
+        size, name = (4, 2)[numbers], ("fp32", "bf16")[numbers]
+        rate, bandwidth = of(tab, f"machine.{name}", "machine.bandwidth")
+        cost = linear_cost(batch, width, width, size)
+        want = [batch, width, arithmetic_intensity(cost), rate / bandwidth,
+                attainable(cost, rate, bandwidth) / 1e12, rate / 1e12]
+        got = said(tab, "batch", "width", f"{name}:", "ridge", "at most", "of")
+        assert got == pytest.approx(want, abs=1e-3)
+        held = "memory" if want[4] < want[5] else "arithmetic"
+        assert tab.locator("output").inner_text().endswith(f"held by {held}")
+        spoken = tab.get_by_label("images in a batch").get_attribute("aria-valuetext")
+        assert spoken == f"{batch:,}"
+
+
+@marked()
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_parts_without_a_model(alone, mode):
+    from axe_playwright_python.sync_playwright import Axe
+    for name in BARE:
+        tab = alone(name)
+        tab.set_viewport_size({"width": 390, "height": 844})
+        tab.emulate_media(color_scheme=mode, reduced_motion="reduce")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390, name
+        assert tab.locator("input[type=range]").count() >= 1
+        found = [f"{name}: {v['id']}: {v['nodes'][0]['html'][:120]}"
+                 for v in Axe().run(tab).response["violations"]
+                 if v["impact"] in ("serious", "critical")]
+        assert not found, found
+
+
+@marked()
+def test_a_served_part_fetches_no_program_unless_it_needs_one(part):
+    tab = part("noise")                         # served, without a program
+    assert not any(url.endswith(".json") for url in tab.asked)
+    assert said(tab, "loss from the draws", "for log σ² from the draws")
+    told = tab.evaluate("""() => {
+      const host = document.createElement('div');
+      host.dataset.part = 'plane';
+      return vaeLive.mount(host).then(() => '', e => e.message);
+    }""")
+    assert told == "the part plane needs a data-program"
 
 
 # ---------------------------------------------------------------- the page models

@@ -479,11 +479,13 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
     return {element: figure, canvas, set: (x, words) => { show(canvas, x, shape); if (words) canvas.setAttribute("aria-label", words); }};
   };
 
-  const slider = (label, value, low, high, step, change) => {
-    const id = named(), shown = el("span", {"aria-hidden": "true"}, round(value));
-    const input = el("input", {type: "range", id, min: low, max: high, step, value, oninput: () => { shown.textContent = round(+input.value); change(+input.value); }});
-    return {element: el("div", {class: "live-slide"}, el("label", {for: id}, label), input, shown), input,
-      set: v => { input.value = v; shown.textContent = round(v); }};
+  /* `words` says a value, where the slider moves something else than what is shown: a logarithm. */
+  const slider = (label, value, low, high, step, change, words) => {
+    const id = named(), shown = el("span", {"aria-hidden": "true"});
+    const tell = v => { shown.textContent = (words || round)(v); if (words) input.setAttribute("aria-valuetext", words(v)); };
+    const input = el("input", {type: "range", id, min: low, max: high, step, value, oninput: () => { tell(+input.value); change(+input.value); }});
+    tell(value);
+    return {element: el("div", {class: "live-slide"}, el("label", {for: id}, label), input, shown), input, set: v => { input.value = v; tell(v); }};
   };
   const choice = (label, options, value, change) => {
     const id = named(), select = el("select", {id, onchange: () => change(+select.value)}, ...options.map((o, i) => el("option", {value: i, selected: i === value}, o)));
@@ -1049,14 +1051,273 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
   };
   parts.ellipse = parts.draw;
 
-  /* `<div class="live" data-program="a.json b.json" data-part="plane">` with a still picture in it: once it comes into view, the part takes its place. Without the programs the picture stays. */
+  // ------------------------------------------------------------------ parts that need no model: formulas alone
+
+  /* A chart: `draw` is given the canvas, the shades, and a way to make panels of it. */
+  const chartOf = (label, height, draw) => {
+    const canvas = el("canvas", {class: "live-picture", width: 640, height, role: "img", "aria-label": label, style: "width:420px;max-width:100%;background:none;image-rendering:auto"});
+    const redraw = () => {
+      const g = canvas.getContext("2d"), tone = shades(canvas);
+      g.fillStyle = tone.ground; g.fillRect(0, 0, 640, height);
+      draw(g, tone, more => panelOf(g, tone, more));
+    };
+    watchShades(redraw);
+    return {element: canvas, redraw};
+  };
+  /* Axes in a box of a chart; ticks are numbers, or pairs of a number and its words. */
+  const panelOf = (g, tone, {box: [l, t, r, b], x, y, xticks = [], yticks = [], name = ""}) => {
+    const px = v => l + (v - x[0]) / (x[1] - x[0]) * (r - l), py = v => b - (v - y[0]) / (y[1] - y[0]) * (b - t), pair = v => Array.isArray(v) ? v : [v, String(v).replace("-", "−")];
+    g.lineWidth = 2; g.strokeStyle = tone.line; g.strokeRect(l, t, r - l, b - t);
+    g.font = "20px system-ui"; g.fillStyle = tone.soft;
+    g.textAlign = "center"; xticks.map(pair).forEach(([v, words]) => g.fillText(words, px(v), b + 24)); g.fillText(name, (l + r) / 2, b + 50);
+    g.textAlign = "right"; yticks.map(pair).forEach(([v, words]) => g.fillText(words, l - 8, py(v) + 7));
+    const inside = paintIt => { g.save(); g.beginPath(); g.rect(l, t, r - l, b - t); g.clip(); paintIt(); g.restore(); };
+    const trace = points => { g.beginPath(); points.forEach(([a, c]) => g.lineTo(px(a), py(c))); };
+    return {px, py, line: (points, colour, width = 4, dash = []) => inside(() => { trace(points); g.strokeStyle = colour; g.lineWidth = width; g.setLineDash(dash); g.stroke(); }),
+      area: (points, colour) => inside(() => { trace([[points[0][0], y[0]], ...points, [points[points.length - 1][0], y[0]]]); g.fillStyle = colour; g.fill(); }),
+      dot: (a, c, colour, size = 10) => inside(() => { g.beginPath(); g.arc(px(a), py(c), size, 0, 7); g.fillStyle = colour; g.fill(); }),
+      words: (text, a, c, align = "left") => { g.fillStyle = tone.ink; g.textAlign = align; g.fillText(text, px(a), py(c)); }};
+  };
+  const span = (from, to, n) => Array.from({length: n + 1}, (_, i) => from + (to - from) * i / n);
+  const mean = v => v.reduce((s, a) => s + a, 0) / v.length;
+  const inNats = (v, digits = 3) => round(Math.abs(v) < .5 * 10 ** -digits ? 0 : v, digits);
+  const key = (...rows) => el("ul", {class: "live-key", style: "max-width:420px"}, ...rows.map(([words, colour]) => el("li", {}, el("i", {style: `background:${colour}`}), words)));
+
+  /* The world of lesson 14: its hundred points and where its eight centres start, in thousandths. */
+  const humps = [-1689,-1401,-1377,-1283,-1280,-1277,-1273,-1240,-1227,-1218,-1171,-1163,-1158,-1152,-1141,-1138,-1077,-1066,-1013,-995,-971,-962,-958,-955,-951,-949,-943,-932,-919,-911,-902,-901,-895,-894,-875,-871,-859,-854,-844,-820,-817,-809,-768,-762,-757,-703,-691,-665,-627,-580,-579,-491,-466,446,480,541,559,565,572,621,692,716,744,773,782,798,820,855,859,873,874,878,881,900,916,938,948,984,997,999,1021,1036,1055,1060,1073,1085,1087,1090,1129,1140,1162,1162,1187,1193,1309,1317,1411,1446,1548,1659].map(v => v / 1000);
+  const starts = [661, 267, 62, 621, -452, -166, -1523, 382].map(v => v / 1000);
+
+  /* What a layer's machine does at best, in FLOP/s, and bytes/s of its memory. */
+  const machines = [
+    {name: "the CPU of this lesson, 2 cores", fp32: 169e9, bf16: 871e9, bandwidth: 13.4e9},
+    {name: "NVIDIA H100 SXM, by its data sheet", fp32: 67e12, bf16: 989e12, bandwidth: 3.35e12}
+  ];
+
+  /* (prior is N(0, I)) what is seen of z, the value seen, and the deviation of its noise */
+  const sights = [
+    {name: "z₁ + z₂", of: (a, b) => a + b, x: 1.5, s: .3},
+    {name: "z₂ + ½(z₁ + 1)²", of: (a, b) => b + (a + 1) ** 2 / 2, x: 1, s: .3},
+    {name: "z₁² + z₂²", of: (a, b) => a * a + b * b, x: 2, s: .5}
+  ];
+
+  Object.assign(parts, {
+    noise(host, _, app) {
+      const N = 20, places = span(-2, 3, 50), speak = speaker(), target = 1;
+      let seed = 1;
+      Object.assign(app, {mu: -1, logvar: 0, fresh: false, eps: randomOf(seed).normals(N)});
+      const sigma = () => Math.exp(app.logvar / 2), draws = () => randomOf(++seed).normals(N), loss = (mu, eps) => mean(eps.map(e => (mu + sigma() * e - target) ** 2));
+      const again = () => { app.curve = places.map(m => loss(m, app.fresh ? draws() : app.eps)); };
+      const update = (moved, whole) => {
+        if (moved && app.fresh) app.eps = draws();
+        if (whole) again();
+        const s = sigma();
+        app.z = app.eps.map(e => app.mu + s * e);
+        app.loss = loss(app.mu, app.eps); app.exact = (app.mu - target) ** 2 + s * s;
+        app.slope = [mean(app.z.map(z => 2 * (z - target))), mean(app.z.map((z, i) => (z - target) * s * app.eps[i]))];
+        app.exactSlope = [2 * (app.mu - target), s * s];
+        app.curve[Math.round((app.mu + 2) * 10)] = app.loss;
+        chart.redraw();
+        speak.say(`loss from the draws ${inNats(app.loss)}, exact ${inNats(app.exact)}; slope for μ from the draws ${inNats(app.slope[0])}, exact ${inNats(app.exactSlope[0])}; for log σ² from the draws ${inNats(app.slope[1])}, exact ${inNats(app.exactSlope[1])}`);
+      };
+      const chart = chartOf("Above: the twenty codes, each with an arrow down its slope. Below: the loss against μ, from the draws and exact.", 440, (g, tone, panel) => {
+        const x = [-5, 6], above = panel({box: [60, 12, 628, 130], x, y: [0, 1]}), below = panel({box: [60, 150, 628, 382], x, y: [0, 14], xticks: [-4, -2, 0, 2, 4], yticks: [0, 5, 10], name: "z above, μ below"});
+        [above, below].forEach(p => p.line([[target, 0], [target, 14]], tone.line, 3, [8, 6]));
+        app.z.forEach((z, i) => {
+          const y = .08 + .84 * i / (N - 1);
+          above.line([[z, y], [z - .3 * (z - target), y]], tone.soft, 3);
+          above.dot(z, y, tone.accent, 7);
+        });
+        below.line(span(-2, 3, 50).map(m => [m, (m - target) ** 2 + sigma() ** 2]), tone.soft, 3, [10, 8]);
+        below.line(places.map((m, i) => [m, app.curve[i]]), tone.accent, 4);
+        below.line([-1.2, 1.2].map(d => [app.mu + d, app.loss + d * app.slope[0]]), tone.ink, 3);
+        below.dot(app.mu, app.loss, tone.ink, 9);
+      });
+      const each = button("Fresh noise at each move", () => { app.fresh = !app.fresh; each.setAttribute("aria-pressed", app.fresh); update(false, true); }, {"aria-pressed": "false"});
+      again();
+      host.append(chart.element, key(["from twenty draws", "var(--accent)"], ["exact", "var(--soft)"]), slider("μ", app.mu, -2, 3, .1, v => { app.mu = v; update(true); }).element, slider("log σ²", 0, -4, 1, .1, v => { app.logvar = v; update(true, true); }).element,
+        el("p", {class: "live-strip"}, button("Fresh noise", () => { app.eps = draws(); update(false, true); }), each), speak.element);
+      update();
+    },
+
+    reliability(host, _, app) {
+      const speak = speaker(), within = u => erf(u / Math.SQRT2), cost = s => Math.log(s) + LOG2PI / 2 + 1 / (2 * s * s), us = [...span(0, 4, 80), 9];
+      const update = v => {
+        const s = app.sigma = 2 ** v;
+        app.error = Math.abs(2 / Math.PI * Math.atan(s) - .5);     // the area between curve and diagonal
+        app.nll = cost(s); app.coverage = [.6744897502, 1.644853627].map(u => within(u * s));
+        chart.redraw();
+        speak.say(`σ ${round(s, 3)}: the 50 % interval holds ${round(100 * app.coverage[0], 1)} % of the values, the 90 % interval ${round(100 * app.coverage[1], 1)} %; calibration error ${round(app.error, 3)}; −log p ${inNats(app.nll)} nats a number`);
+      };
+      const chart = chartOf("Left: share of values inside an interval against the share promised; right: −log p against σ, least at σ = 1", 330, (g, tone, panel) => {
+        const left = panel({box: [62, 16, 316, 270], x: [0, 1], y: [0, 1], xticks: [0, .5, 1], yticks: [0, .5, 1], name: "promised → inside"});
+        const right = panel({box: [382, 16, 628, 270], x: [-2, 2], y: [1, 4], xticks: [[-2, "¼"], [-1, "½"], 0, 1, 2].map(v => Array.isArray(v) ? v : [v, String(2 ** v)]), yticks: [1, 2, 3, 4], name: "σ → −log p, nats"});
+        g.globalAlpha = .25;
+        g.beginPath(); us.forEach(u => g.lineTo(left.px(within(u)), left.py(within(u * app.sigma)))); g.closePath(); g.fillStyle = tone.accent; g.fill();
+        g.globalAlpha = 1;
+        left.line([[0, 0], [1, 1]], tone.soft, 3, [10, 8]);
+        left.line(us.map(u => [within(u), within(u * app.sigma)]), tone.accent, 5);
+        left.dot(.9, app.coverage[1], tone.ink, 8);
+        right.line(span(-2, 2, 80).map(v => [v, cost(2 ** v)]), tone.soft, 4);
+        right.line([[0, 1], [0, cost(1)]], tone.line, 3, [8, 6]);
+        right.dot(Math.log2(app.sigma), Math.min(4, app.nll), tone.accent, 11);
+      });
+      host.append(chart.element, slider("σ of p(x|z)", 1, -2, 2, .1, update, v => round(2 ** v)).element, speak.element);
+      update(1);
+    },
+
+    blur(host, _, app) {
+      const speak = speaker(), N = humps.length, K = starts.length, line = span(-2.5, 2.5, 250), truth = v => [-1, 1].reduce((s, m) => s + Math.exp(-(((v - m) / .25) ** 2) / 2) / .5 / Math.sqrt(2 * Math.PI), 0);
+      /* As in the lesson: three hundred times, q by Bayes' rule, then each centre as the mean of the points weighted by q. */
+      const learn = (s, free) => {
+        let f = Float64Array.from(starts);
+        for (let step = 0; step < 300; step++) {
+          const top = new Float64Array(K), weight = new Float64Array(K), square = new Float64Array(K), q = new Float64Array(K), before = f;
+          for (let i = 0; i < N; i++) {
+            const x = humps[i];
+            let near = Infinity, total = 0;
+            for (let k = 0; k < K; k++) near = Math.min(near, (x - f[k]) ** 2);
+            for (let k = 0; k < K; k++) total += q[k] = Math.exp((near - (x - f[k]) ** 2) / (2 * s * s));
+            for (let k = 0; k < K; k++) { const share = q[k] / total; weight[k] += share; top[k] += share * x; square[k] += share * x * x; }
+          }
+          f = top.map((v, k) => v / Math.max(weight[k], 1e-6));
+          if (free) s = Math.sqrt(f.reduce((sum, m, k) => sum + square[k] - 2 * m * top[k] + m * m * weight[k], 0) / N);
+          else if (f.every((v, k) => Math.abs(v - before[k]) < 1e-9)) break;
+        }
+        return [f, s];
+      };
+      const logP = (f, s, x) => {
+        let near = Infinity, total = 0;
+        for (let k = 0; k < K; k++) near = Math.min(near, (x - f[k]) ** 2);
+        for (let k = 0; k < K; k++) total += Math.exp((near - (x - f[k]) ** 2) / (2 * s * s));
+        return Math.log(total / K / s) - near / (2 * s * s) - LOG2PI / 2;
+      };
+      const fine = span(-4, 4, 3200), density = fine.map(truth), fresh = (f, s) => -.0025 * fine.reduce((sum, x, i) => sum + density[i] * logP(f, s, x), 0);   // the mean over the truth
+      const places = span(-5.5, 1, 65), costs = places.map(v => { const [f] = learn(2 ** v); return fresh(f, 2 ** v); }), least = costs.indexOf(Math.min(...costs));
+      app.points = humps; app.least = costs[least]; app.leastAt = 2 ** places[least];
+      const show = (f, s) => {
+        Object.assign(app, {centres: f, sigma: s, nll: fresh(f, s), nllSeen: -mean(humps.map(x => logP(f, s, x)))});
+        const sorted = [...f].sort((a, b) => a - b);
+        app.places = sorted.filter((v, i) => !i || v - sorted[i - 1] > .05).length;
+        chart.redraw();
+        speak.say(`σ ${round(s, 3)}: eight centres in ${app.places} place${app.places > 1 ? "s" : ""}; −log p ${inNats(app.nll)} nats on new data, ${inNats(app.nllSeen)} on the points seen; least on new data ${inNats(app.least)}, at σ ${round(app.leastAt, 3)}`);
+      };
+      const chart = chartOf("Above: the two true humps, the density of the model, its eight centres and the points seen. Below: −log p on new data against σ, its least value marked.", 520, (g, tone, panel) => {
+        const above = panel({box: [60, 12, 628, 250], x: [-2.5, 2.5], y: [0, 1.8], xticks: [-2, -1, 0, 1, 2], name: "x"}), below = panel({box: [60, 322, 628, 464], x: [-5.5, 1], y: [.5, 3], xticks: [[-5, ".03"], [-3, "⅛"], [-2, "¼"], [-1, "½"], [0, "1"], [1, "2"]], yticks: [1, 2, 3], name: "σ → −log p on new data, nats"});
+        above.area(line.map(v => [v, truth(v)]), tone.line);
+        humps.forEach(x => above.line([[x, 0], [x, .07]], tone.soft, 2));
+        above.line(span(-2.5, 2.5, 1000).map(v => [v, Math.exp(logP(app.centres, app.sigma, v))]), tone.accent, 4);
+        app.centres.forEach(m => above.line([[m, 0], [m, .3]], tone.ink, 5));
+        below.line(places.map((v, i) => [v, costs[i]]), tone.soft, 4);
+        below.line([[places[least], 0], [places[least], app.least]], tone.line, 3, [8, 6]);
+        below.dot(Math.log2(app.sigma), Math.min(2.95, app.nll), tone.accent, 11);
+      });
+      const update = v => show(learn(2 ** v)[0], 2 ** v), scale = slider("σ of p(x|z)", 0, -5.5, 1, .1, update, v => round(2 ** v));
+      host.append(chart.element, key(["the model", "var(--accent)"], ["its centres", "var(--ink)"], ["the truth", "var(--line)"]), scale.element, el("p", {}, button("Learn σ", () => { const [f, s] = learn(.5, true); scale.set(Math.log2(s)); show(f, s); })), speak.element);
+      update(0);
+    },
+
+    posterior(host, _, app) {
+      const speak = speaker(), us = span(-6, 6, 24), weights = softmax(us.map(u => -u * u / 2)), cell = .0625, grid = span(-5, 5, 160), tiles = document.createElement("canvas"), reach = 3;
+      let sight, logZ, painted;
+      const joint = (a, b) => -(a * a + b * b) / 2 - LOG2PI - (sight.x - sight.of(a, b)) ** 2 / (2 * sight.s ** 2) - Math.log(sight.s) - LOG2PI / 2;
+      /* KL(q ‖ p(z|x)): the mean of log q − log p over a grid of q, and log p(x) over a grid of z. */
+      const kl = ([m1, m2, l1, l2, r]) => {
+        const s1 = Math.exp(l1 / 2), s2 = Math.exp(l2 / 2), c = Math.sqrt(1 - r * r);
+        let energy = 0;
+        us.forEach((u, i) => us.forEach((v, j) => { energy += weights[i] * weights[j] * joint(m1 + s1 * u, m2 + s2 * (r * u + c * v)); }));
+        return logZ - energy - 1 - LOG2PI - (l1 + l2) / 2 - Math.log(c);
+      };
+      /* A coarse descent: one number of q after another, in steps that halve, from five places. */
+      const bounds = [[-2.5, 2.5], [-2.5, 2.5], [-4, 1], [-4, 1], [-.95, .95]];
+      const descend = free => [[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]].map(start => {
+        let q = [...start, -1, -1, 0], now = kl(q);
+        for (let step = .4; step > .002; step /= 2) for (let better = true; better;) {
+          better = false;
+          for (let i = 0; i < (free ? 5 : 4); i++) for (const way of [-step, step]) {
+            const tried = [...q];
+            tried[i] = Math.min(bounds[i][1], Math.max(bounds[i][0], q[i] + way));
+            const then = kl(tried);
+            if (then < now - 1e-6) { q = tried; now = then; better = true; }
+          }
+        }
+        return {q, kl: now};
+      }).reduce((a, b) => b.kl < a.kl - 1e-4 ? b : a);
+      const known = sights.map(() => null);
+      const world = i => {
+        sight = sights[app.index = i]; painted = null;
+        const logs = grid.flatMap(a => grid.map(b => joint(a, b)));
+        logZ = app.logZ = logSumExp(logs) + 2 * Math.log(cell);
+        app.best = known[i] = known[i] || {diagonal: descend(false), full: descend(true)};
+      };
+      const update = () => {
+        app.kl = kl(app.q);
+        plane.set(app.q[0], app.q[1]); rows.forEach((row, i) => row.set(app.q[i]));
+        speak.say(`KL(q‖p) ${inNats(app.kl)} nats; the best diagonal q leaves ${inNats(app.best.diagonal.kl)}, the best q with correlation ${inNats(app.best.full.kl)}`);
+      };
+      const paintPosterior = tone => {
+        if (painted === tone.accent) return;
+        painted = tone.accent; tiles.width = tiles.height = 96;
+        const g = tiles.getContext("2d"), at = i => ((i + .5) / 48 - 1) * reach, logs = span(0, 95, 95).map(y => span(0, 95, 95).map(x => joint(at(x), -at(y)))), top = Math.max(...logs.flat());
+        g.fillStyle = tone.accent;
+        logs.forEach((row, y) => row.forEach((v, x) => { g.globalAlpha = .85 * Math.exp(v - top); g.fillRect(x, y, 1, 1); }));
+      };
+      const plane = pad({label: "Plane of z: the posterior shaded, q as an ellipse of one and of two deviations; drag its mean, or press the arrow keys", span: reach, change: ([x, y]) => { app.q[0] = Math.min(2.5, Math.max(-2.5, x)); app.q[1] = Math.min(2.5, Math.max(-2.5, y)); update(); },
+        ground: (g, px, py, tone, size) => { paintPosterior(tone); g.imageSmoothingEnabled = true; g.drawImage(tiles, 0, 0, size, size); },
+        over: (g, px, py, tone) => [1, 2].forEach(k => {
+          const [m1, m2, l1, l2, r] = app.q;
+          g.beginPath();
+          span(0, 2 * Math.PI, 72).forEach(t => { const u = k * Math.cos(t), v = k * Math.sin(t); const z = [m1 + Math.exp(l1 / 2) * u, m2 + Math.exp(l2 / 2) * (r * u + Math.sqrt(1 - r * r) * v)]; g.lineTo(px(z), py(z)); });
+          g.lineWidth = 4; g.strokeStyle = tone.ink; g.stroke();
+        })});
+      const rows = ["mean of z₁", "mean of z₂", "log σ² of z₁", "log σ² of z₂", "correlation"].map((words, i) => slider(words, [0, 0, -1, -1, 0][i], ...bounds[i], .05, v => { app.q[i] = v; update(); }));
+      app.q = [0, 0, -1, -1, 0];
+      world(1);
+      const take = found => { app.q = [...found.q]; update(); };
+      host.append(el("div", {class: "live-row"}, el("div", {class: "live-col"}, plane.element), el("div", {class: "live-col"}, choice("seen, with noise:", sights.map(s => s.name), 1, i => { world(i); update(); }).element, ...rows.map(row => row.element),
+        el("p", {class: "live-strip"}, button("Best diagonal q", () => take(app.best.diagonal)), button("Best with correlation", () => take(app.best.full))))), speak.element);
+      update();
+    },
+
+    roofline(host, _, app) {
+      const speak = speaker(), whole = v => Math.round(2 ** v).toLocaleString("en-US"), bytesOfNumber = {fp32: 4, bf16: 2}, log = Math.log10;
+      Object.assign(app, {machine: machines[0], precision: "fp32", batch: 128, width: 512});
+      const intensityOf = (b, n) => 2 * b * n * n / (bytesOfNumber[app.precision] * (2 * b * n + n * n)), roof = (i, precision) => Math.min(app.machine[precision], i * app.machine.bandwidth);
+      const update = () => {
+        const m = app.machine, peak = m[app.precision];
+        app.intensity = intensityOf(app.batch, app.width); app.attainable = roof(app.intensity, app.precision);
+        app.bound = app.intensity * m.bandwidth < peak ? "memory" : "arithmetic";
+        app.ridge = peak / m.bandwidth; app.seconds = 2 * app.batch * app.width ** 2 / app.attainable;
+        chart.redraw();
+        speak.say(`batch ${whole(Math.log2(app.batch))}, width ${whole(Math.log2(app.width))}, ${app.precision}: ${round(app.intensity, 3)} operations a byte, ridge ${round(app.ridge, 3)}; at most ${round(app.attainable / 1e12, 3)} of ${round(peak / 1e12, 3)} TFLOP/s, held by ${app.bound}`);
+      };
+      const chart = chartOf("Roofline: TFLOP/s against operations a byte, both axes logarithmic; the layer is a point on the roof, small dots are its other batch sizes", 420, (g, tone, panel) => {
+        const p = panel({box: [84, 14, 628, 362], x: [-1, 4], y: [-3, 3.3], xticks: [[-1, "0.1"], [0, "1"], [1, "10"], [2, "100"], [3, "1,000"]], yticks: [[-3, "0.001"], [-2, "0.01"], [-1, "0.1"], [0, "1"], [1, "10"], [2, "100"], [3, "1,000"]], name: "operations a byte → TFLOP/s"});
+        for (const precision of ["fp32", "bf16"]) {
+          const chosen = precision === app.precision, points = [-1, log(app.machine[precision] / app.machine.bandwidth), 4].map(v => [v, log(roof(10 ** v, precision) / 1e12)]);
+          p.line(points, chosen ? tone.ink : tone.line, chosen ? 5 : 3);
+          p.words(precision, 3.95, points[2][1] + .12, "right");
+        }
+        p.line([[log(app.ridge), -3], [log(app.ridge), log(app.machine[app.precision] / 1e12)]], tone.line, 3, [8, 6]);
+        for (let v = 0; v <= 16; v++) { const i = intensityOf(2 ** v, app.width); p.dot(log(i), log(roof(i, app.precision) / 1e12), tone.soft, 5); }
+        p.dot(log(app.intensity), log(app.attainable / 1e12), tone.accent, 12);
+      });
+      host.append(chart.element, slider("images in a batch", 7, 0, 16, 1, v => { app.batch = 2 ** v; update(); }, whole).element, slider("width of the layer", 9, 4, 14, 1, v => { app.width = 2 ** v; update(); }, whole).element,
+        choice("numbers:", ["fp32, 4 bytes", "bf16, 2 bytes"], 0, i => { app.precision = ["fp32", "bf16"][i]; update(); }).element, choice("machine:", machines.map(m => m.name), 0, i => { app.machine = machines[i]; update(); }).element, speak.element);
+      update();
+    }
+  });
+  const bare = ["noise", "reliability", "blur", "posterior", "roofline"];   // mounted without a program, from a file, too
+
+  /* `<div class="live" data-program="a.json b.json" data-part="plane">` with a still picture in it: once it comes into view, the part takes its place. Without the programs the picture stays. A part that needs none (`bare`) has no data-program. */
   const mount = async (host, specs) => {
     if (host.live) return host.live;
     const make = parts[host.dataset.part], app = {};
     if (!make) throw new Error(`no part called ${host.dataset.part}: there are ${Object.keys(parts).join(", ")}`);
     host.live = app;
     try {
-      const read = specs || await Promise.all(host.dataset.program.split(/\s+/).map(async place => {
+      const places = (host.dataset.program || "").split(/\s+/).filter(Boolean), needs = !bare.includes(host.dataset.part);
+      if (needs && !specs && !places.length) throw new Error(`the part ${host.dataset.part} needs a data-program`);
+      const read = specs || await Promise.all(places.map(async place => {
         const answer = await fetch(place);
         if (!answer.ok) throw new Error(`${place} gave ${answer.status}`);
         return answer.json();
@@ -1065,7 +1326,7 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
       const inner = el("div", {class: "live-app"}), programs = read.map(spec => spec.weights === undefined ? spec : new Program(spec));
       app.programs = programs; app.program = programs[0];
       make(inner, programs, app);
-      if (host.dataset.part !== "beta") inner.append(aboutLine(programs[0].spec ? programs[0] : {spec: programs[0]}));
+      if (needs && host.dataset.part !== "beta") inner.append(aboutLine(programs[0].spec ? programs[0] : {spec: programs[0]}));
       host.replaceChildren(inner);
       host.dataset.ready = "yes";
     } catch (error) {
@@ -1076,8 +1337,8 @@ html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:
     return app;
   };
   const watch = () => {
-    const hosts = document.querySelectorAll("div.live[data-part]:not([data-ready])");
-    if (location.protocol === "file:" || !hosts.length) return;     // a file may fetch nothing: the picture stays
+    const hosts = [...document.querySelectorAll("div.live[data-part]:not([data-ready])")].filter(host => location.protocol !== "file:" || bare.includes(host.dataset.part) && !host.dataset.program);
+    if (!hosts.length) return;                  // a file may fetch nothing: the picture stays
     const seen = new IntersectionObserver(entries => { for (const entry of entries) if (entry.isIntersecting) { seen.unobserve(entry.target); mount(entry.target).catch(error => console.warn(error.message)); } }, {rootMargin: "200px"});
     hosts.forEach(host => seen.observe(host));
   };
