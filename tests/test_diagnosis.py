@@ -1,7 +1,6 @@
 "`diagnose`: every disease named, the healthy left alone, every model taken, no trace."
 import copy, math, random, sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +15,6 @@ from vae_course.beta_vae import beta_vae
 from vae_course.cli import main
 from vae_course.data import DataError, Examples
 from vae_course.datasets import load
-from vae_course.devices import random_state
 from vae_course.diagnosis import diagnose
 from vae_course.diagnosis_data import leaked
 from vae_course.diagnosis_measures import loss_weights
