@@ -1062,7 +1062,8 @@ def test_intervals_of_a_stated_sigma_hold_what_the_normal_law_says(alone):
         error = integrate.quad(lambda c: abs(inside(c) - c), 0, 1)[0]
         cost = integrate.quad(lambda e: -norm.logpdf(e, 0, sigma) * norm.pdf(e),
                               -12, 12)[0]
-        got = said(tab, "σ", "50 % interval holds", "90 % interval", "calibration error",
+        got = said(tab, "σ", "50 % interval holds", "90 % interval",
+                   "calibration error",
                    "−log p")
         want = [sigma, 100 * inside(.5), 100 * inside(.9), error, cost]
         assert [got[0], *got[3:]] == pytest.approx([want[0], *want[3:]], abs=1e-3)

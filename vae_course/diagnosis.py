@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['diagnose']
 
-# %% ../nbs/96f_diagnosis.ipynb #16f5d7a8
+# %% ../nbs/96f_diagnosis.ipynb #aa63173b
 import copy, math
 from typing import Any
 import torch
@@ -24,7 +24,7 @@ from .model import LatentVariableModel, Unsupported, require
 from .protocol import pixel_distribution
 from .step import evaluating
 
-# %% ../nbs/96f_diagnosis.ipynb #e729a264
+# %% ../nbs/96f_diagnosis.ipynb #d8390749
 class _Measuring:
     "The measures of a model, and what could not be measured."
     def __init__(self, model, train, test, seed):
@@ -140,7 +140,7 @@ def _history_beta(history) -> dict[str, Any]: # rows of epochs
     # a schedule that moves β leaves more than rounding does
     return dict(history_beta=(b / a).item()) if left < 1e-5 and a > 0 else {}
 
-# %% ../nbs/96f_diagnosis.ipynb #931a53f1
+# %% ../nbs/96f_diagnosis.ipynb #fc55ebfc
 def _calibration(model, test, seed): # whichever kind of pixels there are
     from vae_course.evaluation import interval_coverage, reliability
     x = test.floats()

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['LEAST', 'two_parts', 'finite_rows', 'some_of', 'Leak', 'leaked']
 
-# %% ../nbs/96i_diagnosis_data.ipynb #2cc9ed79
+# %% ../nbs/96i_diagnosis_data.ipynb #6d93e9bf
 from dataclasses import dataclass
 from typing import Any
 import torch
 from torch import Tensor
 from .data import DataError, Examples, as_floats, tensors_of
 
-# %% ../nbs/96i_diagnosis_data.ipynb #92ed739a
+# %% ../nbs/96i_diagnosis_data.ipynb #58e0d37c
 # fewer examples say nothing about a distribution
 LEAST = 50
 
@@ -51,7 +51,7 @@ def some_of(
     rng = torch.Generator().manual_seed(seed)
     return examples[torch.randperm(len(examples), generator=rng)[:n]]
 
-# %% ../nbs/96i_diagnosis_data.ipynb #c8f36bd0
+# %% ../nbs/96i_diagnosis_data.ipynb #527b76b0
 @dataclass
 class Leak:
     "How many test examples stand in the training set, too."

@@ -6,7 +6,7 @@
 __all__ = ['pairs', 'diagonal', 'Look', 'look', 'example_information', 'latents_from_prior', 'correlation_cost', 'LossWeights',
            'loss_weights', 'trained_beta', 'Fitted', 'fit_codes', 'code_counts']
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #df2f94da
+# %% ../nbs/96g_diagnosis_measures.ipynb #47ffeacf
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from .elbo import kl_divergence
 from .evaluation import base_distribution
 from .model import LatentVariableModel, Unsupported, mean_of
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #e631fb20
+# %% ../nbs/96g_diagnosis_measures.ipynb #a2d8e876
 def pairs(
     model: LatentVariableModel, # any
     examples: Examples,         # that it takes
@@ -91,11 +91,10 @@ def look(
             rows.append((kl, -p.log_prob(x), -model.decode(other, c).log_prob(x),
                          *_error_and_spread(p, x), *_in_prior_units(q, prior)))
     columns: list[Any] = [None if any(v is None for v in column) else
-                          torch.cat(list(column)).cpu().double()
-                          for column in zip(*rows)]
+               torch.cat(list(column)).cpu().double() for column in zip(*rows)]
     return Look(*columns)
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #b63d01be
+# %% ../nbs/96g_diagnosis_measures.ipynb #14936081
 def example_information(
     mu: Tensor,    # means of q(z|x), `(N, D)`
     sigma: Tensor, # deviations, `(N, D)`
@@ -139,7 +138,7 @@ def correlation_cost(
     scale = covariance.diagonal().rsqrt()
     return -0.5 * torch.logdet(covariance * scale * scale[:, None]).item()
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #39f2f6b1
+# %% ../nbs/96g_diagnosis_measures.ipynb #27e44efd
 @dataclass
 class LossWeights:
     "The weights of the two terms in a model's own loss."
@@ -199,7 +198,7 @@ def loss_weights(
     return LossWeights(a.item(), b.item(), residual.item(), here[own].norm().item(),
                        here[~own].norm().item())
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #8ebabff5
+# %% ../nbs/96g_diagnosis_measures.ipynb #9888d06a
 def trained_beta(
     model: LatentVariableModel, # in evaluation mode, with a diagonal Gaussian q(z|x)
     examples: Examples,         # that it was trained on
@@ -223,7 +222,7 @@ def trained_beta(
             sums += torch.stack([t.detach().double().sum().cpu() for t in pulls])
     return (sums[0] / sums[1]).item(), (sums[2] / sums[3]).item()
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #82502a3d
+# %% ../nbs/96g_diagnosis_measures.ipynb #f0192a25
 @dataclass
 class Fitted:
     "What fitting q(z|x) example by example brings; N rows, nats."
@@ -272,11 +271,11 @@ def fit_codes(
             optimizer.step()
         distortion, kl, after = value(4 * samples)
         with torch.no_grad(): error, _ = _error_and_spread(model.decode(mu, c), x)
-    found: list[Any] = [None if t is None else t.cpu().double()
-                        for t in (before, after, first - distortion, kl, error)]
-    return Fitted(*found)
+    values: list[Any] = [None if t is None else t.cpu().double()
+                         for t in (before, after, first - distortion, kl, error)]
+    return Fitted(*values)
 
-# %% ../nbs/96g_diagnosis_measures.ipynb #cec2987e
+# %% ../nbs/96g_diagnosis_measures.ipynb #078c0e25
 @torch.no_grad()
 def code_counts(
     model: Any,         # a `VQVAE`, in evaluation mode

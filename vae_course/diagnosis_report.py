@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Report']
 
-# %% ../nbs/96j_diagnosis_report.ipynb #65267750
+# %% ../nbs/96j_diagnosis_report.ipynb #8dea59ba
 from dataclasses import dataclass, field
 from typing import Any
 import matplotlib.pyplot as plt
 from .diagnosis_rules import Finding
 
-# %% ../nbs/96j_diagnosis_report.ipynb #909245f7
+# %% ../nbs/96j_diagnosis_report.ipynb #b952c046
 @dataclass
 class Report:
     "What `diagnose` found, by which numbers, and what it could not judge."
@@ -87,7 +87,7 @@ def _in_words(value):
     if isinstance(value, (list, tuple)): return ', '.join(map(_in_words, value))
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
-# %% ../nbs/96j_diagnosis_report.ipynb #f98c5771
+# %% ../nbs/96j_diagnosis_report.ipynb #7c99e31e
 def _draw_kl(ax, m):
     "The KL of each latent, largest first; beside it, that of the fitted q."
     order = sorted(range(len(m['kl_by_unit'])), key=lambda i: -m['kl_by_unit'][i])

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Rule', 'rules', 'Finding', 'beta_in_use']
 
-# %% ../nbs/96h_diagnosis_rules.ipynb #7a40f552
+# %% ../nbs/96h_diagnosis_rules.ipynb #bfbba43c
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-# %% ../nbs/96h_diagnosis_rules.ipynb #8157c372
+# %% ../nbs/96h_diagnosis_rules.ipynb #779a8ced
 @dataclass
 class Finding:
     "Something that is wrong with a model or its data."
@@ -41,7 +41,7 @@ def beta_in_use(
     "The β of the model's own loss where it could be measured, else the one it states."
     return m['loss_beta'] if m.get('loss_beta') is not None else m['stated_beta']
 
-# %% ../nbs/96h_diagnosis_rules.ipynb #0a6573ea
+# %% ../nbs/96h_diagnosis_rules.ipynb #fe0ca447
 def _find_nan(m: dict[str, Any]) -> Finding | None:
     "NaN or infinity, or spreads on their way there."
     places = m.get('not_finite') or []
@@ -87,7 +87,7 @@ def _find_training_mode(m: dict[str, Any]) -> Finding | None:
         'call `model.eval()` before you measure, sample or save',
         _LESSONS['evaluation'])
 
-# %% ../nbs/96h_diagnosis_rules.ipynb #dd2fb54f
+# %% ../nbs/96h_diagnosis_rules.ipynb #6b0e457b
 def _off(a, b): # two weights
     "By what factor they differ, at least 1."
     if not (a > 0 and b > 0): return math.inf
@@ -120,8 +120,7 @@ def _find_accidental_training(m: dict[str, Any]) -> Finding | None:
     means, spreads = m.get('trained_beta') or (None, None)
     if stated is None or stated <= 0: return None
     if _find_untrained(m) or _find_accidental_beta(m): return None
-    if means is None or spreads is None: return None
-    if not (means > 0 and spreads > 0): return None
+    if means is None or spreads is None or min(means, spreads) <= 0: return None
     trained = math.sqrt(means * spreads)
     # where the weight is far off, training takes long to bring both to rest there
     agree = (_off(means, spreads) < 1.5 or max(means, spreads) < stated / 3
@@ -149,7 +148,7 @@ def _find_large_sigma(m: dict[str, Any]) -> Finding | None:
         f'{ratio**2:.2g} times as much', 'let σ be learned (`gaussian_learned`), or '
         'set it to the error that is left', _LESSONS['elbo'])
 
-# %% ../nbs/96h_diagnosis_rules.ipynb #291e5dd5
+# %% ../nbs/96h_diagnosis_rules.ipynb #41d8b062
 def _find_dead_codebook(m: dict[str, Any]) -> Finding | None:
     "A codebook of which much is never used."
     if 'codes_used' not in m or m['codes_used'] > 0.6: return None

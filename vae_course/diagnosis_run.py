@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['data_of_run', 'report_on_run', 'diagnose_run']
 
-# %% ../nbs/96k_diagnosis_run.ipynb #d3f578e4
+# %% ../nbs/96k_diagnosis_run.ipynb #8694b807
 from pathlib import Path
 from typing import Any, cast
 from .data import DataError, Examples, binarized, print_line
@@ -18,7 +18,7 @@ from .run_folder import load_trained, read_run
 from .samples import check_image_path
 from .speech_files import SpectrogramSet
 
-# %% ../nbs/96k_diagnosis_run.ipynb #d5e520f5
+# %% ../nbs/96k_diagnosis_run.ipynb #41a4f982
 def data_of_run(
     model: LatentVariableModel, # of the run
     run: dict[str, Any],        # what `run.json` holds
