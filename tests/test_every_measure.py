@@ -88,7 +88,8 @@ HAS |= {"two layers": f"{LATENT} x_mean places images trained",
 
 # an encoder whose numbers a posterior takes; and draws of z with a gradient
 HAS |= {name: f"{HAS[name]} numbers" for name in (
-    "vae", "conv_vae", "beta_vae", "beta_tcvae", "autoencoder", *(
+    "vae", "conv_vae", "beta_vae", "beta_tcvae", "autoencoder", "sigma_vae",
+    "perceptual_vae", "vae_gan", *(
         n for n in CONTRACT if n not in ("two layers", "words")))}
 HAS |= {name: f"{has} rsample" for name, has in HAS.items()
         if "vq_vae" not in name and "encode" in has}
@@ -258,6 +259,14 @@ ELSEWHERE = {
     **dict.fromkeys(("sharpness.PerceptualVAE", "sharpness.perceptual_vae",
                      "sharpness.adversarial_step"),
                     "test_sharpness"),
+    **dict.fromkeys(("diagnosis.diagnose", "diagnosis_measures.code_counts",
+                     "diagnosis_measures.fit_codes", "diagnosis_measures.look",
+                     "diagnosis_measures.loss_weights", "diagnosis_measures.pairs",
+                     "diagnosis_measures.trained_beta", "diagnosis_report.Report",
+                     "diagnosis_run.data_of_run"), "test_diagnosis"),
+    **dict.fromkeys(("live.explore", "live.facts_of", "live.usage_of",
+                     "packing.packed", "packing.rounded", "packing.rounding_cost"),
+                    "test_live"),
     "imputation.impute": "test_tables", "text.FixedLanguageVAE": "test_text",
     "text.text_scores": "lesson 12: a model of lines alone",
     "acceleration.AutocastLosses": "test_models", "anomaly_detection.AnomalyDetector":
