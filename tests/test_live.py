@@ -644,7 +644,29 @@ def test_a_page_of_colour_images_from_a_folder_opens_from_a_file(tab, tmp_path):
     assert (torch.tensor(now["x"]).view(3, 32, 32) - x).abs().mean() < 0.02
     terms_agree(now, model)
     assert "left" in tab.locator(".live-key").inner_text()
+    for words in (["--no-data"], ["--no-data", "--data", data, "--weights", "int8"]):
+        main(["explore", run, "--out", out, *words])
+        assert '"examples":null' in Path(out).read_text(encoding="utf-8")
+        tab.goto(Path(out).as_uri())
+        assert len(state(tab)["samples"]) == 12
     assert [url for url in tab.asked if not url.startswith(("file:", "blob:"))] == []
+
+
+@marked()
+@pytest.mark.parametrize("name", MODELS)
+def test_a_page_of_every_model_opens_with_and_without_images(page, name):
+    model = MODELS[name]()
+    bare = page(model)
+    assert len(state(bare)["samples"]) == 12 and "x" not in state(bare)
+    if tuple(model.data_shape) != (1, 28, 28) or name == "columns": return
+    tab = page(model, digits().test[:50])
+    tab.locator("button[aria-label^='Take example']").nth(3).click()
+    now, x = state(tab), digits().test.floats()[3:4]
+    close(now["x"], x)
+    c = conditions(model, x)
+    if hasattr(getattr(model, "condition", None), "low"): c = torch.zeros(1)
+    elif c is not None and c.dim() == 1: c = torch.tensor([now["cx"]])
+    with torch.no_grad(): close(now["reconstruction"], rounded(model).reconstruct(x, c))
 
 
 @marked()

@@ -407,10 +407,11 @@
   // ------------------------------------------------------------------ pictures and controls
 
   const css = `
-.live-app{--ground:#fff;--ink:#222;--soft:#595959;--line:#c4c4c4;--accent:#3348c7;--accent-ink:#fff;--field:#f3f3f5;color:var(--ink);font:16px/1.45 system-ui,sans-serif;box-sizing:border-box;max-width:100%}
+.live-app{--ground:#fff;--ink:#222;--soft:#595959;--line:#c4c4c4;--accent:#3348c7;--accent-ink:#fff;--field:#f3f3f5;color:var(--ink);background:var(--ground);font:16px/1.45 system-ui,sans-serif;box-sizing:border-box;max-width:100%}
 @media (prefers-color-scheme:dark){.live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:#55565f;--accent:#a9b6ff;--accent-ink:#11131d;--field:#24262d}}
 html.quarto-light .live-app{--ground:#fff;--ink:#222;--soft:#595959;--line:#c4c4c4;--accent:#3348c7;--accent-ink:#fff;--field:#f3f3f5}
 html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:#55565f;--accent:#a9b6ff;--accent-ink:#11131d;--field:#24262d}
+html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
 .live-app *{box-sizing:border-box}
 .live-app h2{font-size:1.15rem;margin:1.6rem 0 .4rem;border:0;color:var(--ink)}
 .live-app p{margin:.3rem 0 .6rem;max-width:44rem}
