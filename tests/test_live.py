@@ -1136,7 +1136,7 @@ def test_sigma_moves_the_eight_centres_as_in_lesson_14(alone):
         at = keys(tab, "σ of p(x|z)", *pressed)
         i = (steps - at).abs().argmin()
         agrees(every[0][i], *(v[i].item() for v in every[1:]))
-        assert said(tab, "least on new data", "at σ") == pytest.approx(
+        assert said(tab, "least along the curve", "at σ") == pytest.approx(
             [every[2][least].item(), 2 ** steps[least].item()], abs=1e-3)
     assert said(tab, "eight centres in") == [1]          # σ = 2: they have merged
     tab.get_by_role("button", name="Learn σ").click()
@@ -1213,6 +1213,8 @@ def test_a_layer_is_moved_under_the_roofline(alone):
         assert tab.locator("output").inner_text().endswith(f"held by {held}")
         spoken = tab.get_by_label("images in a batch").get_attribute("aria-valuetext")
         assert spoken == f"{batch:,}"
+        tab.set_viewport_size({"width": 390, "height": 844})
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @marked()

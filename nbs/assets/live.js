@@ -425,7 +425,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
 .live-app button,.live-app select,.live-app input[type=file]{font:inherit;color:var(--ink);background:var(--field);border:1px solid var(--line);border-radius:6px;padding:.3rem .7rem;min-height:44px;max-width:100%}
 .live-app button[aria-pressed=true]{background:var(--accent);color:var(--accent-ink);border-color:var(--accent)}
 .live-app input[type=range]{width:100%;min-height:28px;accent-color:var(--accent)}
-.live-slide{display:grid;grid-template-columns:9rem 1fr 3.2rem;gap:.5rem;align-items:center;max-width:26rem}
+.live-slide{display:grid;grid-template-columns:9rem 1fr minmax(3.2rem,max-content);gap:.5rem;align-items:center;max-width:26rem}
 .live-say{display:block;min-height:1.5em;margin:.4rem 0;font-variant-numeric:tabular-nums}
 .live-app table{border-collapse:collapse;font-variant-numeric:tabular-nums;color:var(--ink)}
 .live-app th,.live-app td{text-align:left;padding:.15rem .8rem .15rem 0;border:0;color:var(--ink);font-weight:400;background:none}
@@ -434,7 +434,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
 .live-strip{display:flex;flex-wrap:wrap;gap:4px}
 .live-key{display:flex;flex-wrap:wrap;gap:.2rem .8rem;font-size:.875rem;list-style:none;margin:.3rem 0;padding:0;max-width:320px}
 .live-key i{display:inline-block;width:.75em;height:.75em;border-radius:50%;margin-right:.3em}
-@media (max-width:480px){.live-slide{grid-template-columns:7.8rem 1fr 3rem}}
+@media (max-width:480px){.live-slide{grid-template-columns:7.8rem 1fr minmax(3rem,max-content)}}
 `;
   const colours = ["#6a80ff", "#e5484d", "#2aaa40", "#b065ff", "#8f8f78", "#e8862e", "#00a5b5", "#e256a8", "#b8a000", "#7a9a5a"];
 
@@ -451,7 +451,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
   let names = 0;
   const named = () => `live-${++names}`;
   const styled = () => { if (!document.getElementById("live-style")) document.head.append(el("style", {id: "live-style"}, css)); };
-  const round = (v, digits = 2) => (v < 0 ? "−" : "") + Math.abs(v).toFixed(digits);
+  const round = (v, digits = 2) => { const text = Math.abs(v).toFixed(digits); return (v < 0 && +text ? "−" : "") + text; };
   const shades = host => { const s = getComputedStyle(host); return {ink: s.getPropertyValue("--ink").trim() || "#222", soft: s.getPropertyValue("--soft").trim() || "#666", line: s.getPropertyValue("--line").trim() || "#ccc", accent: s.getPropertyValue("--accent").trim() || "#33c", ground: s.getPropertyValue("--field").trim() || "#fff"}; };
 
   /* Bytes of an image for a canvas: grey or colour, numbers in [0, 1]. */
@@ -1081,7 +1081,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
   };
   const span = (from, to, n) => Array.from({length: n + 1}, (_, i) => from + (to - from) * i / n);
   const mean = v => v.reduce((s, a) => s + a, 0) / v.length;
-  const inNats = (v, digits = 3) => round(Math.abs(v) < .5 * 10 ** -digits ? 0 : v, digits);
+  const fine = v => round(v, 3);
   const key = (...rows) => el("ul", {class: "live-key", style: "max-width:420px"}, ...rows.map(([words, colour]) => el("li", {}, el("i", {style: `background:${colour}`}), words)));
 
   /* The world of lesson 14: its hundred points and where its eight centres start, in thousandths. */
@@ -1118,7 +1118,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
         app.exactSlope = [2 * (app.mu - target), s * s];
         app.curve[Math.round((app.mu + 2) * 10)] = app.loss;
         chart.redraw();
-        speak.say(`loss from the draws ${inNats(app.loss)}, exact ${inNats(app.exact)}; slope for μ from the draws ${inNats(app.slope[0])}, exact ${inNats(app.exactSlope[0])}; for log σ² from the draws ${inNats(app.slope[1])}, exact ${inNats(app.exactSlope[1])}`);
+        speak.say(`loss from the draws ${fine(app.loss)}, exact ${fine(app.exact)}; slope for μ from the draws ${fine(app.slope[0])}, exact ${fine(app.exactSlope[0])}; for log σ² from the draws ${fine(app.slope[1])}, exact ${fine(app.exactSlope[1])}`);
       };
       const chart = chartOf("Above: the twenty codes, each with an arrow down its slope. Below: the loss against μ, from the draws and exact.", 440, (g, tone, panel) => {
         const x = [-5, 6], above = panel({box: [60, 12, 628, 130], x, y: [0, 1]}), below = panel({box: [60, 150, 628, 382], x, y: [0, 14], xticks: [-4, -2, 0, 2, 4], yticks: [0, 5, 10], name: "z above, μ below"});
@@ -1147,7 +1147,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
         app.error = Math.abs(2 / Math.PI * Math.atan(s) - .5);     // the area between curve and diagonal
         app.nll = cost(s); app.coverage = [.6744897502, 1.644853627].map(u => within(u * s));
         chart.redraw();
-        speak.say(`σ ${round(s, 3)}: the 50 % interval holds ${round(100 * app.coverage[0], 1)} % of the values, the 90 % interval ${round(100 * app.coverage[1], 1)} %; calibration error ${round(app.error, 3)}; −log p ${inNats(app.nll)} nats a number`);
+        speak.say(`σ ${fine(s)}: the 50 % interval holds ${round(100 * app.coverage[0], 1)} % of the values, the 90 % interval ${round(100 * app.coverage[1], 1)} %; calibration error ${fine(app.error)}; −log p ${fine(app.nll)} nats a number`);
       };
       const chart = chartOf("Left: share of values inside an interval against the share promised; right: −log p against σ, least at σ = 1", 330, (g, tone, panel) => {
         const left = panel({box: [62, 16, 316, 270], x: [0, 1], y: [0, 1], xticks: [0, .5, 1], yticks: [0, .5, 1], name: "promised → inside"});
@@ -1192,7 +1192,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
         for (let k = 0; k < K; k++) total += Math.exp((near - (x - f[k]) ** 2) / (2 * s * s));
         return Math.log(total / K / s) - near / (2 * s * s) - LOG2PI / 2;
       };
-      const fine = span(-4, 4, 3200), density = fine.map(truth), fresh = (f, s) => -.0025 * fine.reduce((sum, x, i) => sum + density[i] * logP(f, s, x), 0);   // the mean over the truth
+      const xs = span(-4, 4, 3200), density = xs.map(truth), fresh = (f, s) => -.0025 * xs.reduce((sum, x, i) => sum + density[i] * logP(f, s, x), 0);   // the mean over the truth
       const places = span(-5.5, 1, 65), costs = places.map(v => { const [f] = learn(2 ** v); return fresh(f, 2 ** v); }), least = costs.indexOf(Math.min(...costs));
       app.points = humps; app.least = costs[least]; app.leastAt = 2 ** places[least];
       const show = (f, s) => {
@@ -1200,7 +1200,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
         const sorted = [...f].sort((a, b) => a - b);
         app.places = sorted.filter((v, i) => !i || v - sorted[i - 1] > .05).length;
         chart.redraw();
-        speak.say(`σ ${round(s, 3)}: eight centres in ${app.places} place${app.places > 1 ? "s" : ""}; −log p ${inNats(app.nll)} nats on new data, ${inNats(app.nllSeen)} on the points seen; least on new data ${inNats(app.least)}, at σ ${round(app.leastAt, 3)}`);
+        speak.say(`σ ${fine(s)}: eight centres in ${app.places} place${app.places > 1 ? "s" : ""}; −log p ${fine(app.nll)} nats on new data, ${fine(app.nllSeen)} on the points seen; least along the curve ${fine(app.least)}, at σ ${fine(app.leastAt)}`);
       };
       const chart = chartOf("Above: the two true humps, the density of the model, its eight centres and the points seen. Below: −log p on new data against σ, its least value marked.", 520, (g, tone, panel) => {
         const above = panel({box: [60, 12, 628, 250], x: [-2.5, 2.5], y: [0, 1.8], xticks: [-2, -1, 0, 1, 2], name: "x"}), below = panel({box: [60, 322, 628, 464], x: [-5.5, 1], y: [.5, 3], xticks: [[-5, ".03"], [-3, "⅛"], [-2, "¼"], [-1, "½"], [0, "1"], [1, "2"]], yticks: [1, 2, 3], name: "σ → −log p on new data, nats"});
@@ -1253,7 +1253,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       const update = () => {
         app.kl = kl(app.q);
         plane.set(app.q[0], app.q[1]); rows.forEach((row, i) => row.set(app.q[i]));
-        speak.say(`KL(q‖p) ${inNats(app.kl)} nats; the best diagonal q leaves ${inNats(app.best.diagonal.kl)}, the best q with correlation ${inNats(app.best.full.kl)}`);
+        speak.say(`KL(q‖p) ${fine(app.kl)} nats; the best diagonal q leaves ${fine(app.best.diagonal.kl)}, the best q with correlation ${fine(app.best.full.kl)}`);
       };
       const paintPosterior = tone => {
         if (painted === tone.accent) return;
@@ -1289,7 +1289,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
         app.bound = app.intensity * m.bandwidth < peak ? "memory" : "arithmetic";
         app.ridge = peak / m.bandwidth; app.seconds = 2 * app.batch * app.width ** 2 / app.attainable;
         chart.redraw();
-        speak.say(`batch ${whole(Math.log2(app.batch))}, width ${whole(Math.log2(app.width))}, ${app.precision}: ${round(app.intensity, 3)} operations a byte, ridge ${round(app.ridge, 3)}; at most ${round(app.attainable / 1e12, 3)} of ${round(peak / 1e12, 3)} TFLOP/s, held by ${app.bound}`);
+        speak.say(`batch ${whole(Math.log2(app.batch))}, width ${whole(Math.log2(app.width))}, ${app.precision}: ${fine(app.intensity)} operations a byte, ridge ${fine(app.ridge)}; at most ${fine(app.attainable / 1e12)} of ${fine(peak / 1e12)} TFLOP/s, held by ${app.bound}`);
       };
       const chart = chartOf("Roofline: TFLOP/s against operations a byte, both axes logarithmic; the layer is a point on the roof, small dots are its other batch sizes", 420, (g, tone, panel) => {
         const p = panel({box: [84, 14, 628, 362], x: [-1, 4], y: [-3, 3.3], xticks: [[-1, "0.1"], [0, "1"], [1, "10"], [2, "100"], [3, "1,000"]], yticks: [[-3, "0.001"], [-2, "0.01"], [-1, "0.1"], [0, "1"], [1, "10"], [2, "100"], [3, "1,000"]], name: "operations a byte → TFLOP/s"});
