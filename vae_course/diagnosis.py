@@ -264,9 +264,20 @@ def diagnose(
             _measure(state, rows)
             broken = not all(math.isfinite(state.m[k]) for k in ('kl', 'distortion'))
     findings = [f for rule in rules if (f := _asked(rule, state.m, broken))]
+    _copies_that_are_usual(state, findings)
     kind = (model.config or {}).get('name', type(model).__name__)
     return Report(f'{type(model).__name__} ({kind}), {len(train):,} training and '
                   f'{len(test):,} test examples', findings, state.m, state.unjudged)
+
+def _copies_that_are_usual(state, findings): # chance or a leak: nobody can tell
+    leak = state.m.get('leak')
+    if leak is None or leak.share < .05 or any(f.disease == 'leak' for f in findings):
+        return
+    state.unjudged['whether the test set leaks'] = (
+        f'{leak.share:.0%} of the test examples stand in the training set, and '
+        f'{leak.usual:.0%} of the training examples stand there twice: chance, where '
+        'examples are small or few; a leak, where one recording was kept twice (then '
+        'take copies out before the split)')
 
 def _asked(rule, m, broken): # a rule, which may need what was not measured
     if broken and rule.__name__ not in ('_find_nan', '_find_leak'): return None

@@ -231,8 +231,10 @@ def _find_collapse(m: dict[str, Any]) -> Finding | None:
         + (f', {m["active_units"]} of {m["units"]} latents are active'
            if m.get('active_units') is not None else '')
         + f', and the code of another example costs {_nats(max(0, m["use"]))} more',
-        'raise β slowly from 0, free bits, a minimum rate, word dropout for text, or a '
-        'decoder that sees less', _LESSONS['collapse'])
+        'first make sure that the training sums over pixels and latents (a mean is an '
+        'accidental β; `balance.measured_beta` finds it); then raise β slowly from 0, '
+        'free bits, a minimum rate, word dropout for text, or a decoder that sees less',
+        _LESSONS['collapse'])
 
 def _find_holes(m: dict[str, Any]) -> Finding | None:
     "Codes that fill other places than the prior does, or leave most of it empty."
