@@ -3,7 +3,7 @@
 Each is small, is trained on one thread from a fixed seed in about a minute or less, and
 has its row in nbs/assets/live/protocol.json: settings, data, seed, steps, seconds of
 CPU, versions, the day, −ELBO on test images as trained and as rounded, and bytes."""
-import argparse, base64, datetime, json, platform, sys, time
+import argparse, base64, datetime, json, platform, shutil, sys, time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,7 @@ def write(name: str, program: dict, row: dict, out: Path) -> None:
 
 def speed(seconds: float = 2.0) -> None:
     "Decodes a second in Chromium, on this machine as it is now."
-    import os, shutil                                           # noqa: E401
+    import os
     from playwright.sync_api import sync_playwright
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     models: dict[str, tuple[str, dict[str, Any]]] = {
@@ -173,6 +173,50 @@ def speed(seconds: float = 2.0) -> None:
         browser.close()
 
 
+# part without a program: what is pressed before its still picture is taken
+STILLS = dict(noise="Fresh noise at each move", reliability=None, blur="Learn σ",
+              posterior="Best diagonal q", roofline=None)
+
+
+def stills(out: Path) -> None:
+    """The pictures that stand where a part cannot run, in light shades: of its canvas,
+    where it needs no program, else of the whole part."""
+    from playwright.sync_api import sync_playwright
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    script = (root / "nbs" / "assets" / "live.js").read_text(encoding="utf-8")
+    out.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport=dict(width=900, height=1000),
+                                color_scheme="light")
+        for name, pressed in STILLS.items():
+            page.set_content(f"<div class=live data-part={name}></div>"
+                             f"<script>{script}</script>")
+            page.evaluate("vaeLive.mount(document.querySelector('.live'))")
+            if pressed: page.get_by_role("button", name=pressed).click()
+            page.wait_for_timeout(200)
+            url = page.evaluate("document.querySelector('canvas').toDataURL()")
+            place = out / f"{name}.png"
+            place.write_bytes(base64.b64decode(url.partition(",")[2]))
+            print(f"{place.name}: {place.stat().st_size / 1000:.0f} kB")
+        page = browser.new_page(viewport=dict(width=776, height=1000),
+                                color_scheme="light")
+        parts = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
+        for name, part in parts.items():
+            if not part["programs"]: continue
+            specs = [json.loads((folder / f"{n}.json").read_text(encoding="utf-8"))
+                     for n in part["programs"]]
+            page.set_content(f"<div class=live data-part={part['part']}></div>"
+                             f"<script>{script}</script>")
+            page.evaluate("specs => vaeLive.mount(document.querySelector('.live'), "
+                          "specs)", specs)
+            page.wait_for_timeout(500)
+            place = out / f"{name}.png"
+            page.locator(".live").screenshot(path=place)
+            print(f"{place.name}: {place.stat().st_size / 1000:.0f} kB")
+        browser.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="some of them; all, when not given")
@@ -182,8 +226,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=folder)
     parser.add_argument("--speed", action="store_true",
                         help="train nothing: how many decodes a second a browser does")
+    parser.add_argument("--stills", action="store_true",
+                        help="train nothing: pictures of the parts without a program")
     given = parser.parse_args()
     if given.speed: return speed()
+    if given.stills: return stills(given.out)
     known = [*PROGRAMS, "threshold"]
     if odd := set(given.names) - set(known):
         parser.error(f"no program {', '.join(odd)}: there are {', '.join(known)}")
