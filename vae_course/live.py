@@ -202,7 +202,7 @@ class Page:
 
 def _megabytes(n: int) -> str: return f'{n / 1e6:.2f} MB'
 
-# %% ../nbs/92b_live.ipynb #6e4ec6ba
+# %% ../nbs/92b_live.ipynb #0a8d9324
 def explore(
     model: Any,                 # a registered model of images, or an `AnomalyDetector`
     data: Any = None,           # test images: `Examples`, a data set, or a tensor
@@ -218,18 +218,20 @@ def explore(
     detector = model if isinstance(model, AnomalyDetector) else None
     model = detector.model_ if detector else model
     scored = _of_detector(detector) if detector else None
-    about, examples = {}, None
+    about: dict[str, Any] = {}
+    examples, n = None, 0
     classes = list(classes or getattr(data, 'classes', ()))
     packed(model, weights)                          # before anything is computed
     with evaluating(model):
         if data is not None:
             images = _test_images(model, data)
-            about = facts_of(model, images)
+            about, n = facts_of(model, images), len(images)
             if with_data: examples = _examples(model, images)
         program = packed(model, weights, about=about)
     name = program['model']
-    said = (f'{_MAP} codes and {_SHOWN} images of the data are in this file: send it '
-            'only to those who may see them.' if examples else
+    dots = f'{min(_MAP, n)} codes and ' if 'codes' in (examples or {}) else ''
+    said = (f'{dots}{min(_SHOWN, n)} images of the data are in this file: '
+            'send it only to those who may see them.' if examples else
             'None of the images that the model was trained or tested on are in this '
             'file; the weights are.')
     title = title or (f'A detector on a {name}' if detector else f'A {name}, live')

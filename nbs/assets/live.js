@@ -787,7 +787,8 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
     const order = orderOf(program), axes = axesOf(program), kl = spec.about.kl || [], speak = speaker(), app = {program, page, z: new Float64Array(D), x: null};
     host.live = app;
     const part = spec.condition && spec.condition.kind === "part", noise = D ? noiseFor(program) : null;
-    const asked = conditionControls(program, classes, "decode as", () => { update(); if (app.drawSamples) app.drawSamples(); });
+    const asked = conditionControls(program, classes, "decode as", () => { update(); strips(); });
+    const strips = () => { if (app.drawSamples) app.drawSamples(); if (app.interpolate) app.interpolate(); };
     const shown = conditionControls(program, classes, "your image shows", () => app.x && yours(app.x));
     const condition = () => part ? app.x || images[0] || new Float64Array(count(shape)) : asked.value();
     const own = x => part ? x : shown.value();
@@ -827,6 +828,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       }
       if (D) app.z = Float64Array.from(app.q.mu);
       update();
+      if (spec.condition) strips();
       const t = app.terms;
       speak.say(`Your image: reconstruction ${round(t.reconstruction, 1)}, KL ${round(t.kl, 1)}, −ELBO ${round(t.negElbo, 1)} nats${program.classifier ? `; the model reads it as ${classes[app.cx] || app.cx}` : ""}`, true);
     };
