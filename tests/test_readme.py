@@ -101,7 +101,7 @@ def test_commands_are_those_of_the_command_line():
     commands = re.findall(r"^vae_course (.+?)(?:  +#.*)?$", readme, re.M)
     assert {c.split()[0] for c in commands} == {
         "notebooks", "train", "sample", "encode", "reconstruct", "export",
-        "predict", "progress"}
+        "predict", "progress", "diagnose", "explore"}
     for command in commands:
         name, *_ = words = shlex.split(command)
         assert parser().parse_args(words).command == name
