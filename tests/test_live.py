@@ -1007,6 +1007,8 @@ def test_the_page_models_are_small_and_say_what_they_are():
         assert sum(p.stat().st_size for p in of_page) <= 500_000, name
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_a_page_model_is_made_by_the_tool(tmp_path):
     "With a few steps; the same command gives the same file."
     texts = []
