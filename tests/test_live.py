@@ -1281,6 +1281,8 @@ def test_each_part_without_a_model_has_a_still_picture():
         assert (made / f"{name}.png").stat().st_size < 150_000
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_a_page_model_is_made_by_the_tool(tmp_path):
     "With a few steps; the same command gives the same file."
     texts = []
