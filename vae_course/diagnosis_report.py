@@ -27,7 +27,9 @@ class Report:
     __repr__ = __str__
 
     def _found(self) -> list[str]:
-        if not self.findings: return ['Nothing is wrong that could be seen.']
+        if not self.findings:
+            rest = '; see also what was not judged' * bool(self.unjudged)
+            return [f'Nothing is wrong that could be seen{rest}.']
         lines = []
         for i, f in enumerate(self.findings, 1):
             lines += [f'{i}. {f.disease}', f'   evidence: {f.evidence}',

@@ -231,9 +231,10 @@ def _find_collapse(m: dict[str, Any]) -> Finding | None:
         + (f', {m["active_units"]} of {m["units"]} latents are active'
            if m.get('active_units') is not None else '')
         + f', and the code of another example costs {_nats(max(0, m["use"]))} more',
-        'first make sure that the training sums over pixels and latents (a mean is an '
-        'accidental β; `balance.measured_beta` finds it); then raise β slowly from 0, '
-        'free bits, a minimum rate, word dropout for text, or a decoder that sees less',
+        'first make sure that both terms are summed over the numbers of an example and '
+        'averaged over the batch, also in a training loop of your own, which nobody '
+        'saw here; then raise β slowly from 0, free bits, a minimum rate, word dropout '
+        'for text, or a decoder that sees less',
         _LESSONS['collapse'])
 
 def _find_holes(m: dict[str, Any]) -> Finding | None:
@@ -254,7 +255,8 @@ def _find_holes(m: dict[str, Any]) -> Finding | None:
         'holes', f'the codes of all examples together are {_nats(apart)} from the '
         f'prior, {each:.2g} for each latent in use, at β = {beta:.3g}{told}: most '
         'draws from the prior fall where no example lies',
-        'raise β toward 1, or learn a prior for these codes (`MixturePrior`)',
+        'raise β toward 1, which costs reconstruction, or learn a prior for these codes, '
+        'which does not (`beyond_gaussian.flexible_vae` with prior="mixture")',
         _LESSONS['generation'])
 
 # what stands first explains what stands after it
