@@ -732,6 +732,11 @@ def test_what_cannot_be_explored_is_one_sentence(tmp_path, capsys):
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args): pass
 
+    def end_headers(self):
+        # files are rewritten within a second, which a browser's cache does not notice
+        self.send_header("Cache-Control", "no-store")
+        super().end_headers()
+
 
 @pytest.fixture
 def part(tab, tmp_path):
