@@ -255,8 +255,8 @@ def _find_holes(m: dict[str, Any]) -> Finding | None:
         'holes', f'the codes of all examples together are {_nats(apart)} from the '
         f'prior, {each:.2g} for each latent in use, at β = {beta:.3g}{told}: most '
         'draws from the prior fall where no example lies',
-        'raise β toward 1, which costs reconstruction, or learn a prior for these codes, '
-        'which does not (`beyond_gaussian.flexible_vae` with prior="mixture")',
+        'raise β toward 1, which costs reconstruction, or learn a prior for these '
+        'codes, which does not (`beyond_gaussian.flexible_vae` with prior="mixture")',
         _LESSONS['generation'])
 
 # what stands first explains what stands after it
