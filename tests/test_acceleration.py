@@ -422,11 +422,12 @@ def processes(tmp_path, number, config, kind="memory"):
 @pytest.mark.parametrize("config, kind", [
     (dict(), "memory"), (dict(precision="bf16"), "memory"),
     (dict(compile=True), "memory"), (dict(), "loader"), (dict(), "mixed"),
-    (dict(), "m2"), (dict(), "text_vae"), (dict(), "speech_vq_vae")], ids=str)
+    (dict(), "m2"), (dict(), "text_vae"), (dict(), "speech_vq_vae"),
+    (dict(), "flexible_vae"), (dict(), "two_layer_vae")], ids=str)
 def test_two_processes_give_the_losses_of_one(tmp_path, config, kind):
     """Batches of 16 and a last one of 7, parted as 4 and 3; the terms of three epochs
     and the weights after them. In memory, of a loader that deals itself, labelled
-    beside unlabelled, and the models of lessons 11 to 13."""
+    beside unlabelled, and models of lessons 11 to 13 and 16."""
     one, two = (processes(tmp_path, n, config, kind) for n in (1, 2))
     assert (one["processes"], two["processes"]) == (1, 2)
     tolerance = 2e-3 if config.get("precision") == "bf16" else 1e-4

@@ -59,8 +59,20 @@ class Dealt(torch.utils.data.Sampler):
             yield from batch.tensor_split(self.processes)[self.number].tolist()
 
 
+OF_LESSONS = "m2", "text_vae", "speech_vq_vae", "flexible_vae", "two_layer_vae"
+
+
 def registered(kind, x, y, order, shard):
-    "A model of lessons 11 to 13, its batches, and what each draws in one process."
+    """A model of lessons 11 to 13 and 16, its batches, and what each draws in one
+    process."""
+    if kind in ("flexible_vae", "two_layer_vae"):
+        more = (dict(prior="vamp", components=4, latent_dim=D)
+                if kind == "flexible_vae" else dict(latent_dims=[D, D], between=12))
+        model = build(kind, data_shape=[1, 6, 6], hidden=[24], **more)
+        batches = Batches(Examples(x, y), BATCH, shuffle=True, binarize=True,
+                          generator=order, shard=shard)
+        draws = 1 if kind == "flexible_vae" else 2
+        return model, batches, [[n] * draws for n in [16] * 4 + [7]]
     if kind == "m2":          # y is summed out: a code for each image and label
         model = build("m2", data_shape=[1, 6, 6], classes=2, latent_dim=D, hidden=[24],
                       width=8, dropout=0.0)
@@ -95,7 +107,7 @@ def train(config, kind):
     order, shard = torch.Generator().manual_seed(7), (number, processes)
     sizes = [16] * 4 + [7]
     draws = [[n] for n in sizes]
-    if kind in ("m2", "text_vae", "speech_vq_vae"):
+    if kind in OF_LESSONS:
         model, batches, draws = registered(kind, x, y, order, shard)
         if kind == "m2": sizes = [16] * len(draws)
     elif kind == "mixed":
@@ -125,7 +137,10 @@ def train(config, kind):
         noise = Noise([torch.randn(n, D, generator=numbers) for n in next(left)])
         # no code of the speech model is drawn; which dead entry moves would be
         if config.compile or kind == "speech_vq_vae": return step(batch, weight=weight)
-        with replayed_noise(noise.part(number, processes)):
+        share = noise.part(number, processes)
+        if kind == "two_layer_vae":                       # draws lead: (1, B, D)
+            share = Noise([draw[None] for draw in share.draws])
+        with replayed_noise(share):
             return step(batch, weight=weight)
     history = []
     for epoch in range(3):
