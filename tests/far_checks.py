@@ -161,18 +161,20 @@ PAIRS = dict(encode=lambda m, x, c, z, k: (
              reconstruct=lambda m, x, c, z, k: m.reconstruct(x),
              forward=lambda m, x, c, z, k: m(x))
 OF_KIND = dict(flexible_vae=FLEXIBLE, two_layer_vae=PAIRS, text_vae=TEXTS,
+               perceptual_vae=VAES | dict(
+                   maps=lambda m, x, c, z, k: list(m.maps(x.to(m.device)))),
                code_prior=CODES, cvae=CVAES, m2=M2S, vq_vae=VQS,
                speech_vq_vae=SPEECH, classifier=JUDGES)
 METHODS = {name: EVERY | OF_KIND.get(kind, VAES)
            for name, (kind, _) in MODELS.items()}
 # they take no tensor, or the data set on the CPU
 NOT_ASKED = {"device", "after_step", "check_examples", "optimizers", "overrides",
-             "training_step"}
+             "training_step", "remember", "last_weights"}
 # without a condition they refuse one, and give no tensor
 NOT_ASKED_OF = dict.fromkeys(("vae", "conv_vae", "beta_vae", "beta_tcvae",
                               "autoencoder", "vq_vae", "vq_vae_uniform",
-                              "flexible_vae", "two_layer_vae",
-                              "speech_vq_vae"),
+                              "flexible_vae", "two_layer_vae", "sigma_vae",
+                              "perceptual_vae", "vae_gan", "speech_vq_vae"),
                              {"at", "as_condition"}) | dict(
     text_vae={"at", "as_condition", "conditional"})
 # functions of one kind of model

@@ -368,7 +368,7 @@ mounts = """() => [...document.querySelectorAll('div.live[data-part]')].map(host
 def test_every_page_that_should_has_a_part_and_its_picture_has_words(site):
     for name in LIVE:
         text = (site / f"{name}.html").read_text(encoding="utf-8")
-        hosts = re.findall(r'<div class="live" data-part="\\w+" data-program="[^"]*">'
+        hosts = re.findall(r'<div class="live" data-part="\w+" data-program="[^"]*">'
                            r'<img src="([^"]+)" width="760" alt="([^"]+)">', text)
         assert hosts, f"{name} has no part that moves"
         for source, words in hosts:
