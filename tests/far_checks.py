@@ -543,9 +543,10 @@ def short_runs():
         return whole
 
     def short_run(self, model, train, valid, history, config, *rest, **named):
-        config.epochs = min(config.epochs, 1)
+        if config.epochs is not None: config.epochs = min(config.epochs, 1)
         if isinstance(train, Examples):
-            train, config.batch_size = train[:320], min(config.batch_size, 80)
+            train = train[:320]
+            config.batch_size = min(config.batch_size or 80, 80)
         if model.dataset_size is not None:
             model.dataset_size = len(train)
         return real_run(self, model, train, valid[:120] if isinstance(valid, Examples)
