@@ -269,7 +269,10 @@ ROWS = {
     "SVM on PCA": (supervised("PCA", svm), label_counts, draws),
     "k-NN on PCA": (supervised("PCA", knn), label_counts, draws),
     "label spreading on pixels": (spreading("pixels", True), (100,), draws),
+    "linear probe on PCA": (supervised("PCA", probe), label_counts, draws),
+    "SVM on pixels": (supervised("pixels", svm), label_counts, draws),
     "k-NN on pixels": (supervised("pixels", knn), label_counts, draws),
+    "linear probe on pixels": (supervised("pixels", probe), label_counts, draws),
     "classifier of M2 alone": (classifier_alone, (100,), m2_draws),
     "M2, α = 0": (plain_m2(alpha=0.0), (100,), m2_draws[:1]),
     "M2 at more labels": (plain_m2(), (600, 1000, 3000), m2_draws[:1])}

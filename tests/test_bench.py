@@ -292,7 +292,7 @@ def test_time_to_quality(tmp_path):
     ("disentanglement", ["disentanglement", "disentanglement_ellipses"], 4),
     ("cvae_labels", ["cvae_labels"], 10), ("cvae_quadrants", ["cvae_quadrants"], 6),
     ("vq", ["vq"], 2), ("generation", ["generation"], 9), ("anomaly", ["anomaly"], 2),
-    ("semi_supervised", ["semi_supervised"], 18),
+    ("semi_supervised", ["semi_supervised"], 21),
     ("balance", ["balance"], 6),
     ("diagnose", ["diagnose"], 11),
     ("density", ["density"], 10),
