@@ -30,6 +30,7 @@ from .diagnosis_run import diagnose_run
 from .devices import OutOfMemory, pick_device, seeded
 from .distributed import join_processes
 from .export import MissingExtra
+from .lesson_parts import sign
 from .live_files import write_page
 from .model_settings import add_options, build_model, complete_settings
 from .model_settings import read_conditions, read_settings, settings_parser
@@ -84,33 +85,39 @@ def copy_notebooks(
     target: str | Path,               # folder to copy to; made when it is not there
     source: str | Path | None = None, # folder to copy from: the lessons of this package
 ) -> tuple[list[str], list[str], list[str]]:
-    """Copy the lessons to `target`, never over a file that differs:
+    """Copy the lessons and what they show to `target`, never over a file that differs:
     `(copied, unchanged, kept)` lists of names. Raises `NotADirectoryError`."""
     source, target = Path(source or _lessons_folder()), Path(target).expanduser()
     check_no_file(target)
-    target.mkdir(parents=True, exist_ok=True)
     copied, unchanged, kept = [], [], []
-    for lesson in sorted(source.glob('*.ipynb')):
-        mine = target/lesson.name
-        if not mine.exists():
-            shutil.copyfile(lesson, mine)
-            copied.append(lesson.name)
-        elif mine.read_bytes() == lesson.read_bytes(): unchanged.append(lesson.name)
-        else: kept.append(lesson.name)
+    for kind in ('*.ipynb', 'assets/diagrams/*', 'assets/live/*', 'assets/live.js'):
+        for file in sorted(source.glob(kind)):
+            name = file.relative_to(source).as_posix()
+            mine = target/name
+            mine.parent.mkdir(parents=True, exist_ok=True)
+            if not mine.exists():
+                shutil.copyfile(file, mine)
+                copied.append(name)
+            elif mine.read_bytes() == file.read_bytes(): unchanged.append(name)
+            else: kept.append(name)
     return copied, unchanged, kept
 
 # %% ../nbs/96_cli.ipynb #bcadb273
 def notebooks(
     dir: str, # folder to copy to
 ) -> None:
-    """Copy the lessons into a folder, never over a changed file, and say how to open
-    them."""
+    """Copy the lessons into a folder, never over a changed file, sign them for
+    JupyterLab, and say how to open them."""
     copied, unchanged, kept = copy_notebooks(dir)
-    _say(f'{len(copied)} lessons copied to {dir}, {len(unchanged)} there already.')
+    new, old = (sum(n.endswith('.ipynb') for n in names) for names in (copied, unchanged))
+    _say(f'{new} lessons copied to {dir}, {old} there already.')
     if kept:
         _say(f'Left as you changed them: {", ".join(kept)}. For a fresh copy, rename '
              'yours first.')
-    _say('To open them:\n    pip install "vae_course[lab]"\n    jupyter lab '
+    place = Path(dir).expanduser()
+    signed = sign(place/name for name in copied + unchanged if name.endswith('.ipynb'))
+    trust = '' if signed else f'    jupyter trust {place/"*.ipynb"}\n'
+    _say(f'To open them:\n    pip install "vae_course[lab]"\n{trust}    jupyter lab '
          f'{Path(dir)/"index.ipynb"}')
 
 # %% ../nbs/96_cli.ipynb #c3ff9a40
