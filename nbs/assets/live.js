@@ -1327,7 +1327,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
         return answer.json();
       }));
       styled();
-      const inner = el("div", {class: "live-app"}), programs = read.map(spec => spec.weights === undefined ? spec : new Program(spec));
+      const inner = el("div", {class: "live-app", "data-lm-suppress-shortcuts": "true"}), programs = read.map(spec => spec.weights === undefined ? spec : new Program(spec));
       app.programs = programs; app.program = programs[0];
       make(inner, programs, app);
       if (needs && host.dataset.part !== "beta") inner.append(aboutLine(programs[0].spec ? programs[0] : {spec: programs[0]}));
