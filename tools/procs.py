@@ -93,14 +93,15 @@ def site_links(cell):
 
 
 def live_parts(cell):
-    """A cell with nothing but `lesson_part('NAME', …)` becomes the parts of these names,
-    each with its still picture, which `live.js` replaces when it comes into view."""
+    """A cell of `lesson_part('NAME', …)` alone becomes these parts, each with its still
+    picture, which `live.js` replaces when it comes into view."""
     found = re.search(r"^lesson_part\((.+)\)$", cell.source, re.M)
     if cell.cell_type != "code" or not found:
         return
     names = ast.literal_eval(f"({found[1]},)")
     cell.cell_type = "markdown"
-    cell.source = host_element(*names, assets=Path(get_config().nbs_path) / "assets")
+    assets = Path(get_config().nbs_path) / "assets"
+    cell.source = host_element(*names, assets=assets)
     for name in ("outputs", "execution_count"):
         cell.pop(name, None)
 
