@@ -916,17 +916,56 @@ def test_beta_is_switched(part):
         models.append(model)
         programs.append(packed(model, about=dict(
             beta=beta, rate=9 / beta, distortion=80 + beta, order=[3, 1, 0, 2, 4, 5],
+            kl=[.3, .4, .05, beta, .01, .01],
             **(shown_examples() if beta == 4 else {}))))
     tab = part("beta", *programs)
-    x = digits().test.floats()[:1]
+    images = digits().test.floats()
+    said = "t => document.querySelector('output').textContent.includes(t)"
+
+    def agrees(k, example):
+        x = images[example:example + 1]
+        all_of, draws = of(tab, "reconstructions", "draws")
+        with torch.no_grad():
+            for made, model in zip(all_of, models):
+                close(made, rounded(model).reconstruct(x))
+            z = torch.tensor(tab.evaluate(
+                "() => Array.from(vaeLive.randomOf(1).normals(48))")).view(8, 6)
+            close(draws, rounded(models[k]).decode(z).mean)
     for k, words in ((0, "rate 18.0, distortion 80.5"), (1, "rate 2.3, distortion 84")):
         tab.get_by_text(f"β = {(0.5, 4)[k]}").click()
-        with torch.no_grad():
-            close(of(tab, "reconstruction")[0], rounded(models[k]).reconstruct(x))
-        tab.wait_for_function("t => document.querySelector('output').textContent"
-                              ".includes(t)", arg=words)
-        pressed = tab.locator("button[aria-pressed=true]")
+        agrees(k, 0)
+        tab.wait_for_function(said, arg=words)
+        pressed = tab.locator("[aria-label='β'] button[aria-pressed=true]")
         assert pressed.inner_text() == f"β = {(0.5, 4)[k]}"
+        assert tab.locator(".live-rows span").first.inner_text() == (
+            f"{(0.5, 4)[k]:.2f} nats")
+        assert "; 3 of 6 hold" in tab.locator("figcaption").first.inner_text()
+    tab.get_by_label("Take example 4").click()
+    agrees(1, 3)
+    label = digits().test.y[3].item()
+    tab.wait_for_function(said, arg=f"the {label}: rate 2.3")
+    assert tab.get_by_label("Take example 4").get_attribute("aria-pressed") == "true"
+    chart = tab.locator("canvas[aria-label^='Rate and distortion']")
+    box = chart.bounding_box()              # the point of β = 0.5 is on the right, below
+    chart.click(position=dict(x=.9 * box["width"], y=.78 * box["height"]))
+    agrees(0, 3)
+
+
+@marked()
+def test_nothing_of_a_part_is_cut_off_on_a_narrow_screen(part):
+    for name, files in PAGES.items():
+        tab = part(name, *files)
+        tab.set_viewport_size({"width": 390, "height": 844})
+        tab.evaluate("document.querySelector('.live').style.cssText = 'width: 340px; "
+                     "overflow: hidden'")
+        out = tab.evaluate("""() => {
+            const host = document.querySelector('.live').getBoundingClientRect();
+            return [...document.querySelectorAll('.live-app *')].filter(e => {
+                const box = e.getBoundingClientRect();
+                return box.width && box.right > host.right + 1;
+            }).map(e => e.outerHTML.slice(0, 80));
+        }""")
+        assert not out, (name, out)
 
 
 @marked()
@@ -983,7 +1022,7 @@ def test_a_part_of_two_betas_shows_their_own_rates(tab, tmp_path):
     tab.goto((tmp_path / "part.html").as_uri())
     tab.wait_for_selector(".live[data-ready=yes]")
     for model, k in zip(models, range(2)):
-        tab.locator("button[aria-pressed]").nth(k).click()
+        tab.locator("[aria-label='β'] button").nth(k).click()
         terms = evaluate(model, Batches(digits().test[:200], 100), seed=0)
         words = f"rate {terms['kl']:.1f}, distortion"
         tab.wait_for_function("t => document.querySelector('output').textContent"

@@ -1,4 +1,4 @@
-/* What folds do on a page: a link into a fold opens it, a print opens all, and the questions that a reader has opened are remembered in this browser; nothing is sent. */
+/* What a page does beside its text: a link past the navigation; a link into a fold opens it, a print opens all, and the questions that a reader has opened are remembered in this browser; nothing is sent. */
 (() => {
   "use strict";
   const openTo = id => {
@@ -35,6 +35,15 @@
       });
     }
   };
-  const start = () => { remember(); go(); };
+  const skip = () => {                      // past the navigation, with the keyboard
+    const main = document.querySelector("main");
+    if (!main) return;
+    main.tabIndex = -1;
+    const link = document.createElement("a");
+    Object.assign(link, {className: "skip-link", href: `#${main.id}`, textContent: "Skip to the text"});
+    link.addEventListener("click", event => { event.preventDefault(); main.focus(); });
+    document.body.prepend(link);
+  };
+  const start = () => { skip(); remember(); go(); };
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", start); else start();
 })();

@@ -432,7 +432,14 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
 .live-app th,.live-app td{text-align:left;padding:.15rem .8rem .15rem 0;border:0;color:var(--ink);font-weight:400;background:none}
 .live-drop{border:2px dashed var(--line);border-radius:6px;padding:.6rem;max-width:20rem}
 .live-drop.over{border-color:var(--accent)}
-.live-strip{display:flex;flex-wrap:wrap;gap:4px}
+.live-strip{display:flex;flex-wrap:wrap;gap:4px;margin-bottom:.4rem}
+.live-app .live-take{padding:2px;display:grid;justify-items:center;align-content:start;font-size:.875rem}
+.live-app .live-take[aria-pressed=true]{outline:3px solid var(--accent);outline-offset:-1px}
+.live-rows{display:grid;grid-template-columns:repeat(9,minmax(0,40px)) max-content;gap:4px;align-items:center;max-width:100%}
+.live-rows canvas{width:100%!important;height:auto!important}
+.live-rows span{color:var(--soft);font-size:.875rem;padding-left:.3rem;font-variant-numeric:tabular-nums}
+.live-app details{margin:.3rem 0}
+.live-app summary{color:var(--soft);font-size:.875rem;cursor:pointer}
 .live-key{display:flex;flex-wrap:wrap;gap:.2rem .8rem;font-size:.875rem;list-style:none;margin:.3rem 0;padding:0;max-width:320px}
 .live-key i{display:inline-block;width:.75em;height:.75em;border-radius:50%;margin-right:.3em}
 @media (max-width:480px){.live-slide{grid-template-columns:7.8rem 1fr minmax(3rem,max-content)}}
@@ -725,10 +732,13 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
     return {element: el("table", {}, el("caption", {class: "live-soft"}, "nats"), body), set: t => [t.reconstruction, t.kl, t.negElbo].forEach((v, i) => { parts[i].textContent = round(v, 1); })};
   };
 
-  const exampleButtons = (images, shape, labels, classes, take) => el("div", {class: "live-strip"}, ...images.map((x, i) => {
-    const name = labels && labels[i] >= 0 ? classes[labels[i]] || labels[i] : "";
-    return button(still(shape, x, 40), () => take(x, labels ? labels[i] : null), {"aria-label": `Take example ${i + 1}${name === "" ? "" : `, ${name}`}`, style: "padding:2px"});
-  }));
+  const exampleButtons = (images, shape, labels, classes, take) => {
+    const all = images.map((x, i) => {
+      const name = labels && labels[i] >= 0 ? classes[labels[i]] || labels[i] : "";
+      return button(still(shape, x, 40), () => { all.forEach((b, k) => b.setAttribute("aria-pressed", k === i)); take(x, labels ? labels[i] : null); }, {class: "live-take", "aria-label": `Take example ${i + 1}${name === "" ? "" : `: ${name}`}`, "aria-pressed": "false"});
+    });
+    return el("div", {class: "live-strip", role: "group", "aria-label": "examples"}, ...all);
+  };
 
   const histogram = ({groups, threshold, label}) => { // groups: [{scores, name, colour}]
     const canvas = el("canvas", {class: "live-picture", width: 640, height: 260, role: "img", "aria-label": label, style: "width:420px;max-width:100%;background:none"});
@@ -759,7 +769,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
 
   const aboutLine = program => {
     const a = program.spec.about || {}, words = [a.name || program.spec.model, a.trained && `trained ${a.trained}`, a.neg_elbo !== undefined && `${a.measure || "−ELBO"} ${round(a.neg_elbo, 1)} nats on ${a.test || "test images"}`, program.spec.kind && `weights as ${program.spec.kind}`];
-    return el("p", {class: "live-soft"}, words.filter(Boolean).join("; ") + ".");
+    return el("details", {}, el("summary", {}, "About this model"), el("p", {class: "live-soft"}, words.filter(Boolean).join("; ") + "."));
   };
 
   /* Samples from the prior, with a temperature. */
@@ -944,7 +954,8 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       manifold();
       const map = pad({label: "Plane of codes: drag the point, or press the arrow keys", span, change: ([x, y]) => { app.z[b] = y; app.z[a] = x; update(); },
         ground: (g, px, py, tone, size) => g.drawImage(tiles, 0, 0, size, size)});
-      host.append(el("div", {class: "live-row"}, map.element, el("div", {class: "live-col"}, made.element, controls.element)), speak.element);
+      host.append(el("p", {class: "live-soft"}, "Drag the point, or use the arrow keys (Shift: larger steps, Home: the middle)."),
+        el("div", {class: "live-row"}, map.element, el("div", {class: "live-col"}, made.element, controls.element)), speak.element);
       update();
     },
 
@@ -1017,39 +1028,61 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
     },
 
     beta(host, programs, app) {
-      const shape = programs[0].shape, taken = (programs.find(p => p.spec.about.examples) || programs[0]).spec.about.examples, images = imagesOf(taken, shape), speak = speaker(), given = picture(shape, "an image", 96), again = picture(shape, "its reconstruction", 96), rows = Array.from({length: 5}, () => Array.from({length: 9}, () => still(shape, null, 40)));
-      const chart = el("canvas", {class: "live-picture", width: 640, height: 420, role: "img", "aria-label": "Rate and distortion of each β", style: "width:420px;max-width:100%;background:none"});
-      const points = programs.map(p => p.spec.about), rates = points.map(p => p.rate), costs = points.map(p => p.distortion);
-      app.index = Math.min(1, programs.length - 1); app.example = 0;
+      const shape = programs[0].shape, taken = (programs.find(p => p.spec.about.examples) || programs[0]).spec.about.examples, images = imagesOf(taken, shape), labels = taken.labels || [], speak = speaker();
+      const points = programs.map(p => p.spec.about), rates = points.map(p => p.rate), costs = points.map(p => p.distortion), D = programs[0].width, shown = Math.min(5, D);
+      const rows = Array.from({length: shown}, () => ({tiles: Array.from({length: 9}, () => still(shape, null, 40)), words: el("span")})), draws = Array.from({length: 8}, () => still(shape, null, 56)), noise = randomOf(1).normals(8 * D);
+      Object.assign(app, {index: Math.min(1, programs.length - 1), example: 0, draws: []});
+      const ticks = all => { const low = Math.min(...all), high = Math.max(...all), step = [1, 2, 5, 10, 20, 50, 100, 200, 500].find(v => (high - low) / v <= 4) || 1000, found = []; for (let v = Math.ceil(low / step) * step; v <= high; v += step) found.push(v); return found; };
+      const scale = (v, all, from, to) => from + (v - Math.min(...all)) / (Math.max(...all) - Math.min(...all) || 1) * (to - from), across = v => scale(v, rates, 110, 590), upward = v => scale(v, costs, 330, 60);
+      const spots = points.map(p => [across(p.rate), upward(p.distortion)]);
+      const chart = el("canvas", {class: "live-picture", width: 640, height: 420, role: "img", "aria-label": "Rate and distortion of each β; the buttons above choose one", style: "width:420px;max-width:100%;height:auto;background:none;cursor:pointer"});
+      chart.addEventListener("click", event => {
+        const box = chart.getBoundingClientRect(), x = (event.clientX - box.left) / box.width * 640, y = (event.clientY - box.top) / box.height * 420, far = spots.map(([a, b]) => Math.hypot(a - x, b - y));
+        choose(far.indexOf(Math.min(...far)));
+      });
       const redraw = () => {
-        const g = chart.getContext("2d"), tone = shades(chart), at = (v, all, from, to) => from + (v - Math.min(...all)) / (Math.max(...all) - Math.min(...all) || 1) * (to - from);
+        const g = chart.getContext("2d"), tone = shades(chart);
         g.fillStyle = tone.ground; g.fillRect(0, 0, 640, 420);
         g.font = "22px system-ui"; g.fillStyle = tone.soft;
-        g.textAlign = "center"; g.fillText("rate, KL in nats", 320, 408);
-        g.save(); g.translate(24, 200); g.rotate(-Math.PI / 2); g.fillText("distortion in nats", 0, 0); g.restore();
-        g.strokeStyle = tone.line; g.lineWidth = 3; g.beginPath();
-        const spots = points.map(p => [at(p.rate, rates, 90, 590), at(p.distortion, costs, 340, 60)]);
+        g.textAlign = "center"; g.fillText("rate, KL in nats", 350, 412);
+        for (const v of ticks(rates)) g.fillText(v, across(v), 378);
+        g.save(); g.translate(22, 195); g.rotate(-Math.PI / 2); g.fillText("distortion in nats", 0, 0); g.restore();
+        g.textAlign = "right";
+        for (const v of ticks(costs)) g.fillText(v, 76, upward(v) + 8);
+        g.textAlign = "center"; g.strokeStyle = tone.line; g.lineWidth = 3; g.beginPath();
         [...spots].sort((a, b) => a[0] - b[0]).forEach(s => g.lineTo(...s));
         g.stroke();
         spots.forEach((s, i) => { g.beginPath(); g.arc(...s, i === app.index ? 14 : 8, 0, 7); g.fillStyle = i === app.index ? tone.accent : tone.soft; g.fill(); g.fillStyle = tone.ink; g.fillText(`β ${points[i].beta}`, s[0], s[1] - 20); });
       };
       const update = () => {
-        const program = programs[app.index], x = images[app.example], q = program.encode(x), order = orderOf(program);
-        app.program = program; app.reconstruction = program.reconstruct(x);
-        given.set(x); again.set(app.reconstruction);
-        rows.forEach((row, r) => row.forEach((canvas, i) => { const z = Float64Array.from(q.mu), k = order[r]; if (k === undefined) return; z[k] = -3 + 6 * i / 8; show(canvas, program.decode(z).mean, shape); }));
+        const program = programs[app.index], x = images[app.example], q = program.encode(x), order = orderOf(program), a = points[app.index], kl = a.kl || [];
+        app.program = program; app.reconstructions = programs.map(p => p.reconstruct(x)); app.reconstruction = app.reconstructions[app.index];
+        app.reconstructions.forEach((made, i) => show(again[i], made, shape));
+        rows.forEach((row, r) => {
+          const k = order[r];
+          row.words.textContent = kl.length ? `${round(kl[k], 2)} nats` : "";
+          row.tiles.forEach((canvas, i) => { const z = Float64Array.from(q.mu); z[k] = -3 + 6 * i / 8; show(canvas, program.decode(z).mean, shape); });
+        });
+        app.draws = draws.map((canvas, i) => { const made = program.decode(noise.slice(i * D, i * D + D)).mean; show(canvas, made, shape); return made; });
         buttons.forEach((b, i) => b.setAttribute("aria-pressed", i === app.index));
-        const a = points[app.index];
         about.replaceChildren(aboutLine(program));
-        speak.say(`β ${a.beta}: rate ${round(a.rate, 1)}, distortion ${round(a.distortion, 1)}, −ELBO ${round(a.rate + a.distortion, 1)} nats`);
+        const active = kl.filter(v => v >= .1).length;
+        note.textContent = `${shown} of ${D} latents, those with most KL, each moved from −3 to 3` + (kl.length ? `; ${active} of ${D} hold 0.1 nats or more` : "");
+        const name = labels[app.example] >= 0 ? `, the ${labels[app.example]}` : "";
+        speak.say(`β ${a.beta}${name}: rate ${round(a.rate, 1)}, distortion ${round(a.distortion, 1)}, −ELBO ${round(a.rate + a.distortion, 1)} nats`);
         redraw();
       };
-      const about = el("div");
-      const buttons = programs.map((p, i) => button(`β = ${points[i].beta}`, () => { app.index = i; update(); }, {"aria-pressed": "false"}));
+      const choose = i => { app.index = i; update(); };
+      const about = el("div"), note = el("figcaption"), again = programs.map(() => still(shape, null, 64));
+      const buttons = programs.map((p, i) => button("", () => choose(i), {class: "live-take", "aria-pressed": "false"}));
+      buttons.forEach((b, i) => b.append(again[i], `β = ${points[i].beta}`));
+      const examples = exampleButtons(images, shape, labels, [], x => { app.example = images.indexOf(x); update(); });
+      examples.firstChild.setAttribute("aria-pressed", "true");
       watchShades(redraw);
-      host.append(el("div", {class: "live-strip", role: "group", "aria-label": "β"}, ...buttons), el("div", {class: "live-row"}, el("div", {class: "live-col"}, chart, speak.element), given.element, again.element,
-        el("figure", {}, el("div", {class: "live-strip", style: `width:${9 * 44}px;max-width:100%`, role: "img", "aria-label": "A row for each of the five latents with the largest KL, moved from −3 to 3"}, ...rows.flat()), el("figcaption", {}, "five latents, moved from −3 to 3"))),
-        exampleButtons(images, shape, taken.labels, [], x => { app.example = images.indexOf(x); update(); }), about);
+      host.append(el("p", {class: "live-soft"}, "Take an image:"), examples, el("p", {class: "live-soft"}, "Its reconstruction under each β; choose one:"), el("div", {class: "live-strip", role: "group", "aria-label": "β"}, ...buttons),
+        el("div", {class: "live-row"}, el("div", {class: "live-col"}, chart, speak.element), el("div", {class: "live-col"},
+          el("figure", {}, el("div", {class: "live-rows", role: "img", "aria-label": `A row for each of the ${shown} latents with most KL, moved from −3 to 3`}, ...rows.flatMap(row => [...row.tiles, row.words])), note),
+          el("figure", {style: "margin-top:.8rem"}, el("div", {class: "live-strip", role: "img", "aria-label": "Eight draws"}, ...draws), el("figcaption", {}, "eight draws: z from N(0, I), the same z for each β")))), about);
       update();
     }
   };
