@@ -1309,6 +1309,84 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       update();
     }
   });
+  // ------------------------------------------------------------------ more parts with a program
+
+  const normOf = z => Math.hypot(...z);
+  /* The angle between two codes, and both ways of lesson 09 from one to the other. */
+  const angleOf = (a, b) => Math.acos(Math.max(-1, Math.min(1, a.reduce((s, v, i) => s + v * b[i], 0) / Math.max(normOf(a), 1e-8) / Math.max(normOf(b), 1e-8))));
+  const lerp = (a, b, t) => a.map((v, i) => (1 - t) * v + t * b[i]);
+  const slerp = (a, b, t) => {                  // straight where there is no turn, or no one way to turn
+    const w = angleOf(a, b);
+    if (w < 1e-3 || w > Math.PI - 1e-3) return lerp(a, b, t);
+    return a.map((v, i) => (Math.sin((1 - t) * w) * v + Math.sin(t * w) * b[i]) / Math.sin(w));
+  };
+  /* Lengths that a share of the draws from N(0, I) in D dimensions stays below. */
+  const lengthsBelow = (D, shares) => {
+    const rs = span(0, Math.sqrt(D) + 6, 6000), total = [0], f = r => r ** (D - 1) * Math.exp(-r * r / 2);
+    for (let i = 1; i < rs.length; i++) total.push(total[i - 1] + f((rs[i - 1] + rs[i]) / 2));
+    return shares.map(p => rs[total.findIndex(v => v >= p * total[total.length - 1])]);
+  };
+  /* Pictures in one line, however narrow the page is. */
+  const lane = (shape, n, caption) => {
+    const canvases = Array.from({length: n}, () => { const c = still(shape); c.style.cssText = "flex:1 1 0;min-width:0;max-width:64px;height:auto"; return c; });
+    return {element: el("figure", {}, el("div", {class: "live-strip", style: "flex-wrap:nowrap;align-items:flex-start", role: "img", "aria-label": caption}, ...canvases), el("figcaption", {}, caption)), set: (i, x) => show(canvases[i], x, shape)};
+  };
+
+  Object.assign(parts, {
+    walk(host, [program], app) {
+      const shape = program.shape, D = program.width, speak = speaker(), tell = speaker(), ways = [lerp, slerp], names = ["straight", "spherical"], ticks = span(0, 1, 8), fineTicks = span(0, 1, 40), [low, high] = lengthsBelow(D, [.05, .95]);
+      const made = names.map(name => picture(shape, name, 112)), lanes = [lane(shape, 9, "nine steps, straight"), lane(shape, 9, "nine steps, spherical"), lane(shape, 9, "the same steps between the pixels")], drawn = lane(shape, 8, "eight draws");
+      Object.assign(app, {t: .5, tau: 1, ends: [], images: [], band: [low, high]});
+      let seed = 1;
+      const at = () => {
+        app.z = ways.map(way => way(...app.ends, app.t)); app.norms = app.z.map(normOf);
+        app.means = app.z.map(z => program.decode(z).mean);
+        made.forEach((m, i) => m.set(app.means[i], `${names[i]}, at t ${round(app.t)}`));
+        chart.redraw();
+        const odd = app.angle > Math.PI - 1e-3 ? "; opposite codes: every great circle joins them, so both go straight" : "";
+        speak.say(`t ${fine(app.t)}: length of z ${round(app.norms[0])} straight, ${round(app.norms[1])} spherical; at the ends ${app.ends.map(z => round(normOf(z))).join(" and ")}, angle ${round(app.angle * 180 / Math.PI, 0)}°${odd}`);
+      };
+      const ended = (i, x) => {
+        app.images[i] = x; app.ends[i] = Float64Array.from(program.encode(x).mu); seen[i].set(x);
+        if (app.ends.filter(Boolean).length < 2) return;
+        app.angle = angleOf(...app.ends);
+        app.strips = ways.map((way, k) => ticks.map((t, j) => { const mean = program.decode(way(...app.ends, t)).mean; lanes[k].set(j, mean); return mean; }));
+        ticks.forEach((t, j) => lanes[2].set(j, lerp(...app.images, t)));
+        at();
+      };
+      const throwAgain = () => {
+        app.noise = app.noise || randomOf(seed).normals(8 * D);
+        app.draws = Array.from({length: 8}, (_, k) => Float64Array.from(app.noise.subarray(k * D, k * D + D), e => app.tau * e));
+        app.samples = app.draws.map((z, k) => { const x = program.decode(z).mean; drawn.set(k, x); return x; });
+        const lengths = app.draws.map(normOf), n = app.samples[0].length;
+        let off = 0;
+        for (let i = 0; i < n; i++) { const m = mean(app.samples.map(x => x[i])); app.samples.forEach(x => { off += (x[i] - m) ** 2 / (8 * n); }); }
+        app.spread = Math.sqrt(off);
+        tell.say(`τ ${round(app.tau, 1)}: lengths of z from ${round(Math.min(...lengths))} to ${round(Math.max(...lengths))}; a pixel varies over the eight by ${fine(app.spread)}`);
+      };
+      const chart = chartOf("The length of z along the way: the straight way dips, the spherical way does not; grey is where nine of ten draws from the prior lie", 300, (g, tone, panel) => {
+        if (!app.z) return;
+        const p = panel({box: [52, 12, 628, 240], x: [0, 1], y: [0, Math.max(high, ...app.ends.map(normOf)) + .5], xticks: [0, .25, .5, .75, 1], yticks: [0, 1, 2, 3, 4, 5, 6, 7].filter(v => v < Math.max(high, ...app.ends.map(normOf)) + .5), name: "t → length of z"});
+        g.globalAlpha = .45; p.area([[0, high], [1, high]], tone.line); g.globalAlpha = 1; p.area([[0, low], [1, low]], tone.ground);
+        ways.forEach((way, i) => p.line(fineTicks.map(t => [t, normOf(way(...app.ends, t))]), [tone.ink, tone.accent][i], 4, i ? [] : [12, 8]));
+        app.norms.forEach((v, i) => p.dot(app.t, v, [tone.ink, tone.accent][i], 11));
+      });
+      const seen = ["the first, as the model sees it", "the second, as the model sees it"].map(words => picture(shape, words, 56));
+      const takers = [0, 1].map(i => taker(program, x => ended(i, x)));
+      takers.forEach(t => { t.element.style.width = "100%"; });
+      app.take = ended;
+      host.append(el("div", {class: "live-row", style: "flex-wrap:nowrap"}, ...takers.map((t, i) => el("div", {class: "live-col", role: "group", "aria-label": ["First drawing", "Second drawing"][i], style: "flex:1 1 0;max-width:250px"}, t.element, seen[i].element))),
+        slider("t, from 0 to 1", .5, 0, 1, .025, v => { app.t = v; at(); }, v => fine(v)).element,
+        el("div", {class: "live-row"}, made[0].element, made[1].element, el("div", {class: "live-col"}, chart.element, key(["straight", "var(--ink)"], ["spherical", "var(--accent)"], ["nine of ten draws from the prior", "var(--line)"]))),
+        el("div", {style: "max-width:600px"}, ...lanes.map(l => l.element)), speak.element,
+        el("p", {class: "live-soft"}, "Eight codes drawn from N(0, τ²), and what they decode to; their noise stays as it is when τ is moved."),
+        slider("temperature τ", 1, 0, 4, .1, v => { app.tau = v; throwAgain(); }, v => round(v, 1)).element, el("div", {style: "max-width:540px"}, drawn.element), el("p", {}, button("Other noise", () => { seed++; app.noise = null; throwAgain(); })), tell.element);
+      const {images} = takers[0];
+      if (images.length) [0, 1].forEach(i => ended(i, images[[2, 7][i] % images.length]));
+      throwAgain();
+    }
+  });
+
   const bare = ["noise", "reliability", "blur", "posterior", "roofline"];   // mounted without a program, from a file, too
 
   /* `<div class="live" data-program="a.json b.json" data-part="plane">` with a still picture in it: once it comes into view, the part takes its place. Without the programs the picture stays. A part that needs none (`bare`) has no data-program. */
@@ -1347,7 +1425,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
   };
   if (typeof document !== "undefined") { if (document.readyState === "loading") addEventListener("DOMContentLoaded", watch); else watch(); }
 
-  const api = {Program, randomOf, logSumExp, logNormal, centred, fitted, explore, mount, parts, noiseFor};
+  const api = {Program, randomOf, logSumExp, logNormal, centred, fitted, explore, mount, parts, noiseFor, lerp, slerp};
   if (typeof module !== "undefined" && module.exports) module.exports = api;
   if (typeof window !== "undefined") window.vaeLive = api;
 })();

@@ -1,0 +1,158 @@
+"""More parts of the pages: what they compute in a real browser, beside torch."""
+import math, re
+
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+
+from test_live import (BOARD, box, browser, close, digits, keys, made, marked, of, part,
+                       shown_examples, stroke, tab, vae)
+from vae_course.generation import encode_point, interpolate, lerp, slerp
+from vae_course.packing import packed, rounded
+
+fixtures = browser, part, tab, vae             # of test_live, for pytest to find here
+
+
+def heard(tab, k, *words):
+    "The numbers behind these words in the k-th read-out, once it has rested."
+    tab.wait_for_timeout(250)
+    text = tab.locator("output").nth(k).inner_text().replace("−", "-")
+    found = [re.search(re.escape(w) + r" (-?\d+(\.\d+)?)", text) for w in words]
+    assert all(found), f"{words} in {text!r}"
+    return [float(number[1]) for number in found]
+
+
+def touched(tab, selector, points):
+    "A line drawn with a finger; points are shares of the square."
+    session, b = tab.context.new_cdp_session(tab), box(tab, selector)
+    session.send("Emulation.setTouchEmulationEnabled", dict(enabled=True))
+    for i, (x, y) in enumerate(points):
+        session.send("Input.dispatchTouchEvent", dict(
+            type="touchMove" if i else "touchStart", touchPoints=[dict(
+                x=b["x"] + x * b["width"], y=b["y"] + y * b["height"])]))
+    session.send("Input.dispatchTouchEvent", dict(type="touchEnd", touchPoints=[]))
+    session.send("Emulation.setTouchEmulationEnabled", dict(enabled=False))
+
+
+FIRST, SECOND = (f"[aria-label='{n} drawing'] {BOARD}" for n in ("First", "Second"))
+
+
+def walk_agrees(tab, model):
+    "Codes, lengths and images of both ways, at t and in nine steps."
+    again = rounded(model)
+    images, ends, t, z, norms, means, strips, angle = of(
+        tab, "images", "ends", "t", "z", "norms", "means", "strips", "angle")
+    x = torch.tensor(images).view(2, 1, 1, 28, 28)
+    with torch.no_grad():
+        codes = torch.stack([encode_point(again, v)[0] for v in x])
+        close(ends, codes)
+        for k, way in enumerate((lerp, slerp)):
+            want = way(*codes, steps=41)[round(40 * t)]
+            close(z[k], want)
+            assert norms[k] == pytest.approx(want.norm().item(), abs=1e-3)
+            close(means[k], again.decode(want[None]).mean)
+            close(strips[k], interpolate(again, *x, path=way))
+    assert math.cos(angle) == pytest.approx(torch.cosine_similarity(
+        *codes, dim=0).item(), abs=1e-4)
+    *lengths, turned = heard(tab, 0, "t", "length of z", "straight,", "at the ends",
+                             "and", "angle")
+    assert lengths == pytest.approx([t, *norms, *codes.norm(dim=1).tolist()], abs=6e-3)
+    assert turned == pytest.approx(math.degrees(angle), abs=.51)
+    return x, z
+
+
+@marked()
+def test_one_walks_between_two_drawings_straight_and_round(part, vae):
+    tab = part("walk", packed(vae, about=shown_examples()))
+    x, z = walk_agrees(tab, vae)                # two of the examples
+    close(x[0], digits().test.floats()[2])
+    stroke(tab, FIRST, [(.2, .2), (.8, .2), (.4, .9)])
+    drawn, moved = walk_agrees(tab, vae)
+    assert (drawn[0] - x[0]).abs().max() > .5 and torch.equal(drawn[1], x[1])
+    tab.set_viewport_size({"width": 390, "height": 844})
+    touched(tab, SECOND, [(.5, y / 10) for y in range(1, 10)])
+    drawn, moved = walk_agrees(tab, vae)
+    assert (drawn[1] - x[1]).abs().max() > .5
+    for pressed, at in ((["ArrowLeft"], .475), (["Home"], 0), (["End"], 1)):
+        assert keys(tab, "t, from 0 to 1", *pressed) == at
+        _, (straight, round_) = walk_agrees(tab, vae)
+        same = (torch.tensor(straight) - torch.tensor(round_)).abs().max() < 1e-6
+        assert same == (at in (0, 1))
+    close(straight, torch.tensor(of(tab, "ends")[0][1]), 1e-6)
+    keys(tab, "t, from 0 to 1", *["ArrowLeft"] * 10)
+    for name in ("First", "Second"):            # one image twice: nowhere to go
+        tab.locator(f"[aria-label='{name} drawing'] button[aria-label^='Take example']"
+                    ).nth(1).click()
+    _, z = walk_agrees(tab, vae)
+    close(z[0], torch.tensor(of(tab, "ends")[0][0]), 1e-6)
+
+
+@marked()
+def test_both_ways_are_those_of_lesson_09(part, vae):
+    tab = part("walk", packed(vae, about=shown_examples()))
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 20, 6, generator=g)
+    b[0], b[1] = 3 * a[0], a[1] + 1e-5          # of one direction
+    for name, way in (("lerp", lerp), ("slerp", slerp)):
+        found = tab.evaluate(f"""([a, b]) => a.map((row, i) => [0, .25, .5, .75, 1].map(
+            t => vaeLive.{name}(row, b[i], t)))""", [a.tolist(), b.tolist()])
+        close(torch.tensor(found).transpose(0, 1), way(a, b, steps=5), 1e-4)
+    with pytest.raises(ValueError, match="opposite directions"): slerp(a[0], -2 * a[0])
+    found = tab.evaluate("([a, b]) => vaeLive.slerp(a, b, .5)",
+                         [a[0].tolist(), (-2 * a[0]).tolist()])
+    close(found, -a[0] / 2, 1e-5)               # no one way: straight
+    low, high = of(tab, "band")[0]
+    assert [low, high] == pytest.approx(stats.chi(4).ppf([.05, .95]), abs=2e-3)
+
+
+@marked()
+def test_a_temperature_makes_draws_alike_or_strange(part, vae):
+    tab = part("walk", packed(vae, about=shown_examples()))
+    (noise,), again, last = of(tab, "noise"), rounded(vae), 0
+    for pressed in (["Home"], ["ArrowRight"] * 4, ["ArrowRight"] * 6, ["End"]):
+        tau = keys(tab, "temperature τ", *pressed)
+        draws, samples, spread = of(tab, "draws", "samples", "spread")
+        z = tau * torch.tensor(noise).view(8, 4)
+        close(draws, z, 1e-6)
+        with torch.no_grad(): mean = again.decode(z).mean.flatten(1)
+        close(samples, mean)
+        want = (mean - mean.mean(0)).square().mean().sqrt().item()
+        assert spread == pytest.approx(want, abs=1e-4)
+        lengths = z.norm(dim=1)
+        assert heard(tab, 1, "τ", "from", "to", "eight by") == pytest.approx(
+            [tau, lengths.min().item(), lengths.max().item(), want], abs=6e-3)
+        assert spread > last or tau == 0 == spread
+        last = spread
+    tab.get_by_role("button", name="Other noise").click()
+    other = of(tab, "noise")[0]
+    assert other != noise and of(tab, "draws")[0][0] == [4 * v for v in other[:4]]
+    assert torch.tensor(noise).std() == pytest.approx(1, abs=.5)
+
+
+# ---------------------------------------------------------------- all of these parts
+
+PAGES = dict(walk="beta_1")
+
+
+@marked()
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_these_parts(part, mode):
+    from axe_playwright_python.sync_playwright import Axe
+    for name, program in PAGES.items():
+        tab = part(name, made / f"{program}.json")
+        for width in (390, 760):
+            tab.set_viewport_size({"width": width, "height": 844})
+            tab.emulate_media(color_scheme=mode, reduced_motion="reduce")
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width, name
+            found = [f"{name}: {v['id']}: {v['nodes'][0]['html'][:120]}"
+                     for v in Axe().run(tab).response["violations"]
+                     if v["impact"] in ("serious", "critical")]
+            assert not found, found
+
+
+def test_each_of_these_parts_has_a_still_picture():
+    for name in PAGES:
+        with Image.open(made / f"{name}.png") as picture:
+            assert picture.width >= 640 and len(set(picture.convert("L").tobytes())) > 9
+        assert (made / f"{name}.png").stat().st_size < 150_000
