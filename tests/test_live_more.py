@@ -1,15 +1,19 @@
 """More parts of the pages: what they compute in a real browser, beside torch."""
-import math, re
+import base64, json, math, re
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from PIL import Image
 from scipy import stats
+from sklearn.neighbors import KNeighborsClassifier
 
 from test_live import (BOARD, box, browser, close, digits, keys, made, marked, of, part,
                        shown_examples, stroke, tab, vae)
 from vae_course.generation import encode_point, interpolate, lerp, slerp
 from vae_course.packing import packed, rounded
+from vae_course.semi_supervised import draw_labels, neighbour_graph, spread_labels
 
 fixtures = browser, part, tab, vae             # of test_live, for pytest to find here
 
@@ -130,9 +134,146 @@ def test_a_temperature_makes_draws_alike_or_strange(part, vae):
     assert torch.tensor(noise).std() == pytest.approx(1, abs=.5)
 
 
+# ---------------------------------------------------------------- labels that spread
+
+MAP_OF_CODES = "canvas[aria-roledescription='map of codes']"
+
+
+def spread_agrees(tab, data, k=10, rounds=math.inf):
+    "Shares of the classes, and what is right, as lesson 11 computes them."
+    codes, y = codes_in(data)
+    known, F, guess, near, right, near_right, reached = of(
+        tab, "known", "F", "guess", "nearest", "right", "nearestRight", "reached")
+    labels = y[known]
+    classes, own = np.unique(labels, return_inverse=True)
+    graph, rest = neighbour_graph(codes, k), np.setdiff1d(np.arange(len(y)), known)
+    scale = sp.diags_array(1 / np.sqrt(graph.sum(1)))
+    S, Y = (scale @ graph @ scale).toarray(), np.zeros((len(y), len(classes)))
+    Y[known, own] = 1
+    if rounds == math.inf: found = np.linalg.solve(np.eye(len(y)) - .99 * S, .01 * Y)
+    else:
+        found = Y
+        for _ in range(rounds): found = .99 * S @ found + .01 * Y
+    found = found / found.sum(0)
+    came = found.sum(1) > 1e-12
+    found[came] /= found[came].sum(1, keepdims=True)
+    if rounds == math.inf and len(classes) > 1 and came.all():
+        course = spread_labels(graph, known, own, len(classes))
+        assert abs(found - course).max() < 1e-3
+    F = np.array(F)
+    assert abs(F[:, classes] - found * came[:, None]).max() < 1e-3
+    assert np.delete(F, classes, 1).sum() == 0 and reached == came[rest].sum()
+    guess, near = np.array(guess), np.array(near)
+    named, (first, second) = F.argmax(1), np.sort(F, 1)[:, :-3:-1].T
+    clear = came & ((first - second > 1e-3) | (len(classes) == 1))
+    assert (guess == np.where(came, named, -1))[rest].all() and clear.mean() > .5 * (
+        came.mean())
+    assert (classes[found.argmax(1)] == guess)[np.intersect1d(rest, clear.nonzero())
+                                               ].all()
+    one = KNeighborsClassifier(1).fit(codes[known], labels).predict(codes)
+    assert (one == near).all()
+    assert right == pytest.approx((guess == y)[rest].mean(), abs=1e-9)
+    assert near_right == pytest.approx((one == y)[rest].mean(), abs=1e-9)
+    words = ["of the other", "spreading names", "the nearest label"]
+    assert heard(tab, 0, *words) == pytest.approx(
+        [len(rest), 100 * right, 100 * near_right], abs=.051)
+    return known, right
+
+
+def codes_in(data):
+    codes = np.frombuffer(base64.b64decode(data["codes"]), "<f2").astype("float32")
+    return codes.reshape(len(data["labels"]), -1), np.array(data["labels"])
+
+
+@marked()
+def test_labels_spread_over_a_map_of_codes(part):
+    data = json.loads((made / "spread.json").read_text(encoding="utf-8"))
+    _, y = codes_in(data)
+    tab = part("spread", made / "spread.json")
+    known, right = spread_agrees(tab, data)     # one of each class, to begin with
+    assert sorted(y[known]) == list(range(10))
+    press = lambda name: tab.get_by_role("button", name=name).click()
+    press("Add ten at random")
+    known, _ = spread_agrees(tab, data)
+    assert len(set(known)) == 20
+    for _ in range(3): press("Add one of each class")
+    known, more = spread_agrees(tab, data)
+    assert np.bincount(y[known]).min() >= 4 and len(set(known)) == 50 and more > right
+    for pressed, k in ((["PageUp"], 12), (["Home"], 1), (["ArrowRight"] * 3, 4)):
+        assert keys(tab, "neighbours k", *pressed) == k
+        spread_agrees(tab, data, k)
+    for pressed, rounds in ((["Home"], 0), (["ArrowRight"], 1), (["PageUp"], 2),
+                            (["End", "ArrowLeft"], 64)):
+        keys(tab, "rounds", *pressed)
+        spread_agrees(tab, data, 4, rounds)
+
+
+@marked()
+def test_a_label_is_revealed_by_pointer_finger_and_keys(part):
+    data = json.loads((made / "spread.json").read_text(encoding="utf-8"))
+    codes, y = codes_in(data)
+    tab = part("spread", made / "spread.json")
+    tab.get_by_role("button", name="Forget them").click()
+    assert of(tab, "known", "right") == [[], 0]
+    tab.wait_for_selector("text=no label is known")
+    flat = np.array(data["flat"])
+    b = box(tab, MAP_OF_CODES)
+
+    def at(i): return tuple(b[s] + b[n] * (.5 + w * flat[i][d] * 310 / 640) for s, n, w,
+                            d in (("x", "width", 1, 0), ("y", "height", -1, 1)))
+    tab.mouse.click(*at(7))
+    known, _ = spread_agrees(tab, data)
+    assert known == [7] and (np.array(of(tab, "guess")[0]) == y[7]).all()
+    tab.mouse.click(*at(7))                     # once more hides it
+    assert of(tab, "known")[0] == []
+    session = tab.context.new_cdp_session(tab)
+    session.send("Emulation.setTouchEmulationEnabled", dict(enabled=True))
+    for kind, points in (("touchStart", [dict(zip("xy", at(100)))]), ("touchEnd", [])):
+        session.send("Input.dispatchTouchEvent", dict(type=kind, touchPoints=points))
+    tab.wait_for_function("document.querySelector('.live').live.known.length")
+    assert spread_agrees(tab, data)[0] == [100]
+    session.send("Emulation.setTouchEmulationEnabled", dict(enabled=False))
+    tab.locator(MAP_OF_CODES).focus()
+    seen = 0
+    for key, axis, way in (("ArrowRight", 0, 1), ("ArrowUp", 1, 1),
+                           ("ArrowLeft", 0, -1), ("ArrowDown", 1, -1)):
+        before = of(tab, "at")[0]
+        tab.keyboard.press(key)
+        after = of(tab, "at")[0]
+        if after == before: continue            # nothing lies that way
+        assert way * (flat[after] - flat[before])[axis] > 0
+        guess, share, known = of(tab, f"guess.{after}", f"F.{after}", "known")
+        told = ("dot", "its label is") if after in known else (
+            "dot", "spreading says", "with share")
+        assert heard(tab, 1, *told) == pytest.approx(
+            [after + 1, guess, max(share)][:len(told)], abs=6e-3)
+        tab.keyboard.press("Enter")             # reveals, or hides again
+        now = of(tab, "known")[0]
+        assert set(now) == set(known) ^ {after}
+        if after in now:
+            spread_agrees(tab, data)
+            assert heard(tab, 1, "its label is") == [y[after]]
+            seen += 1
+    assert seen >= 2
+
+
+def test_codes_that_labels_spread_over_are_small_and_told():
+    data = json.loads((made / "spread.json").read_text(encoding="utf-8"))
+    codes, y = codes_in(data)
+    assert (made / "spread.json").stat().st_size <= 40_000
+    assert codes.shape == (360, 16) and (np.bincount(y) == 36).all()
+    row = json.loads((made / "protocol.json").read_text(encoding="utf-8"))["spread"]
+    graph = neighbour_graph(codes)
+    for n, told in row["right"].items():
+        draws = [draw_labels(torch.tensor(y), int(n), 10, d).numpy() for d in range(10)]
+        right = [(spread_labels(graph, r, y[r], 10).argmax(1) == y)[
+            np.setdiff1d(np.arange(360), r)].mean() for r in draws]
+        assert told == pytest.approx(np.mean(right), abs=.01)
+
+
 # ---------------------------------------------------------------- all of these parts
 
-PAGES = dict(walk="beta_1")
+PAGES = dict(walk="beta_1", spread="spread")
 
 
 @marked()

@@ -1384,6 +1384,120 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       const {images} = takers[0];
       if (images.length) [0, 1].forEach(i => ended(i, images[[2, 7][i] % images.length]));
       throwAgain();
+    },
+
+    spread(host, [data], app) {
+      const N = data.labels.length, D = data.latent_dim, K = data.classes.length, codes = numbersOf(bytesOf(data.codes), {kind: "float16", at: 0, shape: [N, D]}), speak = speaker(), tell = speaker(), alpha = .99;
+      const far = Array.from({length: N}, (_, i) => Float64Array.from({length: N}, (_, j) => { let s = 0; for (let d = 0; d < D; d++) s += (codes[i * D + d] - codes[j * D + d]) ** 2; return s; }));
+      const byDistance = far.map((row, i) => Array.from(row.keys()).filter(j => j !== i).sort((a, b) => row[a] - row[b]));
+      const rounds = [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, Infinity], roundWords = v => rounds[v] === Infinity ? "all" : String(rounds[v]);
+      Object.assign(app, {known: [], k: 10, rounds: Infinity, at: 0, wrong: false});
+      let links, seed = 1;
+      /* As in lesson 11: a link to each of the k nearest weighs exp(−d²/sᵢsⱼ), s the mean distance to them; S divides by the roots of the sums. */
+      const graph = () => {
+        const near = byDistance.map(row => row.slice(0, app.k)), s = near.map((js, i) => mean(js.map(j => Math.sqrt(far[i][j]))) + 1e-12), W = Array.from({length: N}, () => new Map());
+        near.forEach((js, i) => js.forEach(j => { const w = Math.exp(-far[i][j] / (s[i] * s[j])); W[i].set(j, w); W[j].set(i, w); }));
+        const root = W.map(row => Math.sqrt([...row.values()].reduce((a, b) => a + b, 0) + 1e-12));
+        links = W.map((row, i) => [...row].map(([j, w]) => [j, w, w / root[i] / root[j]]));
+      };
+      const passed = f => { const out = new Float64Array(N); for (let i = 0; i < N; i++) { let s = 0; for (const [j, , v] of links[i]) s += v * f[j]; out[i] = s; } return out; };
+      const dot = (a, b) => { let s = 0; for (let i = 0; i < N; i++) s += a[i] * b[i]; return s; };
+      /* F = αSF + (1 − α)Y for one class: so many rounds from Y, or to the end by conjugate gradients. */
+      const column = y => {
+        let f = y;
+        if (app.rounds < Infinity) { for (let n = 0; n < app.rounds; n++) { const more = passed(f); f = y.map((v, i) => alpha * more[i] + (1 - alpha) * v); } return f; }
+        f = new Float64Array(N);
+        let r = y.map(v => (1 - alpha) * v), p = r, rr = dot(r, r);
+        for (let n = 0; n < 2000 && rr > 1e-26; n++) {
+          const s = passed(p), Ap = p.map((v, i) => v - alpha * s[i]), step = rr / dot(p, Ap);
+          f = f.map((v, i) => v + step * p[i]); r = r.map((v, i) => v - step * Ap[i]);
+          const next = dot(r, r), ratio = next / rr;
+          p = r.map((v, i) => v + ratio * p[i]); rr = next;
+        }
+        return f.map(v => Math.max(0, v));
+      };
+      const update = () => {
+        const classes = [...new Set(app.known.map(i => data.labels[i]))].sort((a, b) => a - b), isKnown = new Set(app.known);
+        const columns = classes.map(c => { const y = new Float64Array(N); app.known.forEach(i => { if (data.labels[i] === c) y[i] = 1; }); const f = column(y), total = f.reduce((a, b) => a + b, 0); return f.map(v => v / total); });
+        app.F = Array.from({length: N}, (_, i) => {  // each class has the same mass, each row adds up to 1; all 0 where no label has come
+          const row = new Float64Array(K), total = columns.reduce((s, f) => s + f[i], 0);
+          if (total > 0) classes.forEach((c, n) => { row[c] = columns[n][i] / total; });
+          return row;
+        });
+        app.guess = app.F.map((row, i) => isKnown.has(i) ? data.labels[i] : row.some(v => v > 0) ? argmax(row) : -1);
+        app.nearest = far.map((row, i) => { let best = -1; for (const j of app.known) if (best < 0 || row[j] < row[best]) best = j; return best < 0 ? -1 : data.labels[best]; });
+        const open = data.labels.map((_, i) => i).filter(i => !isKnown.has(i)), right = guess => open.length ? open.filter(i => guess[i] === data.labels[i]).length / open.length : 0;
+        app.right = right(app.guess); app.nearestRight = right(app.nearest); app.reached = open.filter(i => app.guess[i] >= 0).length;
+        draw(); bars.redraw();
+        const n = app.known.length;
+        speak.say(n ? `${n} label${n > 1 ? "s" : ""}, ${classes.length} of ${K} classes: of the other ${open.length}, spreading names ${round(100 * app.right, 1)} % rightly, the nearest label ${round(100 * app.nearestRight, 1)} %${app.reached < open.length ? `; ${open.length - app.reached} not reached` : ""}` : "no label is known: click a dot, or press a button");
+      };
+      const reveal = i => { app.known = app.known.includes(i) ? app.known.filter(j => j !== i) : [...app.known, i]; };
+      const place = i => [320 + 310 * data.flat[i][0], 320 - 310 * data.flat[i][1]];
+      const said = () => {
+        const i = app.at, guess = app.guess[i];
+        tell.say(app.known.includes(i) ? `dot ${i + 1}: its label is ${data.classes[data.labels[i]]}` : `dot ${i + 1}, label hidden: ${guess < 0 ? "no label has reached it" : `spreading says ${data.classes[guess]} with share ${round(app.F[i][guess])}, the nearest label ${data.classes[app.nearest[i]]}`}`);
+      };
+      const canvas = el("canvas", {class: "live-pad", width: 640, height: 640, tabindex: "0", role: "application", "aria-roledescription": "map of codes", "aria-label": `Map of ${N} codes: click a dot, or move with the arrow keys and press Enter, to reveal its label`, style: "width:440px;touch-action:manipulation;cursor:pointer"});
+      const lead = row => { const [first, second] = [...row].sort((a, b) => b - a); return 1 - second / first; };   // over the second class
+      const draw = () => {
+        const g = canvas.getContext("2d"), tone = shades(canvas), shade = i => app.guess[i] < 0 ? tone.soft : colours[app.guess[i] % 10], disc = (i, size) => { g.beginPath(); g.arc(...place(i), size, 0, 7); };
+        g.fillStyle = tone.ground; g.fillRect(0, 0, 640, 640);
+        g.lineWidth = 1.5; g.strokeStyle = tone.soft;
+        links.forEach((row, i) => row.forEach(([j, w]) => { if (j > i) { g.globalAlpha = .28 * w; g.beginPath(); g.moveTo(...place(i)); g.lineTo(...place(j)); g.stroke(); } }));
+        g.globalAlpha = 1;
+        for (let i = 0; i < N; i++) {
+          if (app.known.includes(i)) continue;
+          const miss = app.wrong && app.guess[i] >= 0 && app.guess[i] !== data.labels[i];
+          g.fillStyle = g.strokeStyle = shade(i);
+          if (app.guess[i] < 0) { g.lineWidth = 2; disc(i, 4); g.stroke(); continue; }
+          g.globalAlpha = miss ? 1 : .4 + .6 * Math.min(1, 3 * lead(app.F[i]));
+          disc(i, 7); g.fill(); g.globalAlpha = 1;
+          if (miss) { const [x, y] = place(i); g.strokeStyle = tone.ink; g.lineWidth = 2.5; g.beginPath(); g.moveTo(x - 7, y - 7); g.lineTo(x + 7, y + 7); g.moveTo(x - 7, y + 7); g.lineTo(x + 7, y - 7); g.stroke(); }
+        }
+        g.font = "bold 20px system-ui"; g.textAlign = "center"; g.textBaseline = "middle";
+        for (const i of app.known) {
+          disc(i, 14); g.fillStyle = tone.ground; g.fill(); g.lineWidth = 4; g.strokeStyle = shade(i); g.stroke();
+          g.fillStyle = tone.ink; g.fillText(data.classes[data.labels[i]].slice(0, 2), place(i)[0], place(i)[1] + 1);
+        }
+        disc(app.at, 19); g.lineWidth = 3; g.strokeStyle = tone.accent; g.stroke();
+      };
+      canvas.addEventListener("click", event => {
+        const b = canvas.getBoundingClientRect(), x = (event.clientX - b.left) / b.width * 640, y = (event.clientY - b.top) / b.height * 640;
+        let best = 0, least = Infinity;
+        for (let i = 0; i < N; i++) { const [u, v] = place(i), s = (u - x) ** 2 + (v - y) ** 2; if (s < least) { least = s; best = i; } }
+        app.at = best; reveal(best); update(); said();
+      });
+      canvas.addEventListener("keydown", event => {
+        const way = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
+        if (way) {                              // the nearest dot that lies that way
+          const [x, y] = place(app.at);
+          let best = app.at, least = Infinity;
+          for (let i = 0; i < N; i++) { const [u, v] = place(i), along = (u - x) * way[0] + (v - y) * way[1], aside = Math.abs((u - x) * way[1] + (v - y) * way[0]); if (along > 0 && along + 2 * aside < least) { least = along + 2 * aside; best = i; } }
+          app.at = best; draw();
+        } else if (event.key === "Enter" || event.key === " ") { reveal(app.at); update(); } else return;
+        said(); event.preventDefault();
+      });
+      const some = pick => { app.known = [...app.known, ...pick(randomOf(seed++))]; update(); said(); };
+      const drawn = (from, n, random) => { const left = [...from], out = []; while (out.length < n && left.length) out.push(...left.splice(Math.floor(random.uniform() * left.length), 1)); return out; };
+      const hidden = () => data.labels.map((_, i) => i).filter(i => !app.known.includes(i));
+      const each = random => data.classes.flatMap((_, c) => drawn(hidden().filter(i => data.labels[i] === c), 1, random));
+      const bars = chartOf("Share of the unlabelled that is named rightly, by spreading and by the nearest label", 130, (g, tone) => [["spreading", app.right, tone.accent], ["nearest label", app.nearestRight, tone.soft]].forEach(([words, v, colour], i) => {
+        const y = 14 + 58 * i;
+        g.fillStyle = tone.line; g.fillRect(190, y, 340, 44); g.fillStyle = colour; g.fillRect(190, y, 340 * v, 44);
+        g.fillStyle = tone.ink; g.font = "24px system-ui"; g.textAlign = "right"; g.fillText(words, 178, y + 31); g.textAlign = "left"; g.fillText(`${round(100 * v, 1)} %`, 542, y + 31);
+      }));
+      bars.element.style.width = "100%";
+      const wrong = button("Mark the wrong ones", () => { app.wrong = !app.wrong; wrong.setAttribute("aria-pressed", app.wrong); draw(); }, {"aria-pressed": "false"});
+      const rows = [slider("neighbours k", 10, 1, 20, 1, v => { app.k = v; graph(); update(); said(); }, String), slider("rounds", rounds.length - 1, 0, rounds.length - 1, 1, v => { app.rounds = rounds[v]; update(); said(); }, roundWords)];
+      rows.forEach(row => { row.element.style.gridTemplateColumns = "7rem 1fr 2.2rem"; });
+      app.reveal = i => { app.at = i; reveal(i); update(); said(); };
+      host.append(el("div", {class: "live-row"}, el("div", {class: "live-col"}, canvas, key(...data.classes.map((c, i) => [c, colours[i % 10]]))), el("div", {class: "live-col", style: "flex:1 1 280px;max-width:440px"}, bars.element,
+        el("p", {class: "live-strip"}, button("Add one of each class", () => some(each)), button("Add ten at random", () => some(random => drawn(hidden(), 10, random))), button("Forget them", () => { app.known = []; update(); said(); }), wrong),
+        ...rows.map(row => row.element), el("p", {class: "live-soft"}, `Codes of ${D} numbers, laid flat for the eye; the links and both shares come from the codes themselves.`))), speak.element, tell.element);
+      graph(); watchShades(draw);
+      app.known = each(randomOf(seed++));
+      update(); said();
     }
   });
 
