@@ -8,12 +8,15 @@ import torch
 from PIL import Image
 from scipy import stats
 from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
 
 from test_live import (BOARD, box, browser, close, digits, keys, made, marked, of, part,
                        shown_examples, stroke, tab, vae)
 from vae_course.generation import encode_point, interpolate, lerp, slerp
-from vae_course.packing import packed, rounded
+from vae_course.model import Unsupported
+from vae_course.packing import packed, packed_lines, rounded
 from vae_course.semi_supervised import draw_labels, neighbour_graph, spread_labels
+from vae_course.training import build
 
 fixtures = browser, part, tab, vae             # of test_live, for pytest to find here
 
@@ -271,9 +274,120 @@ def test_codes_that_labels_spread_over_are_small_and_told():
         assert told == pytest.approx(np.mean(right), abs=.01)
 
 
+# ---------------------------------------------------------------- names between two
+
+ALPHABET = "abcdefghijké"
+
+
+def text_model(**settings):
+    "A small one whose weights are as large as trained ones, so that it writes letters."
+    torch.manual_seed(0)
+    model = build("text_vae", **dict(alphabet=ALPHABET, longest=9, latent_dim=4,
+                                     width=20, embedding=6) | settings).eval()
+    with torch.no_grad():
+        for p in model.parameters(): p.mul_(3)
+    return model
+
+
+def names_agree(tab, again, t):
+    "Codes, logits and the lines written, with the rounded weights."
+    lines, ends, mu, logvar, z, way, made, logits, tokens, log_p, between = of(
+        tab, "lines", "ends", "q.0.mu", "q.0.logvar", "z", "way", "made.line",
+        "made.logits", "made.tokens", "made.logP", "between")
+    with torch.no_grad():
+        q = again.encode(again.alphabet.encode(lines))
+        close(ends, q.mean)
+        close(mu, q.mean[0])
+        close(logvar, q.variance.log()[0])
+        path = (slerp, lerp)[way]
+        want = path(*q.mean, steps=41)[round(40 * t)]
+        close(z, want)
+        p = again.decode(torch.tensor(z)[None])
+        here = torch.tensor([tokens]), torch.tensor([len(tokens)])
+        close(logits, p.logits(here[0])[0, :len(logits)])
+        assert len(logits) == min(len(tokens) + 1, again.decoder.longest)
+        assert log_p == pytest.approx(p.log_prob(here).item(), abs=1e-3)
+        assert [made] == again.alphabet.decode(p.most_likely(1))
+        nine = again.decode(path(*q.mean, steps=9)).most_likely(1)
+        assert between == again.alphabet.decode(nine)
+    assert tab.locator("[aria-label='Nine names on the way'] button").all_inner_texts(
+        ) == [line or "(nothing)" for line in between]
+    assert heard(tab, 0, "t", "log p", "length of z") == pytest.approx(
+        [t, log_p, want.norm().item()], abs=6e-3)
+    return lines, between, logvar
+
+
+@marked()
+@pytest.mark.parametrize("kind, settings", [
+    ("float16", {}), ("int8", {}), ("float16", dict(every_step=False))])
+def test_one_walks_from_one_name_to_another(part, kind, settings):
+    model = text_model(**settings)
+    again = rounded(model, kind)
+    tab = part("names", packed_lines(model, kind))      # its fields hold other letters
+    assert tab.get_by_text("the model was shown no").count() == 1
+    first, second = (tab.get_by_label(f"the {n} name") for n in ("first", "second"))
+    first.fill("abea")
+    second.click()
+    tab.keyboard.press("Control+A")
+    tab.keyboard.type("Jihgé")
+    lines, between, logvar = names_agree(tab, again, .5)
+    assert lines == ["abea", "jihgé"] and max(map(abs, logvar)) > .3
+    assert len({*between}) > 2 and max(map(len, between)) > 1
+    for pressed, at in ((["ArrowRight"], .525), (["PageDown"], None), (["Home"], 0),
+                        (["End"], 1)):
+        t = keys(tab, "t, from 0 to 1", *pressed)
+        assert at is None or t == at
+        names_agree(tab, again, t)
+    tab.locator("[aria-label='Nine names on the way'] button").nth(3).click()
+    names_agree(tab, again, .375)
+    assert tab.locator("button[aria-pressed=true]").count() == 1
+    tab.get_by_label("way:").select_option("1")
+    names_agree(tab, again, .375)
+    for typed, said in (("axe", "the model was shown no “x”"), ("", "type a name"),
+                        ("abcdeabcde", "at most 9 letters")):
+        first.fill(typed)
+        tab.wait_for_selector(f"output:has-text('{said}')")
+        assert of(tab, "lines")[0] == lines
+        assert first.get_attribute("aria-invalid") == "true"
+    first.fill("bad")
+    assert names_agree(tab, again, .375)[0] == ["bad", "jihgé"]
+
+
+@marked()
+def test_the_comparison_of_names_notices_a_weight_that_is_off(part):
+    model = text_model()
+    tab = part("names", packed_lines(model))
+    for n in ("first", "second"): tab.get_by_label(f"the {n} name").fill("bad")
+    names_agree(tab, rounded(model), .5)
+    with torch.no_grad(): model.decoder.gru.gru.bias_hh_l0[-1] += .05
+    with pytest.raises(AssertionError): names_agree(tab, rounded(model), .5)
+
+
+def test_lines_that_a_page_cannot_write_are_refused_by_name():
+    for words, make in {
+            "got a VAE": lambda: build("vae"),
+            "TextVAE with latents": lambda: text_model(latent_dim=0),
+            "the condition Labels": lambda: text_model(languages=3),
+            "NormedMean": lambda: text_model(mean_norm=.9),
+            "the layer LSTM": lambda: with_cell(nn.LSTM(10, 20)),
+            "GRU with bidirectional=True": lambda: with_cell(
+                nn.GRU(10, 20, bidirectional=True))}.items():
+        with pytest.raises(Unsupported, match=words): packed_lines(make())
+    with pytest.raises(ValueError, match="float16, int8"):
+        packed_lines(text_model(), "int4")
+    program = packed_lines(text_model())
+    assert json.loads(json.dumps(program)) == program
+
+
+def with_cell(cell):
+    model = text_model()
+    model.decoder.gru.gru = cell
+    return model
+
+
 # ---------------------------------------------------------------- all of these parts
 
-PAGES = dict(walk="beta_1", spread="spread")
+PAGES = dict(walk="beta_1", spread="spread", names="names")
 
 
 @marked()

@@ -1332,6 +1332,48 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
     return {element: el("figure", {}, el("div", {class: "live-strip", style: "flex-wrap:nowrap;align-items:flex-start", role: "img", "aria-label": caption}, ...canvases), el("figcaption", {}, caption)), set: (i, x) => show(canvases[i], x, shape)};
   };
 
+  /* A model of lines, as vae_course.packing.packed_lines writes it: GRUs that read a name into q(z|x), and write one from z. */
+  class Lines {
+    constructor(spec) {
+      if (spec.format !== 1) throw new Error(`a program of format ${spec.format}: this script reads format 1`);
+      this.spec = spec; this.width = spec.latent_dim; this.letters = [...spec.alphabet]; this.end = this.letters.length;
+      const bytes = bytesOf(spec.weights), numbers = ref => ref ? numbersOf(bytes, ref) : null, matrix = m => m && {w: numbers(m.weight), b: numbers(m.bias), n: m.weight.shape[0]};
+      const gru = g => ({embed: numbers(g.embed), size: g.embed.shape[1], beside: g.beside, start: matrix(g.start), input: matrix(g.input), state: matrix(g.state), width: g.state.weight.shape[1]});
+      this.reads = gru(spec.reads); this.writes = gru(spec.writes); this.toQ = matrix(spec.to_q); this.head = matrix(spec.head);
+    }
+
+    begin(g, e) { return g.start ? linear(g.start.w, g.start.b, e, g.width).map(Math.tanh) : new Float64Array(g.width); }
+
+    /* One character further: the gates r and u, and n, which r lets see the state before. */
+    step(g, token, e, h) {
+      const W = g.width, x = Float64Array.from([...g.embed.subarray(token * g.size, (token + 1) * g.size), ...(g.beside ? e : [])]);
+      const a = linear(g.input.w, g.input.b, x, 3 * W), b = linear(g.state.w, g.state.b, h, 3 * W);
+      return h.map((v, i) => { const r = sigmoid(a[i] + b[i]), u = sigmoid(a[W + i] + b[W + i]), n = Math.tanh(a[2 * W + i] + r * b[2 * W + i]); return (1 - u) * n + u * v; });
+    }
+
+    /* The places of the characters, −1 for one that the model does not know. */
+    tokens(line) { return [...line].map(c => this.letters.indexOf(c)); }
+
+    encode(tokens) {
+      let h = this.begin(this.reads, []);
+      for (const t of [this.end, ...tokens]) h = this.step(this.reads, t, [], h);
+      return Program.prototype.gaussian(linear(this.toQ.w, this.toQ.b, h, this.toQ.n));
+    }
+
+    /* The likeliest character, again and again, until it is the end; `logits` of each place, and the log-probability of the line. */
+    greedy(z) {
+      const tokens = [], logits = [], shares = [];
+      let h = this.begin(this.writes, z), logP = 0;
+      for (let told = this.end; tokens.length < this.spec.longest; tokens.push(told)) {
+        h = this.step(this.writes, told, z, h);
+        const out = linear(this.head.w, this.head.b, h, this.head.n), share = softmax(out);
+        told = argmax(out); logits.push(out); shares.push(share[told]); logP += Math.log(share[told]);
+        if (told === this.end) break;
+      }
+      return {tokens, logits, shares, logP, line: tokens.map(t => this.letters[t]).join("")};
+    }
+  }
+
   Object.assign(parts, {
     walk(host, [program], app) {
       const shape = program.shape, D = program.width, speak = speaker(), tell = speaker(), ways = [lerp, slerp], names = ["straight", "spherical"], ticks = span(0, 1, 8), fineTicks = span(0, 1, 40), [low, high] = lengthsBelow(D, [.05, .95]);
@@ -1498,6 +1540,47 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       graph(); watchShades(draw);
       app.known = each(randomOf(seed++));
       update(); said();
+    },
+
+    names(host, [program], app) {
+      const speak = speaker(), ways = [slerp, lerp], ticks = span(0, 1, 8), longest = program.spec.longest;
+      Object.assign(app, {t: .5, way: 0, ends: [], lines: []});
+      const at = () => {
+        const [a, b] = app.ends, way = ways[app.way];
+        app.z = way(a, b, app.t); app.made = program.greedy(app.z);
+        app.between = ticks.map(t => program.greedy(way(a, b, t)).line);
+        steps.forEach((step, i) => { step.textContent = app.between[i] || "(nothing)"; step.setAttribute("aria-pressed", Math.abs(app.t - ticks[i]) < 1e-9); });
+        big.textContent = app.made.line || "(nothing)";
+        chart.redraw();
+        speak.say(`t ${fine(app.t)}: ${app.made.line || "nothing"}, log p ${round(app.made.logP)} nats; length of z ${round(normOf(app.z))}`);
+      };
+      const typed = (i, text) => {
+        const line = text.trim().toLowerCase().normalize("NFC"), tokens = program.tokens(line), unknown = [...line][tokens.indexOf(-1)];
+        inputs[i].setAttribute("aria-invalid", !tokens.length || tokens.length > longest || unknown !== undefined);
+        if (!tokens.length) return speak.say("type a name", true);
+        if (unknown !== undefined) return speak.say(`the model was shown no “${unknown}”: the name before stays`, true);
+        if (tokens.length > longest) return speak.say(`the model takes names of at most ${longest} letters: the name before stays`, true);
+        app.lines[i] = line; app.q = app.q || []; app.q[i] = program.encode(tokens); app.ends[i] = app.q[i].mu;
+        if (app.ends.filter(Boolean).length === 2) at();
+      };
+      const chart = chartOf("The probability of each letter at the point, and of the end", 210, (g, tone) => {
+        if (!app.made) return;
+        const {shares, tokens} = app.made, w = 640 / (longest + 1);
+        g.textAlign = "center";
+        shares.forEach((p, i) => {
+          g.fillStyle = tone.line; g.fillRect(i * w + 4, 10, w - 8, 120);
+          g.fillStyle = tone.accent; g.fillRect(i * w + 4, 130 - 120 * p, w - 8, 120 * p);
+          g.fillStyle = tone.ink; g.font = "28px system-ui"; g.fillText(i < tokens.length ? program.letters[tokens[i]] : ">", i * w + w / 2, 164);
+          g.fillStyle = tone.soft; g.font = "20px system-ui"; g.fillText(String(Math.round(100 * p)), i * w + w / 2, 194);
+        });
+      });
+      const inputs = [0, 1].map(i => el("input", {type: "text", id: named(), value: ["maria", "antonio"][i], maxlength: 2 * longest, autocomplete: "off", autocapitalize: "none", spellcheck: "false", style: "font:inherit;color:var(--ink);background:var(--field);border:1px solid var(--line);border-radius:6px;padding:.3rem .7rem;min-height:44px;width:100%", oninput: event => typed(i, event.target.value)}));
+      const big = el("p", {style: "font-size:1.8rem;margin:.2rem 0;min-height:1.5em"}), steps = ticks.map(t => button("", () => { app.t = t; place.set(t); at(); }, {"aria-pressed": "false"}));
+      const place = slider("t, from 0 to 1", .5, 0, 1, .025, v => { app.t = v; at(); }, fine);
+      host.append(el("div", {class: "live-row", style: "flex-wrap:nowrap;margin-bottom:.4rem"}, ...inputs.map((input, i) => el("div", {class: "live-col", style: "flex:1 1 0;max-width:12rem"}, el("label", {for: input.id}, ["the first name", "the second name"][i]), el("br"), input))),
+        place.element, big, el("figure", {}, chart.element, el("figcaption", {}, "probability of each letter in per cent; > ends the name")),
+        el("div", {class: "live-strip", role: "group", "aria-label": "Nine names on the way"}, ...steps), choice("way:", ["spherical", "straight"], 0, i => { app.way = i; at(); }).element, speak.element);
+      inputs.forEach((input, i) => typed(i, input.value));
     }
   });
 
@@ -1518,7 +1601,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
         return answer.json();
       }));
       styled();
-      const inner = el("div", {class: "live-app"}), programs = read.map(spec => spec.weights === undefined ? spec : new Program(spec));
+      const inner = el("div", {class: "live-app"}), programs = read.map(spec => spec.weights === undefined ? spec : spec.alphabet ? new Lines(spec) : new Program(spec));
       app.programs = programs; app.program = programs[0];
       make(inner, programs, app);
       if (needs && host.dataset.part !== "beta") inner.append(aboutLine(programs[0].spec ? programs[0] : {spec: programs[0]}));
