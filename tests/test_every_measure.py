@@ -267,6 +267,7 @@ ELSEWHERE = {
     **dict.fromkeys(("live.explore", "live.facts_of", "live.usage_of",
                      "packing.packed", "packing.rounded", "packing.rounding_cost"),
                     "test_live"),
+    "packing.packed_lines": "test_live_more",
     "imputation.impute": "test_tables", "text.FixedLanguageVAE": "test_text",
     "text.text_scores": "lesson 12: a model of lines alone",
     "acceleration.AutocastLosses": "test_models", "anomaly_detection.AnomalyDetector":

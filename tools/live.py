@@ -5,10 +5,14 @@ has its row in nbs/assets/live/protocol.json: settings, data, seed, steps, secon
 CPU, versions, the day, −ELBO on test images as trained and as rounded, and bytes."""
 import argparse, base64, datetime, json, platform, shutil, sys, time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import sklearn
 import torch
+from PIL import Image
+from sklearn.manifold import TSNE
 
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root))
@@ -19,8 +23,12 @@ from vae_course.data import DataSet, Examples, as_floats                # noqa: 
 from vae_course.datasets import load                                    # noqa: E402
 from vae_course.devices import seeded                                   # noqa: E402
 from vae_course.generation import encode_point                          # noqa: E402
+from vae_course.lines import load_names                                 # noqa: E402
 from vae_course.live import facts_of                                    # noqa: E402
-from vae_course.packing import packed, rounding_cost                    # noqa: E402
+from vae_course.packing import (                                        # noqa: E402
+    packed, packed_lines, rounded, rounding_cost)
+from vae_course.semi_supervised import (                                # noqa: E402
+    draw_labels, neighbour_graph, spread_labels)
 from vae_course.step import evaluating                                  # noqa: E402
 from vae_course.training import build, fit                              # noqa: E402
 
@@ -128,6 +136,74 @@ def scores(data: DataSet, steps: int | None, seed: int) -> tuple:
                 threshold=round(float(detector.threshold_), 2)), row
 
 
+def spread(data: DataSet, steps: int | None, seed: int) -> tuple:
+    """`(codes, row)`: of test images, with their labels, and a flat picture of them,
+    which is for the eye alone."""
+    settings, steps = MLP | dict(latent_dim=16), steps or 3000
+    model, seconds = trained("vae", settings, data, steps, seed)
+    some, K = first_of_each(data.test, 36), len(data.classes)
+    codes = encode_point(model, as_floats(some.x)).cpu().numpy().astype("<f2")
+    flat = TSNE(2, random_state=seed).fit_transform(codes.astype("float32"))
+    flat = 0.96 * flat / abs(flat).max()
+    graph, right = neighbour_graph(codes), {}
+    for n in (K, 5 * K):                        # labels, as many of each class
+        draws = [draw_labels(some.y, n, K, draw).numpy() for draw in range(10)]
+        shares = [spread_labels(graph, known, some.y[known], K) for known in draws]
+        right[n] = round(sum(float((f.argmax(1) == some.y.numpy()).sum() - n)
+                             for f in shares) / (10 * (len(some) - n)), 3)
+    day = datetime.date.today().isoformat()
+    row = dict(model="vae", settings=settings, data=data.name, train=len(data.train),
+               seed=seed, steps=steps, batch_size=128, cpu_seconds=round(seconds, 1),
+               threads=torch.get_num_threads(),
+               versions=dict(torch=torch.__version__, sklearn=sklearn.__version__,
+                             python=platform.python_version()),
+               machine=platform.machine(), trained=day, right=right,
+               of=f"the unlabelled of {len(some)} test images of {data.name}, spread "
+                  "from so many labels over a graph of 10 neighbours, ten draws")
+    return dict(format=1, latent_dim=16, labels=some.y.tolist(),
+                codes=base64.b64encode(codes.tobytes()).decode(),
+                flat=[[round(float(v), 3) for v in place] for place in flat],
+                classes=list(data.classes), about=dict(
+                    name=f"codes of {len(some)} test images of {data.name}, by a VAE "
+                         "with 16 latents", trained=day)), row
+
+
+def names(_: DataSet, steps: int | None, seed: int) -> tuple:
+    "`(program, row)`: a VAE of first names; β is low, so that codes tell the name."
+    data, beta, usual = load_names(), 0.2, 870
+    settings = dict(alphabet=data.alphabet.letters, longest=data.longest, latent_dim=16,
+                    width=96)
+    with seeded(seed): model = build("text_vae", **settings)
+    steps, start = steps or usual, time.process_time()
+    fit(model, data.train, epochs=-(-steps * 256 // len(data.train)), max_steps=steps,
+        batch_size=256, lr=1e-2, clip=5.0, seed=seed, schedules=dict(beta=beta),
+        progress=False, device="cpu")
+    model, seconds = model.eval(), time.process_time() - start
+    model.beta.fill_(1.0)                       # −ELBO is measured as it is defined
+    for weights in ("int8", "float16"):
+        before, after = rounding_cost(model, data.test, weights, seed)
+        if abs(after - before) < 0.1: break
+    with torch.no_grad():                       # as the page reads and writes them
+        again = rounded(model, weights).decode(
+            rounded(model, weights).encode(data.test.x).mean).most_likely(1)
+    lines = list(zip(data.lines(data.test), data.alphabet.decode(again)))
+    same = round(sum(a == b for a, b in lines) / len(lines), 3)
+    day = datetime.date.today().isoformat()
+    about = dict(name=f"a VAE of {len(data.train):,} first names, trained with β = "
+                      f"{beta}; {100 * same:.0f} % of unseen names come out unchanged",
+                 trained=day, neg_elbo=round(after, 2),
+                 test=f"{len(data.test):,} unseen names")
+    row = dict(model="text_vae", settings=settings, data="names", seed=seed,
+               train=len(data.train), steps=steps, batch_size=256, beta=beta,
+               cpu_seconds=round(seconds, 1), threads=torch.get_num_threads(),
+               versions=dict(torch=torch.__version__, python=platform.python_version(),
+                             faker=metadata.version("faker")),
+               machine=platform.machine(), trained=day, weights=weights, same=same,
+               neg_elbo=dict(as_trained=round(before, 3), rounded=round(after, 3)),
+               of=about["test"])
+    return packed_lines(model, weights, about), row
+
+
 def write(name: str, program: dict, row: dict, out: Path) -> None:
     "The program, and its row of the protocol."
     path, protocol = out / f"{name}.json", out / "protocol.json"
@@ -213,6 +289,10 @@ def stills(out: Path) -> None:
             page.wait_for_timeout(500)
             place = out / f"{name}.png"
             page.locator(".live").screenshot(path=place)
+            if place.stat().st_size > 150_000:
+                with Image.open(place) as taken:
+                    fewer = taken.quantize(256, Image.Quantize.FASTOCTREE)
+                fewer.save(place, optimize=True)
             print(f"{place.name}: {place.stat().st_size / 1000:.0f} kB")
         browser.close()
 
@@ -231,14 +311,16 @@ def main() -> None:
     given = parser.parse_args()
     if given.speed: return speed()
     if given.stills: return stills(given.out)
-    known = [*PROGRAMS, "threshold"]
+    others: dict[str, Callable] = dict(threshold=scores, spread=spread,
+                                   names=names)
+    known = [*PROGRAMS, *others]
     if odd := set(given.names) - set(known):
         parser.error(f"no program {', '.join(odd)}: there are {', '.join(known)}")
     torch.set_num_threads(1)
     data = load(given.data)
     for name in given.names or known:
-        make: Callable = scores if name == "threshold" else (
-            lambda *how, name=name: one_program(name, *how))
+        make: Callable = others.get(
+            name, lambda *how, name=name: one_program(name, *how))
         program, row = make(data, given.steps, given.seed)
         write(name, program, row, given.out)
 

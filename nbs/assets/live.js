@@ -1343,6 +1343,281 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       update();
     }
   });
+  // ------------------------------------------------------------------ more parts with a program
+
+  const normOf = z => Math.hypot(...z);
+  /* The angle between two codes, and both ways of lesson 09 from one to the other. */
+  const angleOf = (a, b) => Math.acos(Math.max(-1, Math.min(1, a.reduce((s, v, i) => s + v * b[i], 0) / Math.max(normOf(a), 1e-8) / Math.max(normOf(b), 1e-8))));
+  const lerp = (a, b, t) => a.map((v, i) => (1 - t) * v + t * b[i]);
+  const slerp = (a, b, t) => {                  // straight where there is no turn, or no one way to turn
+    const w = angleOf(a, b);
+    if (w < 1e-3 || w > Math.PI - 1e-3) return lerp(a, b, t);
+    return a.map((v, i) => (Math.sin((1 - t) * w) * v + Math.sin(t * w) * b[i]) / Math.sin(w));
+  };
+  /* Lengths that a share of the draws from N(0, I) in D dimensions stays below. */
+  const lengthsBelow = (D, shares) => {
+    const rs = span(0, Math.sqrt(D) + 6, 6000), total = [0], f = r => r ** (D - 1) * Math.exp(-r * r / 2);
+    for (let i = 1; i < rs.length; i++) total.push(total[i - 1] + f((rs[i - 1] + rs[i]) / 2));
+    return shares.map(p => rs[total.findIndex(v => v >= p * total[total.length - 1])]);
+  };
+  /* Pictures in one line, however narrow the page is. */
+  const lane = (shape, n, caption) => {
+    const canvases = Array.from({length: n}, () => { const c = still(shape); c.style.cssText = "flex:1 1 0;min-width:0;max-width:64px;height:auto"; return c; });
+    return {element: el("figure", {}, el("div", {class: "live-strip", style: "flex-wrap:nowrap;align-items:flex-start", role: "img", "aria-label": caption}, ...canvases), el("figcaption", {}, caption)), set: (i, x) => show(canvases[i], x, shape)};
+  };
+
+  /* A model of lines, as vae_course.packing.packed_lines writes it: GRUs that read a name into q(z|x), and write one from z. */
+  class Lines {
+    constructor(spec) {
+      if (spec.format !== 1) throw new Error(`a program of format ${spec.format}: this script reads format 1`);
+      this.spec = spec; this.width = spec.latent_dim; this.letters = [...spec.alphabet]; this.end = this.letters.length;
+      const bytes = bytesOf(spec.weights), numbers = ref => ref ? numbersOf(bytes, ref) : null, matrix = m => m && {w: numbers(m.weight), b: numbers(m.bias), n: m.weight.shape[0]};
+      const gru = g => ({embed: numbers(g.embed), size: g.embed.shape[1], beside: g.beside, start: matrix(g.start), input: matrix(g.input), state: matrix(g.state), width: g.state.weight.shape[1]});
+      this.reads = gru(spec.reads); this.writes = gru(spec.writes); this.toQ = matrix(spec.to_q); this.head = matrix(spec.head);
+    }
+
+    begin(g, e) { return g.start ? linear(g.start.w, g.start.b, e, g.width).map(Math.tanh) : new Float64Array(g.width); }
+
+    /* One character further: the gates r and u, and n, which r lets see the state before. */
+    step(g, token, e, h) {
+      const W = g.width, x = Float64Array.from([...g.embed.subarray(token * g.size, (token + 1) * g.size), ...(g.beside ? e : [])]);
+      const a = linear(g.input.w, g.input.b, x, 3 * W), b = linear(g.state.w, g.state.b, h, 3 * W);
+      return h.map((v, i) => { const r = sigmoid(a[i] + b[i]), u = sigmoid(a[W + i] + b[W + i]), n = Math.tanh(a[2 * W + i] + r * b[2 * W + i]); return (1 - u) * n + u * v; });
+    }
+
+    /* The places of the characters, −1 for one that the model does not know. */
+    tokens(line) { return [...line].map(c => this.letters.indexOf(c)); }
+
+    encode(tokens) {
+      let h = this.begin(this.reads, []);
+      for (const t of [this.end, ...tokens]) h = this.step(this.reads, t, [], h);
+      return Program.prototype.gaussian(linear(this.toQ.w, this.toQ.b, h, this.toQ.n));
+    }
+
+    /* The likeliest character, again and again, until it is the end; `logits` of each place, and the log-probability of the line. */
+    greedy(z) {
+      const tokens = [], logits = [], shares = [];
+      let h = this.begin(this.writes, z), logP = 0;
+      for (let told = this.end; tokens.length < this.spec.longest; tokens.push(told)) {
+        h = this.step(this.writes, told, z, h);
+        const out = linear(this.head.w, this.head.b, h, this.head.n), share = softmax(out);
+        told = argmax(out); logits.push(out); shares.push(share[told]); logP += Math.log(share[told]);
+        if (told === this.end) break;
+      }
+      return {tokens, logits, shares, logP, line: tokens.map(t => this.letters[t]).join("")};
+    }
+  }
+
+  Object.assign(parts, {
+    walk(host, [program], app) {
+      const shape = program.shape, D = program.width, speak = speaker(), tell = speaker(), ways = [lerp, slerp], names = ["straight", "spherical"], ticks = span(0, 1, 8), fineTicks = span(0, 1, 40), [low, high] = lengthsBelow(D, [.05, .95]);
+      const made = names.map(name => picture(shape, name, 112)), lanes = [lane(shape, 9, "nine steps, straight"), lane(shape, 9, "nine steps, spherical"), lane(shape, 9, "the same steps between the pixels")], drawn = lane(shape, 8, "eight draws");
+      Object.assign(app, {t: .5, tau: 1, ends: [], images: [], band: [low, high]});
+      let seed = 1;
+      const at = () => {
+        app.z = ways.map(way => way(...app.ends, app.t)); app.norms = app.z.map(normOf);
+        app.means = app.z.map(z => program.decode(z).mean);
+        made.forEach((m, i) => m.set(app.means[i], `${names[i]}, at t ${round(app.t)}`));
+        chart.redraw();
+        const odd = app.angle > Math.PI - 1e-3 ? "; opposite codes: every great circle joins them, so both go straight" : "";
+        speak.say(`t ${fine(app.t)}: length of z ${round(app.norms[0])} straight, ${round(app.norms[1])} spherical; at the ends ${app.ends.map(z => round(normOf(z))).join(" and ")}, angle ${round(app.angle * 180 / Math.PI, 0)}°${odd}`);
+      };
+      const ended = (i, x) => {
+        app.images[i] = x; app.ends[i] = Float64Array.from(program.encode(x).mu); seen[i].set(x);
+        if (app.ends.filter(Boolean).length < 2) return;
+        app.angle = angleOf(...app.ends);
+        app.strips = ways.map((way, k) => ticks.map((t, j) => { const mean = program.decode(way(...app.ends, t)).mean; lanes[k].set(j, mean); return mean; }));
+        ticks.forEach((t, j) => lanes[2].set(j, lerp(...app.images, t)));
+        at();
+      };
+      const throwAgain = () => {
+        app.noise = app.noise || randomOf(seed).normals(8 * D);
+        app.draws = Array.from({length: 8}, (_, k) => Float64Array.from(app.noise.subarray(k * D, k * D + D), e => app.tau * e));
+        app.samples = app.draws.map((z, k) => { const x = program.decode(z).mean; drawn.set(k, x); return x; });
+        const lengths = app.draws.map(normOf), n = app.samples[0].length;
+        let off = 0;
+        for (let i = 0; i < n; i++) { const m = mean(app.samples.map(x => x[i])); app.samples.forEach(x => { off += (x[i] - m) ** 2 / (8 * n); }); }
+        app.spread = Math.sqrt(off);
+        tell.say(`τ ${round(app.tau, 1)}: lengths of z from ${round(Math.min(...lengths))} to ${round(Math.max(...lengths))}; a pixel varies over the eight by ${fine(app.spread)}`);
+      };
+      const chart = chartOf("The length of z along the way: the straight way dips, the spherical way does not; grey is where nine of ten draws from the prior lie", 300, (g, tone, panel) => {
+        if (!app.z) return;
+        const p = panel({box: [52, 12, 628, 240], x: [0, 1], y: [0, Math.max(high, ...app.ends.map(normOf)) + .5], xticks: [0, .25, .5, .75, 1], yticks: [0, 1, 2, 3, 4, 5, 6, 7].filter(v => v < Math.max(high, ...app.ends.map(normOf)) + .5), name: "t → length of z"});
+        g.globalAlpha = .45; p.area([[0, high], [1, high]], tone.line); g.globalAlpha = 1; p.area([[0, low], [1, low]], tone.ground);
+        ways.forEach((way, i) => p.line(fineTicks.map(t => [t, normOf(way(...app.ends, t))]), [tone.ink, tone.accent][i], 4, i ? [] : [12, 8]));
+        app.norms.forEach((v, i) => p.dot(app.t, v, [tone.ink, tone.accent][i], 11));
+      });
+      const seen = ["the first, as the model sees it", "the second, as the model sees it"].map(words => picture(shape, words, 56));
+      const takers = [0, 1].map(i => taker(program, x => ended(i, x)));
+      takers.forEach(t => { t.element.style.width = "100%"; });
+      app.take = ended;
+      host.append(el("div", {class: "live-row", style: "flex-wrap:nowrap"}, ...takers.map((t, i) => el("div", {class: "live-col", role: "group", "aria-label": ["First drawing", "Second drawing"][i], style: "flex:1 1 0;max-width:250px"}, t.element, seen[i].element))),
+        slider("t, from 0 to 1", .5, 0, 1, .025, v => { app.t = v; at(); }, v => fine(v)).element,
+        el("div", {class: "live-row"}, made[0].element, made[1].element, el("div", {class: "live-col"}, chart.element, key(["straight", "var(--ink)"], ["spherical", "var(--accent)"], ["nine of ten draws from the prior", "var(--line)"]))),
+        el("div", {style: "max-width:600px"}, ...lanes.map(l => l.element)), speak.element,
+        el("p", {class: "live-soft"}, "Eight codes drawn from N(0, τ²), and what they decode to; their noise stays as it is when τ is moved."),
+        slider("temperature τ", 1, 0, 4, .1, v => { app.tau = v; throwAgain(); }, v => round(v, 1)).element, el("div", {style: "max-width:540px"}, drawn.element), el("p", {}, button("Other noise", () => { seed++; app.noise = null; throwAgain(); })), tell.element);
+      const {images} = takers[0];
+      if (images.length) [0, 1].forEach(i => ended(i, images[[2, 7][i] % images.length]));
+      throwAgain();
+    },
+
+    spread(host, [data], app) {
+      const N = data.labels.length, D = data.latent_dim, K = data.classes.length, codes = numbersOf(bytesOf(data.codes), {kind: "float16", at: 0, shape: [N, D]}), speak = speaker(), tell = speaker(), alpha = .99;
+      const far = Array.from({length: N}, (_, i) => Float64Array.from({length: N}, (_, j) => { let s = 0; for (let d = 0; d < D; d++) s += (codes[i * D + d] - codes[j * D + d]) ** 2; return s; }));
+      const byDistance = far.map((row, i) => Array.from(row.keys()).filter(j => j !== i).sort((a, b) => row[a] - row[b]));
+      const rounds = [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, Infinity], roundWords = v => rounds[v] === Infinity ? "all" : String(rounds[v]);
+      Object.assign(app, {known: [], k: 10, rounds: Infinity, at: 0, wrong: false});
+      let links, seed = 1;
+      /* As in lesson 11: a link to each of the k nearest weighs exp(−d²/sᵢsⱼ), s the mean distance to them; S divides by the roots of the sums. */
+      const graph = () => {
+        const near = byDistance.map(row => row.slice(0, app.k)), s = near.map((js, i) => mean(js.map(j => Math.sqrt(far[i][j]))) + 1e-12), W = Array.from({length: N}, () => new Map());
+        near.forEach((js, i) => js.forEach(j => { const w = Math.exp(-far[i][j] / (s[i] * s[j])); W[i].set(j, w); W[j].set(i, w); }));
+        const root = W.map(row => Math.sqrt([...row.values()].reduce((a, b) => a + b, 0) + 1e-12));
+        links = W.map((row, i) => [...row].map(([j, w]) => [j, w, w / root[i] / root[j]]));
+      };
+      const passed = f => { const out = new Float64Array(N); for (let i = 0; i < N; i++) { let s = 0; for (const [j, , v] of links[i]) s += v * f[j]; out[i] = s; } return out; };
+      const dot = (a, b) => { let s = 0; for (let i = 0; i < N; i++) s += a[i] * b[i]; return s; };
+      /* F = αSF + (1 − α)Y for one class: so many rounds from Y, or to the end by conjugate gradients. */
+      const column = y => {
+        let f = y;
+        if (app.rounds < Infinity) { for (let n = 0; n < app.rounds; n++) { const more = passed(f); f = y.map((v, i) => alpha * more[i] + (1 - alpha) * v); } return f; }
+        f = new Float64Array(N);
+        let r = y.map(v => (1 - alpha) * v), p = r, rr = dot(r, r);
+        for (let n = 0; n < 2000 && rr > 1e-26; n++) {
+          const s = passed(p), Ap = p.map((v, i) => v - alpha * s[i]), step = rr / dot(p, Ap);
+          f = f.map((v, i) => v + step * p[i]); r = r.map((v, i) => v - step * Ap[i]);
+          const next = dot(r, r), ratio = next / rr;
+          p = r.map((v, i) => v + ratio * p[i]); rr = next;
+        }
+        return f.map(v => Math.max(0, v));
+      };
+      const update = () => {
+        const classes = [...new Set(app.known.map(i => data.labels[i]))].sort((a, b) => a - b), isKnown = new Set(app.known);
+        const columns = classes.map(c => { const y = new Float64Array(N); app.known.forEach(i => { if (data.labels[i] === c) y[i] = 1; }); const f = column(y), total = f.reduce((a, b) => a + b, 0); return f.map(v => v / total); });
+        app.F = Array.from({length: N}, (_, i) => {  // each class has the same mass, each row adds up to 1; all 0 where no label has come
+          const row = new Float64Array(K), total = columns.reduce((s, f) => s + f[i], 0);
+          if (total > 0) classes.forEach((c, n) => { row[c] = columns[n][i] / total; });
+          return row;
+        });
+        app.guess = app.F.map((row, i) => isKnown.has(i) ? data.labels[i] : row.some(v => v > 0) ? argmax(row) : -1);
+        app.nearest = far.map((row, i) => { let best = -1; for (const j of app.known) if (best < 0 || row[j] < row[best]) best = j; return best < 0 ? -1 : data.labels[best]; });
+        const open = data.labels.map((_, i) => i).filter(i => !isKnown.has(i)), right = guess => open.length ? open.filter(i => guess[i] === data.labels[i]).length / open.length : 0;
+        app.right = right(app.guess); app.nearestRight = right(app.nearest); app.reached = open.filter(i => app.guess[i] >= 0).length;
+        draw(); bars.redraw();
+        const n = app.known.length;
+        speak.say(n ? `${n} label${n > 1 ? "s" : ""}, ${classes.length} of ${K} classes: of the other ${open.length}, spreading names ${round(100 * app.right, 1)} % rightly, the nearest label ${round(100 * app.nearestRight, 1)} %${app.reached < open.length ? `; ${open.length - app.reached} not reached` : ""}` : "no label is known: click a dot, or press a button");
+      };
+      const reveal = i => { app.known = app.known.includes(i) ? app.known.filter(j => j !== i) : [...app.known, i]; };
+      const place = i => [320 + 310 * data.flat[i][0], 320 - 310 * data.flat[i][1]];
+      const said = () => {
+        const i = app.at, guess = app.guess[i];
+        tell.say(app.known.includes(i) ? `dot ${i + 1}: its label is ${data.classes[data.labels[i]]}` : `dot ${i + 1}, label hidden: ${guess < 0 ? "no label has reached it" : `spreading says ${data.classes[guess]} with share ${round(app.F[i][guess])}, the nearest label ${data.classes[app.nearest[i]]}`}`);
+      };
+      const canvas = el("canvas", {class: "live-pad", width: 640, height: 640, tabindex: "0", role: "application", "aria-roledescription": "map of codes", "aria-label": `Map of ${N} codes: click a dot, or move with the arrow keys and press Enter, to reveal its label`, style: "width:440px;touch-action:manipulation;cursor:pointer"});
+      const lead = row => { const [first, second] = [...row].sort((a, b) => b - a); return 1 - second / first; };   // over the second class
+      const draw = () => {
+        const g = canvas.getContext("2d"), tone = shades(canvas), shade = i => app.guess[i] < 0 ? tone.soft : colours[app.guess[i] % 10], disc = (i, size) => { g.beginPath(); g.arc(...place(i), size, 0, 7); };
+        g.fillStyle = tone.ground; g.fillRect(0, 0, 640, 640);
+        g.lineWidth = 1.5; g.strokeStyle = tone.soft;
+        links.forEach((row, i) => row.forEach(([j, w]) => { if (j > i) { g.globalAlpha = .28 * w; g.beginPath(); g.moveTo(...place(i)); g.lineTo(...place(j)); g.stroke(); } }));
+        g.globalAlpha = 1;
+        for (let i = 0; i < N; i++) {
+          if (app.known.includes(i)) continue;
+          const miss = app.wrong && app.guess[i] >= 0 && app.guess[i] !== data.labels[i];
+          g.fillStyle = g.strokeStyle = shade(i);
+          if (app.guess[i] < 0) { g.lineWidth = 2; disc(i, 4); g.stroke(); continue; }
+          g.globalAlpha = miss ? 1 : .4 + .6 * Math.min(1, 3 * lead(app.F[i]));
+          disc(i, 7); g.fill(); g.globalAlpha = 1;
+          if (miss) { const [x, y] = place(i); g.strokeStyle = tone.ink; g.lineWidth = 2.5; g.beginPath(); g.moveTo(x - 7, y - 7); g.lineTo(x + 7, y + 7); g.moveTo(x - 7, y + 7); g.lineTo(x + 7, y - 7); g.stroke(); }
+        }
+        g.font = "bold 20px system-ui"; g.textAlign = "center"; g.textBaseline = "middle";
+        for (const i of app.known) {
+          disc(i, 14); g.fillStyle = tone.ground; g.fill(); g.lineWidth = 4; g.strokeStyle = shade(i); g.stroke();
+          g.fillStyle = tone.ink; g.fillText(data.classes[data.labels[i]].slice(0, 2), place(i)[0], place(i)[1] + 1);
+        }
+        disc(app.at, 19); g.lineWidth = 3; g.strokeStyle = tone.accent; g.stroke();
+      };
+      canvas.addEventListener("click", event => {
+        const b = canvas.getBoundingClientRect(), x = (event.clientX - b.left) / b.width * 640, y = (event.clientY - b.top) / b.height * 640;
+        let best = 0, least = Infinity;
+        for (let i = 0; i < N; i++) { const [u, v] = place(i), s = (u - x) ** 2 + (v - y) ** 2; if (s < least) { least = s; best = i; } }
+        app.at = best; reveal(best); update(); said();
+      });
+      canvas.addEventListener("keydown", event => {
+        const way = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
+        if (way) {                              // the nearest dot that lies that way
+          const [x, y] = place(app.at);
+          let best = app.at, least = Infinity;
+          for (let i = 0; i < N; i++) { const [u, v] = place(i), along = (u - x) * way[0] + (v - y) * way[1], aside = Math.abs((u - x) * way[1] + (v - y) * way[0]); if (along > 0 && along + 2 * aside < least) { least = along + 2 * aside; best = i; } }
+          app.at = best; draw();
+        } else if (event.key === "Enter" || event.key === " ") { reveal(app.at); update(); } else return;
+        said(); event.preventDefault();
+      });
+      const some = pick => { app.known = [...app.known, ...pick(randomOf(seed++))]; update(); said(); };
+      const drawn = (from, n, random) => { const left = [...from], out = []; while (out.length < n && left.length) out.push(...left.splice(Math.floor(random.uniform() * left.length), 1)); return out; };
+      const hidden = () => data.labels.map((_, i) => i).filter(i => !app.known.includes(i));
+      const each = random => data.classes.flatMap((_, c) => drawn(hidden().filter(i => data.labels[i] === c), 1, random));
+      const bars = chartOf("Share of the unlabelled that is named rightly, by spreading and by the nearest label", 130, (g, tone) => [["spreading", app.right, tone.accent], ["nearest label", app.nearestRight, tone.soft]].forEach(([words, v, colour], i) => {
+        const y = 14 + 58 * i;
+        g.fillStyle = tone.line; g.fillRect(190, y, 340, 44); g.fillStyle = colour; g.fillRect(190, y, 340 * v, 44);
+        g.fillStyle = tone.ink; g.font = "24px system-ui"; g.textAlign = "right"; g.fillText(words, 178, y + 31); g.textAlign = "left"; g.fillText(`${round(100 * v, 1)} %`, 542, y + 31);
+      }));
+      bars.element.style.width = "100%";
+      const wrong = button("Mark the wrong ones", () => { app.wrong = !app.wrong; wrong.setAttribute("aria-pressed", app.wrong); draw(); }, {"aria-pressed": "false"});
+      const rows = [slider("neighbours k", 10, 1, 20, 1, v => { app.k = v; graph(); update(); said(); }, String), slider("rounds", rounds.length - 1, 0, rounds.length - 1, 1, v => { app.rounds = rounds[v]; update(); said(); }, roundWords)];
+      rows.forEach(row => { row.element.style.gridTemplateColumns = "7rem 1fr 2.2rem"; });
+      app.reveal = i => { app.at = i; reveal(i); update(); said(); };
+      host.append(el("div", {class: "live-row"}, el("div", {class: "live-col"}, canvas, key(...data.classes.map((c, i) => [c, colours[i % 10]]))), el("div", {class: "live-col", style: "flex:1 1 280px;max-width:440px"}, bars.element,
+        el("p", {class: "live-strip"}, button("Add one of each class", () => some(each)), button("Add ten at random", () => some(random => drawn(hidden(), 10, random))), button("Forget them", () => { app.known = []; update(); said(); }), wrong),
+        ...rows.map(row => row.element), el("p", {class: "live-soft"}, `Codes of ${D} numbers, laid flat for the eye; the links and both shares come from the codes themselves.`))), speak.element, tell.element);
+      graph(); watchShades(draw);
+      app.known = each(randomOf(seed++));
+      update(); said();
+    },
+
+    names(host, [program], app) {
+      const speak = speaker(), ways = [slerp, lerp], ticks = span(0, 1, 8), longest = program.spec.longest;
+      Object.assign(app, {t: .5, way: 0, ends: [], lines: []});
+      const at = () => {
+        const [a, b] = app.ends, way = ways[app.way];
+        app.z = way(a, b, app.t); app.made = program.greedy(app.z);
+        app.between = ticks.map(t => program.greedy(way(a, b, t)).line);
+        steps.forEach((step, i) => { step.textContent = app.between[i] || "(nothing)"; step.setAttribute("aria-pressed", Math.abs(app.t - ticks[i]) < 1e-9); });
+        big.textContent = app.made.line || "(nothing)";
+        chart.redraw();
+        speak.say(`t ${fine(app.t)}: ${app.made.line || "nothing"}, log p ${round(app.made.logP)} nats; length of z ${round(normOf(app.z))}`);
+      };
+      const typed = (i, text) => {
+        const line = text.trim().toLowerCase().normalize("NFC"), tokens = program.tokens(line), unknown = [...line][tokens.indexOf(-1)];
+        inputs[i].setAttribute("aria-invalid", !tokens.length || tokens.length > longest || unknown !== undefined);
+        if (!tokens.length) return speak.say("type a name", true);
+        if (unknown !== undefined) return speak.say(`the model was shown no “${unknown}”: the name before stays`, true);
+        if (tokens.length > longest) return speak.say(`the model takes names of at most ${longest} letters: the name before stays`, true);
+        app.lines[i] = line; app.q = app.q || []; app.q[i] = program.encode(tokens); app.ends[i] = app.q[i].mu;
+        if (app.ends.filter(Boolean).length === 2) at();
+      };
+      const chart = chartOf("The probability of each letter at the point, and of the end", 210, (g, tone) => {
+        if (!app.made) return;
+        const {shares, tokens} = app.made, w = 640 / (longest + 1);
+        g.textAlign = "center";
+        shares.forEach((p, i) => {
+          g.fillStyle = tone.line; g.fillRect(i * w + 4, 10, w - 8, 120);
+          g.fillStyle = tone.accent; g.fillRect(i * w + 4, 130 - 120 * p, w - 8, 120 * p);
+          g.fillStyle = tone.ink; g.font = "28px system-ui"; g.fillText(i < tokens.length ? program.letters[tokens[i]] : ">", i * w + w / 2, 164);
+          g.fillStyle = tone.soft; g.font = "20px system-ui"; g.fillText(String(Math.round(100 * p)), i * w + w / 2, 194);
+        });
+      });
+      const inputs = [0, 1].map(i => el("input", {type: "text", id: named(), value: ["maria", "antonio"][i], maxlength: 2 * longest, autocomplete: "off", autocapitalize: "none", spellcheck: "false", style: "font:inherit;color:var(--ink);background:var(--field);border:1px solid var(--line);border-radius:6px;padding:.3rem .7rem;min-height:44px;width:100%", oninput: event => typed(i, event.target.value)}));
+      const big = el("p", {style: "font-size:1.8rem;margin:.2rem 0;min-height:1.5em"}), steps = ticks.map(t => button("", () => { app.t = t; place.set(t); at(); }, {"aria-pressed": "false"}));
+      const place = slider("t, from 0 to 1", .5, 0, 1, .025, v => { app.t = v; at(); }, fine);
+      host.append(el("div", {class: "live-row", style: "flex-wrap:nowrap;margin-bottom:.4rem"}, ...inputs.map((input, i) => el("div", {class: "live-col", style: "flex:1 1 0;max-width:12rem"}, el("label", {for: input.id}, ["the first name", "the second name"][i]), el("br"), input))),
+        place.element, big, el("figure", {}, chart.element, el("figcaption", {}, "probability of each letter in per cent; > ends the name")),
+        el("div", {class: "live-strip", role: "group", "aria-label": "Nine names on the way"}, ...steps), choice("way:", ["spherical", "straight"], 0, i => { app.way = i; at(); }).element, speak.element);
+      inputs.forEach((input, i) => typed(i, input.value));
+    }
+  });
+
   const bare = ["noise", "reliability", "blur", "posterior", "roofline"];   // mounted without a program, from a file, too
 
   /* `<div class="live" data-program="a.json b.json" data-part="plane">` with a still picture in it: once it comes into view, the part takes its place. Without the programs the picture stays. A part that needs none (`bare`) has no data-program. */
@@ -1360,7 +1635,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
         return answer.json();
       }));
       styled();
-      const inner = el("div", {class: "live-app", "data-lm-suppress-shortcuts": "true"}), programs = read.map(spec => spec.weights === undefined ? spec : new Program(spec));
+      const inner = el("div", {class: "live-app", "data-lm-suppress-shortcuts": "true"}), programs = read.map(spec => spec.weights === undefined ? spec : spec.alphabet ? new Lines(spec) : new Program(spec));
       app.programs = programs; app.program = programs[0];
       make(inner, programs, app);
       if (needs && host.dataset.part !== "beta") inner.append(aboutLine(programs[0].spec ? programs[0] : {spec: programs[0]}));
@@ -1381,7 +1656,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
   };
   if (typeof document !== "undefined") { if (document.readyState === "loading") addEventListener("DOMContentLoaded", watch); else watch(); }
 
-  const api = {Program, randomOf, logSumExp, logNormal, centred, fitted, explore, mount, parts, noiseFor, watch};
+  const api = {Program, randomOf, logSumExp, logNormal, centred, fitted, explore, mount, parts, noiseFor, lerp, slerp, watch};
   if (typeof module !== "undefined" && module.exports) module.exports = api;
   if (typeof window !== "undefined") window.vaeLive = api;
 })();
