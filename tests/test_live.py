@@ -669,6 +669,21 @@ def test_a_page_of_every_model_opens_with_and_without_images(page, name):
     if hasattr(getattr(model, "condition", None), "low"): c = torch.zeros(1)
     elif c is not None and c.dim() == 1: c = torch.tensor([now["cx"]])
     with torch.no_grad(): close(now["reconstruction"], rounded(model).reconstruct(x, c))
+    if name != "quadrants": return
+    shown = tab.evaluate("""() => [...document.querySelectorAll('canvas.live-picture')]
+        .filter(c => !c.closest('button')).map(c => [c.getAttribute('aria-label'),
+        Array.from(c.getContext('2d').getImageData(0, 0, 28, 28).data)])""")
+    assert len(shown) == 3 + 12 + 9
+    unseen = model.condition.unseen[0] > 0
+    want = dict(zip((3, 23), (now["samples"][0], now["between"][-1])))
+    for i, (words, pixels) in enumerate(shown):     # what is given stands in each
+        found = torch.tensor(pixels).view(28, 28, 4)[..., 0] / 255
+        close(found[~unseen], x[0, 0][~unseen], .51 / 255)
+        if i in want: close(found[unseen], torch.tensor(want[i]["mean"]).view(
+            28, 28)[unseen], .51 / 255)
+    facts = tab.evaluate("document.querySelector('#app').live.program.spec.about")
+    assert sum(facts["kl"]) == pytest.approx(evaluate(
+        model, Batches(digits().test[:50], 50), seed=0)["kl"], abs=3e-4)
 
 
 @marked()
@@ -867,6 +882,99 @@ def test_a_part_writes_other_digits_in_the_same_handwriting(part):
     tab.get_by_label("it shows").select_option("1")
     with torch.no_grad():
         close(of(tab, "rows")[0][5], again.reconstruct(x, 1, 5))
+
+
+def strip(tab):
+    "The pixels on the canvases of the eight completions, (8, 3, H, W)."
+    found = tab.evaluate("""() => [...document.querySelectorAll(
+        '[aria-label="Eight completions"] canvas')].map(canvas => Array.from(
+        canvas.getContext('2d').getImageData(0, 0, 28, 28).data))""")
+    return torch.tensor(found).view(8, 28, 28, 4)[..., :3].movedim(-1, 1) / 255
+
+
+@marked()
+@pytest.mark.parametrize("seen", [["upper left", "upper right"], ["lower left"],
+                                  ["upper left", "lower left", "upper right"]])
+def test_a_part_completes_what_is_drawn_and_examples(part, seen):
+    model = trained("cvae", digits().train[:2000], condition=dict(quadrants=seen),
+                    sees=["decoder", "prior"])
+    tab = part("complete", packed(model, "int8", ("decoder", "prior"),
+                                  shown_examples(5)))
+    again, unseen = rounded(model, "int8"), model.condition.unseen[0] > 0
+
+    def agrees(x):
+        "Eight draws of p(z|c), decoded; what was given stays; and what is said of it."
+        given, eps, z, made, spread, off = of(tab, "given", "eps", "z", "made",
+                                              "spread", "off")
+        close(given, x.masked_fill(unseen, 0), 1e-5)
+        c = torch.tensor(given).float().view(1, 1, 28, 28)
+        with torch.no_grad():
+            p = again.prior(c)
+            close(z, p.mean + p.stddev * torch.tensor(eps).view(8, 4))
+            assert (p.mean.abs() > .01).any() and len(set(eps)) == 32
+            mean = again.decode(torch.tensor(z)[:, None], c).mean[:, 0, 0]
+        mean = mean.where(unseen, c[0, 0])
+        close(made, mean)
+        shown = strip(tab)
+        close(shown[:, 2], mean, .51 / 255)             # blue has all of it
+        tinted = shown[:, 0] < shown[:, 2]
+        assert not (tinted & unseen).any()
+        assert (tinted | unseen | (shown[:, 2] < .02)).all()
+        each = mean[:, unseen]
+        close([spread], each.var(0, unbiased=False).mean().sqrt())
+        assert said(tab, "differ by") == pytest.approx([spread], abs=6e-4)
+        if off is not None:
+            close([off], (each.mean(0) - x[unseen]).square().mean().sqrt())
+            assert said(tab, "off their mean by") == pytest.approx([off], abs=6e-4)
+        return torch.tensor(made), off
+
+    x = digits().test.floats()[:5, 0]
+    tab.locator("button[aria-label^='Take example']").nth(1).click()
+    first, off = agrees(x[1])
+    assert off is not None and tab.get_by_text("the whole example").is_visible()
+    tab.get_by_role("button", name="Fresh draws").press("Enter")
+    second, _ = agrees(x[1])
+    assert (first - second).abs().max() > 1e-3
+    tab.get_by_role("button", name="Clear").click()
+    _, off = agrees(torch.zeros(28, 28))
+    assert off is None and not tab.get_by_text("the whole example").is_visible()
+    stroke(tab, BOARD, [(.25, .1), (.25, .9), (.75, .9), (.75, .1)])
+    drawn = torch.tensor(of(tab, "given")[0]).float().view(28, 28)
+    for r, c in ((6, 7), (20, 7)):              # the left stroke, where it is seen
+        assert (drawn[r, c] > .9) == (not unseen[r, c])
+    agrees(drawn)
+
+
+@marked()
+def test_a_half_is_completed_with_touch_and_other_models_are_refused(
+        part, browser, tmp_path):
+    model = small("cvae", condition=dict(quadrants=["upper left", "upper right"]),
+                  sees=["decoder", "prior"])
+    live.part("complete", model, data=digits().test[:20]).write(tmp_path / "a.html")
+    context = browser.new_context(viewport={"width": 390, "height": 844},
+                                  has_touch=True, is_mobile=True)
+    tab = context.new_page()
+    tab.goto((tmp_path / "a.html").as_uri())
+    tab.wait_for_selector(".live[data-ready=yes]")
+    b, session = box(tab, BOARD), context.new_cdp_session(tab)
+    for i, x in enumerate((.3, .5, .7)):
+        session.send("Input.dispatchTouchEvent", dict(
+            type="touchMove" if i else "touchStart", touchPoints=[dict(
+                x=b["x"] + x * b["width"], y=b["y"] + .3 * b["height"])]))
+    session.send("Input.dispatchTouchEvent", dict(type="touchEnd", touchPoints=[]))
+    given, = of(tab, "given")
+    assert sum(given[28 * 8 + 9:28 * 8 + 19]) > 9 and sum(given[28 * 14:]) == 0
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    context.close()
+    told = part("plane", packed(small("vae"))).evaluate("""program => {
+      const host = document.createElement('div');
+      host.dataset.part = 'complete';
+      return vaeLive.mount(host, [program]).then(() => '', e => e.message);
+    }""", packed(small("vae")))
+    assert told == "the part complete needs a model that is told a part of the image"
+    for other in (small("vae"), small("cvae")):
+        with pytest.raises(ValueError, match="quadrants"):
+            live.part("complete", other, data=digits().test)
 
 
 @marked()
@@ -1257,6 +1365,7 @@ def test_a_served_part_fetches_no_program_unless_it_needs_one(part):
 
 made = root / "nbs" / "assets" / "live"
 NEEDS = dict(plane="plane plane_autoencoder", draw="draw", codes="codes",
+             complete="complete",
              threshold="threshold", traversals="beta_4",
              beta="beta_0_25 beta_1 beta_4 beta_10") | {"class": "class"}
 PAGES = {part: [made / f"{name}.json" for name in names.split()]

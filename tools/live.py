@@ -30,6 +30,9 @@ MLP = dict(data_shape=[1, 28, 28], hidden=[128])
 CONV = dict(data_shape=[1, 28, 28], hidden=None, widths=[16, 32], latent_dim=10)
 CODES = dict(data_shape=[1, 28, 28], n_codes=64, dim=8, widths=[16, 32],
              prior="uniform")
+HALF = dict(data_shape=[1, 28, 28], hidden=[88], latent_dim=8,
+            sees=["decoder", "prior"],
+            condition=dict(quadrants=["upper left", "upper right"]))
 
 # name: (what it is, model, settings, parts, steps, examples of each class in it)
 PROGRAMS: dict[str, tuple[str, str, dict[str, Any], tuple, int, int]] = {
@@ -40,6 +43,8 @@ PROGRAMS: dict[str, tuple[str, str, dict[str, Any], tuple, int, int]] = {
     "draw": ("a VAE with two latents", "vae", MLP | dict(latent_dim=2), BOTH, 3000, 1),
     "class": ("a conditional VAE", "cvae", MLP | dict(latent_dim=8, hidden=[112]),
               BOTH, 2500, 1),
+    "complete": ("a conditional VAE that is told the upper half", "cvae", HALF, DECODER,
+                 9000, 1),
     "codes": ("a VQ-VAE of 64 codes", "vq_vae", CODES, BOTH, 1500, 1),
     **{f"beta_{b:g}".replace(".", "_"): (
         f"a VAE trained with β = {b:g}", "beta_vae", CONV | dict(beta=b), BOTH, 1500,
@@ -61,6 +66,12 @@ def shown(data: DataSet, n: int) -> dict[str, Any]:
                 examples=dict(images=blob, labels=some.y.tolist()))
 
 
+def takes_grey(name: str, settings: dict) -> bool:
+    "Whether a program is trained on grey pixels: the others draw each as 0 or 1."
+    told = settings.get("condition") or {}
+    return name in ("vq_vae", "autoencoder") or "quadrants" in told
+
+
 def trained(name: str, settings: dict, data: DataSet, steps: int, seed: int) -> Any:
     "The model, and the seconds of CPU that its training took."
     with seeded(seed): model = build(name, **settings)
@@ -68,7 +79,7 @@ def trained(name: str, settings: dict, data: DataSet, steps: int, seed: int) -> 
     start = time.process_time()
     fit(model, data.train, epochs=epochs, max_steps=steps, batch_size=128, seed=seed,
         progress=False, device="cpu",
-        binarize=name not in ("vq_vae", "autoencoder"))
+        binarize=not takes_grey(name, settings))
     return model.eval(), time.process_time() - start
 
 
@@ -79,7 +90,7 @@ def one_program(name: str, data: DataSet, steps: int | None, seed: int) -> tuple
     test = data.test[:2000]
     binary = Examples((as_floats(test.x) > torch.rand(
         test.x.shape, generator=torch.Generator().manual_seed(seed))).float(), test.y)
-    measured = test if kind in ("vq_vae", "autoencoder") else binary
+    measured = test if takes_grey(kind, settings) else binary
     for weights in ("int8", "float16"):         # the smaller one, where it costs little
         before, after = rounding_cost(model, measured, weights, seed)
         if abs(after - before) < 0.4: break
@@ -87,6 +98,8 @@ def one_program(name: str, data: DataSet, steps: int | None, seed: int) -> tuple
     about: dict[str, Any] = dict(name=what, trained=day, neg_elbo=round(after, 2),
                                  test=f"{len(test):,} test images of {data.name}")
     if kind == "autoencoder": about["measure"] = "reconstruction"
+    if "quadrants" in (settings.get("condition") or {}):
+        about["measure"] = "−ELBO of the other half"
     with evaluating(model):
         about |= facts_of(model, test)
         if getattr(model, "latent_dim", 0) == 2:     # how far a plane has to reach
@@ -178,9 +191,9 @@ STILLS = dict(noise="Fresh noise at each move", reliability=None, blur="Learn σ
               posterior="Best diagonal q", roofline=None)
 
 
-def stills(out: Path) -> None:
+def stills(out: Path, names: list[str]) -> None:
     """The pictures that stand where a part cannot run, in light shades: of its canvas,
-    where it needs no program, else of the whole part."""
+    where it needs no program, else of the whole part. Of all parts, or of some."""
     from playwright.sync_api import sync_playwright
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     script = (root / "nbs" / "assets" / "live.js").read_text(encoding="utf-8")
@@ -190,6 +203,7 @@ def stills(out: Path) -> None:
         page = browser.new_page(viewport=dict(width=900, height=1000),
                                 color_scheme="light")
         for name, pressed in STILLS.items():
+            if names and name not in names: continue
             page.set_content(f"<div class=live data-part={name}></div>"
                              f"<script>{script}</script>")
             page.evaluate("vaeLive.mount(document.querySelector('.live'))")
@@ -203,7 +217,7 @@ def stills(out: Path) -> None:
                                 color_scheme="light")
         parts = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
         for name, part in parts.items():
-            if not part["programs"]: continue
+            if not part["programs"] or names and name not in names: continue
             specs = [json.loads((folder / f"{n}.json").read_text(encoding="utf-8"))
                      for n in part["programs"]]
             page.set_content(f"<div class=live data-part={part['part']}></div>"
@@ -227,10 +241,10 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true",
                         help="train nothing: how many decodes a second a browser does")
     parser.add_argument("--stills", action="store_true",
-                        help="train nothing: pictures of the parts without a program")
+                        help="train nothing: the still pictures of parts")
     given = parser.parse_args()
     if given.speed: return speed()
-    if given.stills: return stills(given.out)
+    if given.stills: return stills(given.out, given.names)
     known = [*PROGRAMS, "threshold"]
     if odd := set(given.names) - set(known):
         parser.error(f"no program {', '.join(odd)}: there are {', '.join(known)}")

@@ -318,6 +318,9 @@
       return {reconstruction, kl, negElbo: reconstruction + kl, q};
     }
 
+    /* An image as it is shown: with the pixels that were given, where the model is told a part of it and makes only the others. */
+    whole(mean, c) { return this.unseen ? mean.map((v, i) => this.unseen[i] ? v : c[i]) : mean; }
+
     reconstruct(x, c, other) {
       const q = this.encode(x, c);
       return this.decode(q.codes || q.mu, other === undefined ? c : other).mean;
@@ -636,8 +639,8 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
     return g.getImageData(0, 0, bitmap.width, bitmap.height);
   };
 
-  /* A square to draw on, light on dark, with pointer or finger; `change` gets the ink, 0 to 1, of 280 × 280. */
-  const sketch = change => {
+  /* A square to draw on, light on dark, with pointer or finger; `change` gets the ink, 0 to 1, of 280 × 280. `inside` are the boxes that may be drawn in, where not all of it may: left, top, width and height as shares. */
+  const sketch = (change, inside) => {
     const size = 280, canvas = el("canvas", {class: "live-pad", width: size, height: size, role: "img", "aria-label": "Draw here with a pointer or a finger", style: "background:#000;width:280px"});
     const g = canvas.getContext("2d", {willReadFrequently: true});
     let last = null;
@@ -653,7 +656,8 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
     canvas.addEventListener("pointermove", event => { if (last && canvas.hasPointerCapture(event.pointerId)) { stroke(point(event)); change(ink(), size); } });
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { last = null; });
     clear();
-    return {element: canvas, clear: () => { clear(); change(ink(), size); }};
+    if (inside) { g.beginPath(); for (const [l, t, w, h] of inside) g.rect(l * size, t * size, w * size, h * size); g.clip(); }
+    return {element: canvas, clear: () => { clear(); change(ink(), size); }, put: picture => { clear(); g.imageSmoothingEnabled = false; g.drawImage(picture, 0, 0, size, size); }};
   };
 
   /* Where an image is dropped, chosen or pasted. */
@@ -769,7 +773,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       const random = randomOf(seed);
       app.samples = canvases.map(canvas => {
         const c = condition(), z = program.codebook ? program.drawCodes(random, temperature) : program.drawLatent(random, c, temperature), mean = program.decode(z, c).mean;
-        show(canvas, mean, shape);
+        show(canvas, program.whole(mean, c), shape);
         return {z, mean};
       });
     };
@@ -807,7 +811,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       if (!D) return;
       const made = program.decode(app.z, condition());
       app.mean = made.mean; app.c = condition();
-      decoded.set(made.mean);
+      decoded.set(program.whole(made.mean, app.c));
       for (const [i, s] of Object.entries(sliders)) s.set(app.z[i]);
       if (map) map.set(app.z[axes[0]], app.z[axes[1]]);
       speak.say(`z ${order.slice(0, 4).map(i => round(app.z[i])).join(", ")}${D > 4 ? ", …" : ""}${nearest()}`);
@@ -820,7 +824,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       app.terms = program.terms(x, app.cx, noise);
       app.q = app.terms.q || program.encode(x, app.cx);
       app.reconstruction = program.reconstruct(x, app.cx);
-      seen.set(x); again.set(app.reconstruction); table.set(app.terms);
+      seen.set(x); again.set(program.whole(app.reconstruction, app.cx)); table.set(app.terms);
       if (page.detector) {
         app.score = scoreOf(program, page.detector, x, app.cx);
         chart.set({mark: app.score});
@@ -868,7 +872,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
     if (spec.prior) host.append(el("h2", {}, "Samples"), el("p", {}, "New images: codes from the prior, decoded."), sampler(program, condition, app));
     if (D) {
       const ends = [0, 1].map(i => codes && codes.length >= 2 * D ? Float64Array.from(codes.subarray(i * D, i * D + D)) : program.drawLatent(randomOf(7 + i), condition())), strip = Array.from({length: 9}, () => still(shape, null, 56));
-      const between = () => { app.between = strip.map((canvas, i) => { const t = i / 8, z = ends[0].map((v, d) => (1 - t) * v + t * ends[1][d]), mean = program.decode(z, condition()).mean; show(canvas, mean, shape); return {z, mean}; }); };
+      const between = () => { app.between = strip.map((canvas, i) => { const t = i / 8, z = ends[0].map((v, d) => (1 - t) * v + t * ends[1][d]), mean = program.decode(z, condition()).mean; show(canvas, program.whole(mean, condition()), shape); return {z, mean}; }); };
       app.interpolate = between;
       between();
       host.append(el("h2", {}, "From one code to another"), el("p", {}, "Move the point or give an image, and make it one of the ends."),
@@ -992,6 +996,41 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       app.take = take;
       host.append(el("div", {class: "live-row"}, from.element, el("div", {class: "live-col"}, seen.element, shown.element, el("div", {class: "live-strip", role: "img", "aria-label": "The same handwriting in every class, 0 first"}, ...made))), speak.element);
       if (from.images.length) take(from.images[0], from.labels[0]);
+    },
+
+    /* A model that is told some quadrants: the reader gives these, draws of z give the others. */
+    complete(host, [program], app) {
+      const shape = program.shape, [C, H, W] = shape, D = program.width, N = 8, unseen = program.unseen, speak = speaker(), about = program.spec.about, classes = about.classes || [];
+      if (!unseen) throw new Error("the part complete needs a model that is told a part of the image");
+      const quarters = [[0, 0], [.5, 0], [0, .5], [.5, .5]], hidden = quarters.filter(([l, t]) => unseen[(t ? H - 1 : 0) * W + (l ? W - 1 : 0)] > 0), given = quarters.filter(q => !hidden.includes(q));
+      const side = hidden.length !== 2 ? "" : hidden.every(q => q[1]) ? "lower" : hidden.every(q => !q[1]) ? "upper" : hidden.every(q => q[0]) ? "right" : hidden.every(q => !q[0]) ? "left" : "", rest = side ? `${side} half` : "unseen part";
+      const images = imagesOf(about.examples, shape), labels = about.examples && about.examples.labels, made = Array.from({length: N}, () => still(shape, null, 84)), truth = picture(shape, "the whole example", 84), open = unseen.reduce((s, v) => s + v, 0);
+      let seed = 1;
+      const colour = x => C === 3 ? x : Float64Array.from({length: 3 * H * W}, (_, i) => x[i % (H * W)] * (unseen[i % (H * W)] ? 1 : [.5, .68, 1][Math.floor(i / H / W)]));   // what was given is blue
+      const update = () => {
+        const p = program.priorOf(app.given);
+        app.z = Array.from({length: N}, (_, k) => p.mu.map((m, i) => m + p.sigma[i] * app.eps[k * D + i]));
+        app.made = app.z.map(z => program.whole(program.decode(z, app.given).mean, app.given));
+        made.forEach((canvas, k) => show(canvas, colour(app.made[k]), [3, H, W]));
+        const mid = unseen.map((_, i) => mean(app.made.map(x => x[i]))), over = f => Math.sqrt(unseen.reduce((s, u, i) => s + u * f(i), 0) / open);
+        app.spread = over(i => mean(app.made.map(x => (x[i] - mid[i]) ** 2)));
+        app.off = app.whole ? over(i => (app.whole[i] - mid[i]) ** 2) : null;
+        truth.element.style.visibility = app.whole ? "visible" : "hidden";
+        if (app.whole) truth.set(app.whole);
+        speak.say(`eight draws of the ${rest} differ by ${fine(app.spread)} a pixel${app.whole ? `; the example is off their mean by ${fine(app.off)}` : ""}`);
+      };
+      const draws = () => { app.eps = randomOf(seed).normals(N * D); }, seen = x => Float64Array.from(x, (v, i) => unseen[i] ? 0 : v);
+      const take = x => { app.whole = x; app.given = seen(x); if (board) board.put(still(shape, app.given)); update(); };
+      const board = C === 1 ? sketch((ink, size) => { app.whole = null; app.given = seen(resized(ink, size, size, H, W)); update(); }, given.map(q => [...q, .5, .5])) : null;
+      if (board) board.element.setAttribute("aria-label", `Draw here with a pointer or a finger: all but the ${rest}`);
+      const box = (l, t, w, h, more) => el("div", {"aria-hidden": "true", style: `position:absolute;pointer-events:none;left:${100 * l}%;top:${100 * t}%;width:${100 * w}%;height:${100 * h}%;${more}`});
+      const drawing = board && el("figure", {}, el("div", {style: "position:relative;width:280px;max-width:100%"}, board.element, ...hidden.map(q => box(...q, .5, .5, "background:var(--field)")), box(1 / 7, 1 / 7, 5 / 7, 5 / 7, "border:2px dashed #8a8a94")), el("figcaption", {}, `draw a digit without its ${rest}, in the frame, or take one of those below`));
+      app.take = take;
+      draws();
+      host.append(el("div", {class: "live-row"}, el("div", {class: "live-col", style: "width:300px"}, drawing, board ? el("p", {}, button("Clear", () => board.clear())) : null, images.length ? exampleButtons(images, shape, labels, classes, take) : null),
+        el("div", {class: "live-col"}, el("figure", {}, el("div", {class: "live-strip", style: `width:${4 * 88}px;max-width:100%`, role: "img", "aria-label": "Eight completions"}, ...made), el("figcaption", {}, `blue as given; the ${rest} by the model`)),
+          el("p", {}, button("Fresh draws", () => { seed++; draws(); update(); })), truth.element)), speak.element);
+      if (images.length) take(images[Math.min(3, images.length - 1)]); else { app.given = new Float64Array(C * H * W); update(); }
     },
 
     codes(host, [program], app) {
