@@ -1,7 +1,7 @@
 """What a page computes, in a real browser, beside torch: programs of every registered
 model of images, and the pages that run them."""
-import base64, functools, http.server, json, math, re, shutil, subprocess, sys
-import threading
+import base64, functools, http.server, importlib.util, json, math, re, shutil
+import subprocess, sys, threading
 from functools import cache
 from pathlib import Path
 
@@ -978,6 +978,88 @@ def test_a_half_is_completed_with_touch_and_other_models_are_refused(
 
 
 @marked()
+def test_a_sum_and_a_mean_over_the_pixels_stand_side_by_side(part):
+    models = [lively(small("vae")) for _ in range(2)]
+    with torch.no_grad():
+        for p in models[1].parameters(): p.mul_(.2)
+    tab = part("reduction", *[packed(m, "int8", about=dict(reduction=r, **more))
+                              for m, r, more in zip(models, ("sum", "mean"),
+                                                    (shown_examples(5), {}))])
+    again = [rounded(m, "int8") for m in models]
+
+    def agrees():
+        x, rows = of(tab, "x", "reconstructions")
+        x = torch.tensor(x).float().view(1, 1, 28, 28)
+        noise = tab.evaluate("""() => Array.from(vaeLive.noiseFor(
+            document.querySelector('.live').live.program))""")
+        words, found = tab.locator("output"), []
+        for m, row in zip(again, rows):
+            with torch.no_grad():
+                close(row, m.reconstruct(x))
+                q = m.encode(x)
+                z = q.mean + q.stddev * torch.tensor(noise).view(20, 1, 4)
+                r = -m.decode(z).log_prob(x).mean().item()
+                kl = D.kl_divergence(base_distribution(q), D.Normal(0., 1.)).sum()
+            found.append((r, kl.item()))
+        tab.wait_for_timeout(250)
+        text = words.inner_text()
+        for name, (r, kl), pixels in zip(("sum", "mean"), found, (1, 784)):
+            got = [float(v) for v in re.search(
+                f"{name}: reconstruction ([\\d.]+), KL ([\\d.]+) nats, its own loss "
+                "([\\d.]+)", text).groups()]
+            assert got == pytest.approx([r, kl, r / pixels + kl], abs=.06), text
+        got = of(tab, *(f"terms.{i}.{key}" for i in (0, 1)
+                        for key in ("reconstruction", "kl")))
+        assert got == pytest.approx([v for pair in found for v in pair], rel=1e-5,
+                                    abs=1e-3)
+        return x
+
+    x = digits().test.floats()[:5]
+    rows, = of(tab, "rows")
+    for m, made in zip(again, rows):            # both models, every example
+        with torch.no_grad(): close(made, m.reconstruct(x))
+    tab.get_by_role("button", name="Take example 3").press("Enter")
+    close(agrees(), x[2:3])
+    assert tab.locator("text=weights as int8").count() == 2     # each says what it is
+    stroke(tab, BOARD, [(.3, .2), (.7, .2), (.4, .9)])
+    drawn = agrees()
+    assert (drawn - x[2]).abs().max() > .5
+    tab.set_viewport_size({"width": 390, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_mean_over_the_pixels_is_the_one_thing_that_differs():
+    "The same settings and protocol; its loss is that of β = 784, divided by 784."
+    spec = importlib.util.spec_from_file_location("live_tool", root / "tools/live.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    rows = json.loads((made / "protocol.json").read_text(encoding="utf-8"))
+    both = [rows[f"reduction_{r}"] for r in ("sum", "mean")]
+    for key in ("model", "train", "data", "seed", "steps", "batch_size", "weights"):
+        assert both[0][key] == both[1][key], key
+    assert [row["settings"].pop("reduction") for row in both] == ["sum", "mean"]
+    assert both[0]["settings"] == both[1]["settings"]
+    batch, losses = (digits().train.floats()[:50], None), []
+    for change in (dict(reduction="mean"), {}):
+        model, _ = tool.trained("vae", dict(hidden=[8], latent_dim=2) | change,
+                                digits(), 3, 0)
+        if not change: model.load_state_dict(losses[0][0].state_dict())
+        model.beta.fill_(1 if change else 784)
+        model.zero_grad()
+        with seeded(1): loss = model.losses(batch)["loss"]
+        loss.backward()
+        slope = torch.cat([p.grad.flatten() for p in model.parameters()])
+        losses.append((model, loss.item(), slope))
+    (_, mean, slope), (_, heavy, steep) = losses
+    assert 784 * mean == pytest.approx(heavy, rel=1e-5)
+    assert torch.allclose(784 * slope, steep, rtol=1e-4, atol=1e-4)
+    programs = [json.loads((made / f"reduction_{r}.json").read_text(encoding="utf-8"))
+                for r in ("sum", "mean")]
+    kl = [sum(p["about"]["kl"]) for p in programs]
+    assert kl[0] > 10 and kl[1] < .01           # the mean's codes say nothing
+
+
+@marked()
 def test_a_part_paints_with_codes(part):
     model = trained("vq_vae", digits().train[:2000], prior="uniform")
     tab = part("codes", packed(model, about=shown_examples()))
@@ -1365,7 +1447,7 @@ def test_a_served_part_fetches_no_program_unless_it_needs_one(part):
 
 made = root / "nbs" / "assets" / "live"
 NEEDS = dict(plane="plane plane_autoencoder", draw="draw", codes="codes",
-             complete="complete",
+             complete="complete", reduction="reduction_sum reduction_mean",
              threshold="threshold", traversals="beta_4",
              beta="beta_0_25 beta_1 beta_4 beta_10") | {"class": "class"}
 PAGES = {part: [made / f"{name}.json" for name in names.split()]

@@ -3,7 +3,7 @@
 Each is small, is trained on one thread from a fixed seed in about a minute or less, and
 has its row in nbs/assets/live/protocol.json: settings, data, seed, steps, seconds of
 CPU, versions, the day, −ELBO on test images as trained and as rounded, and bytes."""
-import argparse, base64, datetime, json, platform, shutil, sys, time
+import argparse, base64, datetime, json, math, platform, shutil, sys, time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from vae_course.checkpoint import write_atomic                          # noqa: 
 from vae_course.data import DataSet, Examples, as_floats                # noqa: E402
 from vae_course.datasets import load                                    # noqa: E402
 from vae_course.devices import seeded                                   # noqa: E402
+from vae_course.elbo import VAE                                         # noqa: E402
 from vae_course.generation import encode_point                          # noqa: E402
 from vae_course.live import facts_of                                    # noqa: E402
 from vae_course.packing import packed, rounding_cost                    # noqa: E402
@@ -34,6 +35,8 @@ HALF = dict(data_shape=[1, 28, 28], hidden=[88], latent_dim=8,
             sees=["decoder", "prior"],
             condition=dict(quadrants=["upper left", "upper right"]))
 
+SMALL = dict(data_shape=[1, 28, 28], hidden=[36], latent_dim=8)
+
 # name: (what it is, model, settings, parts, steps, examples of each class in it)
 PROGRAMS: dict[str, tuple[str, str, dict[str, Any], tuple, int, int]] = {
     "plane": ("a VAE with two latents", "vae", MLP | dict(latent_dim=2), DECODER, 3000,
@@ -41,6 +44,9 @@ PROGRAMS: dict[str, tuple[str, str, dict[str, Any], tuple, int, int]] = {
     "plane_autoencoder": ("an autoencoder with two latents", "autoencoder",
                           MLP | dict(latent_dim=2), DECODER, 3000, 0),
     "draw": ("a VAE with two latents", "vae", MLP | dict(latent_dim=2), BOTH, 3000, 1),
+    **{f"reduction_{r}": (f"a small VAE, the {r} over its pixels", "vae",
+                          SMALL | dict(reduction=r), BOTH, 5000, int(r == "sum"))
+       for r in ("sum", "mean")},
     "class": ("a conditional VAE", "cvae", MLP | dict(latent_dim=8, hidden=[112]),
               BOTH, 2500, 1),
     "complete": ("a conditional VAE that is told the upper half", "cvae", HALF, DECODER,
@@ -66,6 +72,14 @@ def shown(data: DataSet, n: int) -> dict[str, Any]:
                 examples=dict(images=blob, labels=some.y.tolist()))
 
 
+class Averaged(VAE):
+    "The mistake of lesson 03: its loss is a mean over the pixels, beside the whole KL."
+    def losses(self, batch: Any) -> dict[str, torch.Tensor]:
+        terms = super().losses(batch)
+        mean = terms["reconstruction"] / math.prod(self.data_shape)
+        return terms | dict(loss=mean + terms["kl"])
+
+
 def takes_grey(name: str, settings: dict) -> bool:
     "Whether a program is trained on grey pixels: the others draw each as 0 or 1."
     told = settings.get("condition") or {}
@@ -74,7 +88,10 @@ def takes_grey(name: str, settings: dict) -> bool:
 
 def trained(name: str, settings: dict, data: DataSet, steps: int, seed: int) -> Any:
     "The model, and the seconds of CPU that its training took."
-    with seeded(seed): model = build(name, **settings)
+    reduction = settings.get("reduction", "sum")
+    with seeded(seed):
+        model = build(name, **{k: v for k, v in settings.items() if k != "reduction"})
+    if reduction == "mean": model.__class__ = Averaged
     epochs = -(-steps * 128 // len(data.train))
     start = time.process_time()
     fit(model, data.train, epochs=epochs, max_steps=steps, batch_size=128, seed=seed,
@@ -106,6 +123,7 @@ def one_program(name: str, data: DataSet, steps: int | None, seed: int) -> tuple
             mu = encode_point(model, as_floats(test.x))
             about["span"] = max(3.0, round(mu.abs().quantile(0.98).item(), 1))
     about |= shown(data, n)
+    if "reduction" in settings: about["reduction"] = settings["reduction"]
     if kind == "beta_vae":
         rate = sum(about["kl"])
         about |= dict(beta=settings["beta"], rate=round(rate, 3),

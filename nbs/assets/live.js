@@ -982,6 +982,35 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       if (from.images.length) take(from.images[0], from.labels ? from.labels[0] : null);
     },
 
+    /* Models that differ in their loss alone: what each makes of the same digits, and its terms for one of them. */
+    reduction(host, programs, app) {
+      const shape = programs[0].shape, about = programs.map(p => p.spec.about), words = about.map(a => a.reduction), taken = about.map(a => a.examples).find(Boolean), images = imagesOf(taken, shape), labels = taken && taken.labels, speak = speaker();
+      const noise = programs.map(noiseFor), seen = picture(shape, "the image", 112), again = words.map(w => picture(shape, `by the ${w}`, 112));
+      const chart = chartOf("Both terms of each model as a bar, in nats", 224, (g, tone, panel) => {
+        const most = 100 * Math.ceil(Math.max(200, ...(app.terms || []).map(t => t.negElbo)) / 100), p = panel({box: [86, 12, 612, 154], x: [0, most], y: [0, words.length], xticks: span(0, most, 4), name: "nats", yticks: words.map((w, i) => [words.length - i - .5, w])});
+        (app.terms || []).forEach((t, i) => [[0, t.reconstruction, tone.soft], [t.reconstruction, t.negElbo, tone.accent]].forEach(([from, to, colour]) => { g.fillStyle = colour; g.fillRect(p.px(from), p.py(words.length - i - .1), p.px(to) - p.px(from), p.py(0) - p.py(.45)); }));
+        (app.terms || []).forEach((t, i) => p.words(`${round(t.reconstruction, 1)} + ${round(t.kl, 1)}`, most / 80, words.length - i - .88));
+      });
+      const take = x => {
+        app.x = x;
+        app.terms = programs.map((p, i) => p.terms(x, null, noise[i]));
+        app.losses = app.terms.map((t, i) => t.reconstruction / (words[i] === "mean" ? count(shape) : 1) + t.kl);
+        app.reconstructions = programs.map(p => p.reconstruct(x, null));
+        seen.set(x); again.forEach((canvas, i) => canvas.set(app.reconstructions[i]));
+        chart.redraw();
+        speak.say(app.terms.map((t, i) => `${words[i]}: reconstruction ${round(t.reconstruction, 1)}, KL ${round(t.kl, 1)} nats, its own loss ${round(app.losses[i], words[i] === "mean" ? 3 : 1)}`).join("; "));
+      };
+      app.rows = programs.map(p => images.map(x => p.reconstruct(x, null)));
+      const wide = x => { const canvas = still(shape, x); canvas.style.cssText = "width:100%;height:auto"; return canvas; }, label = text => el("div", {class: "live-soft", style: "grid-column:1/-1"}, text);
+      const buttons = images.map((x, i) => button(wide(x), () => take(x), {"aria-label": `Take example ${i + 1}${labels ? `, ${labels[i]}` : ""}`, style: "padding:0;min-width:0"}));
+      const board = sketch((ink, size) => { if (ink.some(v => v > .05)) take(centred(ink, size, size, shape[1], shape[2])); });
+      app.take = take;
+      if (images.length) host.append(el("div", {style: `display:grid;grid-template-columns:repeat(${images.length},minmax(0,1fr));gap:2px 4px;max-width:600px`}, label("take one of these, or draw"), ...buttons, ...words.flatMap((w, i) => [label(`reconstructed, trained with the ${w} over the pixels`), ...app.rows[i].map(wide)])));
+      host.append(el("div", {class: "live-row", style: "margin-top:1rem"}, el("figure", {class: "live-col"}, board.element, el("figcaption", {}, "draw here"), el("p", {}, button("Clear", () => board.clear()))),
+        el("div", {class: "live-col"}, el("div", {class: "live-row"}, seen.element, ...again.map(a => a.element)), chart.element, key(["reconstruction", "var(--soft)"], ["KL", "var(--accent)"]))), speak.element);
+      if (images.length) take(images[0]);
+    },
+
     class(host, [program], app) {
       const shape = program.shape, K = program.spec.condition.classes, seen = picture(shape, "what the model sees", 112), made = Array.from({length: K}, () => still(shape, null, 56)), speak = speaker(), classes = program.spec.about.classes || [];
       const shown = conditionControls(program, classes, "it shows", () => app.x && take(app.x, null));
@@ -1368,7 +1397,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       const inner = el("div", {class: "live-app"}), programs = read.map(spec => spec.weights === undefined ? spec : new Program(spec));
       app.programs = programs; app.program = programs[0];
       make(inner, programs, app);
-      if (needs && host.dataset.part !== "beta") inner.append(aboutLine(programs[0].spec ? programs[0] : {spec: programs[0]}));
+      if (needs && host.dataset.part !== "beta") inner.append(...programs.map(p => aboutLine(p.spec ? p : {spec: p})));
       host.replaceChildren(inner);
       host.dataset.ready = "yes";
     } catch (error) {
