@@ -1182,7 +1182,7 @@ def test_a_part_of_two_betas_shows_their_own_rates(tab, tmp_path):
 
 # ---------------------------------------------------------------- parts without a model
 
-BARE = ["noise", "reliability", "blur", "posterior", "roofline"]
+BARE = ["gaussian", "noise", "reliability", "blur", "posterior", "roofline"]
 
 
 @pytest.fixture
@@ -1227,6 +1227,102 @@ def said(tab, *words):
         assert number, f"{w!r} is not in {text!r}"
         found.append(float(number[1]))
     return found
+
+
+DENSITY = "canvas[aria-roledescription=density]"
+
+
+def of_gaussian(tab):
+    "What the part says of q, which torch.distributions and an integral say too."
+    from scipy import integrate
+    mu, logvar = of(tab, "mu", "logvar")
+    q, p = D.Normal(torch.tensor(mu).double(), math.exp(logvar / 2)), D.Normal(0., 1.)
+
+    def weight(z):
+        z = torch.tensor(z, dtype=torch.double)
+        return (q.log_prob(z).exp() * (q.log_prob(z) - p.log_prob(z))).item()
+
+    areas = [integrate.quad(lambda z: max(0, way * weight(z)), mu - 20, mu + 20,
+                            points=[-1, 0, mu - 1, mu, mu + 1], limit=400)[0]
+             for way in (1, -1)]
+    kl = D.kl_divergence(q, p).item()
+    of_mean = D.kl_divergence(D.Normal(torch.tensor(mu), 1.), p).item()
+    want = [of_mean, kl, *areas]
+    got = said(tab, "log σ²):", "together", "area above 0", "below 0")
+    assert got == pytest.approx(want, abs=1e-3)
+    assert said(tab, "log σ²): %.3f and" % got[0]) == pytest.approx(
+        [kl - of_mean], abs=1e-3)
+    assert got[2] - got[3] == pytest.approx(kl, abs=2e-3)       # (3): the area
+    return mu, logvar
+
+
+@marked()
+def test_a_gaussian_is_moved_away_from_the_prior(alone):
+    tab = alone("gaussian")
+    assert of_gaussian(tab) == (1, -1.4)
+    for label, pressed in (("μ", ["ArrowLeft"] * 3), ("log σ²", ["ArrowRight"] * 5),
+                           ("μ", ["Home"]), ("log σ²", ["End"]), ("log σ²", ["Home"]),
+                           ("μ", ["End"])):
+        at = keys(tab, label, *pressed)
+        assert at in [pytest.approx(v) for v in of_gaussian(tab)]
+    tab.locator(DENSITY).focus()
+    for key, want in (("Home", (0, 0)), ("ArrowRight", (.1, 0)), ("ArrowUp", (.1, -.1)),
+                      ("ArrowLeft", (0, -.1)), ("Shift+ArrowDown", (0, .4))):
+        tab.keyboard.press(key)
+        assert of_gaussian(tab) == pytest.approx(want)
+        assert float(tab.get_by_label("log σ²").input_value()) == pytest.approx(want[1])
+    tab.keyboard.press("Home")
+    assert of_gaussian(tab) == (0, 0)
+    assert said(tab, "together", "area above 0", "below 0") == [0, 0, 0]
+    peak = 1 / math.sqrt(2 * math.pi)           # of q, whose top is dragged up
+    b = box(tab, DENSITY)
+
+    def at(mu, high):
+        return (b["x"] + b["width"] * (60 + 568 * (mu + 5) / 10) / 640,
+                b["y"] + b["height"] * (210 - 198 * high / 2) / 584)
+
+    tab.mouse.move(*at(0, peak))
+    tab.mouse.down()
+    tab.mouse.move(*at(-1.5, 2 * peak), steps=5)
+    tab.mouse.up()
+    assert of_gaussian(tab) == pytest.approx((-1.5, -2 * math.log(2)), abs=.06)
+    tab.mouse.click(b["x"] + b["width"] / 2, b["y"] + .6 * b["height"])
+    assert of_gaussian(tab)[0] < -1.4           # only the upper field is for dragging
+
+
+@marked()
+def test_a_gaussian_is_moved_with_touch(browser, tmp_path):
+    (tmp_path / "a.html").write_text(
+        "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-"
+        "width'><div class=live data-part=gaussian></div><div style='height:2000px'>"
+        f"</div><script>{script.read_text(encoding='utf-8')}</script>",
+        encoding="utf-8")
+    context = browser.new_context(viewport={"width": 390, "height": 844},
+                                  has_touch=True, is_mobile=True)
+    tab = context.new_page()
+    tab.goto((tmp_path / "a.html").as_uri())
+    tab.wait_for_selector(".live[data-ready=yes]")
+    b, session = box(tab, DENSITY), context.new_cdp_session(tab)
+
+    def slide(start, end):
+        for i in range(9):
+            x, y = (s + (e - s) * i / 8 for s, e in zip(start, end))
+            session.send("Input.dispatchTouchEvent", dict(
+                type="touchMove" if i else "touchStart", touchPoints=[dict(
+                    x=b["x"] + x * b["width"], y=b["y"] + y * b["height"])]))
+        session.send("Input.dispatchTouchEvent", dict(type="touchEnd", touchPoints=[]))
+        tab.wait_for_timeout(300)
+
+    slide((.6, .2), (.4, .28))                  # up and down in the upper field: σ
+    mu, logvar = of_gaussian(tab)
+    assert mu == pytest.approx(10 * (.4 * 640 - 60) / 568 - 5, abs=.06)
+    high = 2 * (210 - .28 * 584) / 198
+    assert logvar == pytest.approx(-2 * math.log(high) - math.log(2 * math.pi), abs=.06)
+    assert tab.evaluate("scrollY") == 0
+    slide((.5, .9), (.5, .2))                   # below it the page scrolls
+    assert of_gaussian(tab) == (mu, logvar) and tab.evaluate("scrollY") > 50
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
 
 
 @marked()

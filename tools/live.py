@@ -205,8 +205,8 @@ def speed(seconds: float = 2.0) -> None:
 
 
 # part without a program: what is pressed before its still picture is taken
-STILLS = dict(noise="Fresh noise at each move", reliability=None, blur="Learn σ",
-              posterior="Best diagonal q", roofline=None)
+STILLS = dict(gaussian=None, noise="Fresh noise at each move", reliability=None,
+              blur="Learn σ", posterior="Best diagonal q", roofline=None)
 
 
 def stills(out: Path, names: list[str]) -> None:

@@ -1145,7 +1145,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
     const inside = paintIt => { g.save(); g.beginPath(); g.rect(l, t, r - l, b - t); g.clip(); paintIt(); g.restore(); };
     const trace = points => { g.beginPath(); points.forEach(([a, c]) => g.lineTo(px(a), py(c))); };
     return {px, py, line: (points, colour, width = 4, dash = []) => inside(() => { trace(points); g.strokeStyle = colour; g.lineWidth = width; g.setLineDash(dash); g.stroke(); }),
-      area: (points, colour) => inside(() => { trace([[points[0][0], y[0]], ...points, [points[points.length - 1][0], y[0]]]); g.fillStyle = colour; g.fill(); }),
+      area: (points, colour, base = y[0]) => inside(() => { trace([[points[0][0], base], ...points, [points[points.length - 1][0], base]]); g.fillStyle = colour; g.fill(); }),
       dot: (a, c, colour, size = 10) => inside(() => { g.beginPath(); g.arc(px(a), py(c), size, 0, 7); g.fillStyle = colour; g.fill(); }),
       words: (text, a, c, align = "left") => { g.fillStyle = tone.ink; g.textAlign = align; g.fillText(text, px(a), py(c)); }};
   };
@@ -1172,6 +1172,54 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
   ];
 
   Object.assign(parts, {
+    gaussian(host, _, app) {
+      const speak = speaker(), xs = span(-5, 5, 500), wide = span(-22, 22, 4400), above = colours[0], below = colours[1], shares = [colours[5], colours[6]], fit = (v, most) => Math.min(most[1], Math.max(most[0], Math.round(20 * v) / 20)), ends = {mu: [-3, 3], logvar: [-3, 2]};
+      const log = (z, m, v) => -((z - m) ** 2 / Math.exp(v) + v + LOG2PI) / 2, weight = z => Math.exp(log(z, app.mu, app.logvar)) * (log(z, app.mu, app.logvar) - log(z, 0, 0)), box = [60, 12, 628, 210], tall = [0, 2];
+      const update = (mu, logvar) => {
+        app.mu = fit(mu, ends.mu); app.logvar = fit(logvar, ends.logvar);
+        app.parts = [app.mu ** 2 / 2, (Math.exp(app.logvar) - 1 - app.logvar) / 2]; app.kl = app.parts[0] + app.parts[1];
+        const w = wide.map(weight);
+        app.areas = [1, -1].map(way => .01 * w.reduce((s, v) => s + Math.max(0, way * v), 0));
+        rows[0].set(app.mu); rows[1].set(app.logvar);
+        chart.redraw();
+        speak.say(`KL(q‖p) = ½ μ² + ½ (σ² − 1 − log σ²): ${fine(app.parts[0])} and ${fine(app.parts[1])}, together ${fine(app.kl)} nats; area above 0 ${fine(app.areas[0])}, below 0 ${fine(app.areas[1])}`);
+      };
+      const chart = chartOf("Above: p = N(0, 1) and q = N(μ, σ²). Drag the top of q: sideways for μ, up and down for σ; or press the arrow keys. In the middle: q times log q/p, above and below 0. Below: both parts of the KL.", 584, (g, tone, panel) => {
+        const top = [1, 1.5, 2, 4, 8, 12].find(v => v >= Math.max(...xs.map(weight))), peak = Math.exp(log(app.mu, app.mu, app.logvar)), x = [-5, 5];
+        const a = panel({box, x, y: tall, yticks: [0, 1, 2]}), b = panel({box: [60, 234, 628, 424], x, y: [-top / 4, top], xticks: [-4, -2, 0, 2, 4], yticks: [0, top / 2, top], name: "z"}), c = panel({box: [60, 496, 628, 526], x: [0, 7], y: [0, 1], xticks: span(0, 7, 7), name: "KL in nats"});
+        a.area(xs.map(z => [z, Math.exp(log(z, 0, 0))]), tone.line);
+        a.line(xs.map(z => [z, Math.exp(log(z, app.mu, app.logvar))]), tone.accent, 5);
+        a.dot(app.mu, peak, tone.accent, 14); a.dot(app.mu, peak, tone.ground, 6);
+        a.words("p", -1.9, .22); a.words("q", app.mu + (app.mu > 2.5 ? -.6 : .4), Math.min(1.8, peak + .06));
+        b.area(xs.map(z => [z, Math.max(0, weight(z))]), above, 0); b.area(xs.map(z => [z, Math.min(0, weight(z))]), below, 0);
+        b.line([[-5, 0], [5, 0]], tone.soft, 2); b.words("q log(q/p)", -4.8, .8 * top);
+        [[0, app.parts[0]], [app.parts[0], app.kl]].forEach(([from, to], i) => { g.fillStyle = shares[i]; g.fillRect(c.px(from), 498, c.px(to) - c.px(from), 26); });
+      });
+      const rows = ["mu", "logvar"].map((name, i) => slider(["μ", "log σ²"][i], 0, ...ends[name], .05, v => i ? update(app.mu, v) : update(v, app.logvar))), canvas = chart.element;
+      const place = event => { const r = canvas.getBoundingClientRect(); return [(event.clientX - r.left) / r.width * 640, (event.clientY - r.top) / r.height * 584]; }, within = event => place(event)[1] < box[3] + 10;
+      const follow = event => {
+        const [x, y] = place(event), high = (box[3] - y) / (box[3] - box[1]) * tall[1];
+        update((x - box[0]) / (box[2] - box[0]) * 10 - 5, high > 0 ? -2 * Math.log(high) - LOG2PI : ends.logvar[1]);
+      };
+      for (const [k, v] of Object.entries({role: "application", "aria-roledescription": "density", tabindex: 0})) canvas.setAttribute(k, v);
+      canvas.style.cursor = "crosshair";
+      canvas.addEventListener("touchstart", event => { if (within(event.touches[0])) event.preventDefault(); }, {passive: false});   // the rest of it scrolls the page
+      let held = false;                           // a finger captures whatever it touches
+      canvas.addEventListener("pointerdown", event => { if (!within(event)) return; held = true; canvas.setPointerCapture(event.pointerId); canvas.focus({preventScroll: true}); follow(event); event.preventDefault(); });
+      canvas.addEventListener("pointermove", event => { if (held) follow(event); });
+      for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { held = false; });
+      canvas.addEventListener("keydown", event => {
+        const way = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key], step = event.shiftKey ? .5 : .1;
+        if (event.key === "Home") update(0, 0);
+        else if (way) update(app.mu + way[0] * step, app.logvar + way[1] * step);
+        else return;
+        event.preventDefault();
+      });
+      Object.assign(app, {mu: 1, logvar: -1.4});
+      host.append(canvas, key(["above 0", above], ["below 0", below], ["½ μ²", shares[0]], ["½ (σ² − 1 − log σ²)", shares[1]]), ...rows.map(row => row.element), speak.element);
+      update(1, -1.4);
+    },
+
     noise(host, _, app) {
       const N = 20, places = span(-2, 3, 50), speak = speaker(), target = 1;
       let seed = 1;
@@ -1377,7 +1425,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       update();
     }
   });
-  const bare = ["noise", "reliability", "blur", "posterior", "roofline"];   // mounted without a program, from a file, too
+  const bare = ["gaussian", "noise", "reliability", "blur", "posterior", "roofline"];   // mounted without a program, from a file, too
 
   /* `<div class="live" data-program="a.json b.json" data-part="plane">` with a still picture in it: once it comes into view, the part takes its place. Without the programs the picture stays. A part that needs none (`bare`) has no data-program. */
   const mount = async (host, specs) => {
