@@ -936,8 +936,11 @@ def test_a_part_completes_what_is_drawn_and_examples(part, seen):
     second, _ = agrees(x[1])
     assert (first - second).abs().max() > 1e-3
     tab.get_by_role("button", name="Clear").click()
-    _, off = agrees(torch.zeros(28, 28))
-    assert off is None and not tab.get_by_text("the whole example").is_visible()
+    tab.get_by_role("button", name="Fresh draws").click()
+    given, made, off = of(tab, "given", "made", "off")          # nothing to complete
+    assert not any(given) and made == [] and off is None and not strip(tab).any()
+    assert not tab.get_by_text("the whole example").is_visible()
+    tab.wait_for_selector("text=nothing is drawn yet")
     stroke(tab, BOARD, [(.25, .1), (.25, .9), (.75, .9), (.75, .1)])
     drawn = torch.tensor(of(tab, "given")[0]).float().view(28, 28)
     for r, c in ((6, 7), (20, 7)):              # the left stroke, where it is seen

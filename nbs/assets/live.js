@@ -1050,7 +1050,13 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       };
       const draws = () => { app.eps = randomOf(seed).normals(N * D); }, seen = x => Float64Array.from(x, (v, i) => unseen[i] ? 0 : v);
       const take = x => { app.whole = x; app.given = seen(x); if (board) board.put(still(shape, app.given)); update(); };
-      const board = C === 1 ? sketch((ink, size) => { app.whole = null; app.given = seen(resized(ink, size, size, H, W)); update(); }, given.map(q => [...q, .5, .5])) : null;
+      const nothing = () => {
+        Object.assign(app, {whole: null, made: [], z: [], spread: null, off: null});
+        made.forEach(canvas => show(canvas, new Float64Array(C * H * W), shape));
+        truth.element.style.visibility = "hidden";
+        speak.say(`nothing is drawn yet: draw all but the ${rest} of a digit`);
+      };
+      const board = C === 1 ? sketch((ink, size) => { app.whole = null; app.given = seen(resized(ink, size, size, H, W)); if (app.given.some(v => v > .05)) update(); else nothing(); }, given.map(q => [...q, .5, .5])) : null;
       if (board) board.element.setAttribute("aria-label", `Draw here with a pointer or a finger: all but the ${rest}`);
       const box = (l, t, w, h, more) => el("div", {"aria-hidden": "true", style: `position:absolute;pointer-events:none;left:${100 * l}%;top:${100 * t}%;width:${100 * w}%;height:${100 * h}%;${more}`});
       const drawing = board && el("figure", {}, el("div", {style: "position:relative;width:280px;max-width:100%"}, board.element, ...hidden.map(q => box(...q, .5, .5, "background:var(--field)")), box(1 / 7, 1 / 7, 5 / 7, 5 / 7, "border:2px dashed #8a8a94")), el("figcaption", {}, `draw a digit without its ${rest}, in the frame, or take one of those below`));
@@ -1058,8 +1064,8 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       draws();
       host.append(el("div", {class: "live-row"}, el("div", {class: "live-col", style: "width:300px"}, drawing, board ? el("p", {}, button("Clear", () => board.clear())) : null, images.length ? exampleButtons(images, shape, labels, classes, take) : null),
         el("div", {class: "live-col"}, el("figure", {}, el("div", {class: "live-strip", style: `width:${4 * 88}px;max-width:100%`, role: "img", "aria-label": "Eight completions"}, ...made), el("figcaption", {}, `blue as given; the ${rest} by the model`)),
-          el("p", {}, button("Fresh draws", () => { seed++; draws(); update(); })), truth.element)), speak.element);
-      if (images.length) take(images[Math.min(3, images.length - 1)]); else { app.given = new Float64Array(C * H * W); update(); }
+          el("p", {}, button("Fresh draws", () => { seed++; draws(); if (app.made.length) update(); })), truth.element)), speak.element);
+      if (images.length) take(images[Math.min(3, images.length - 1)]); else nothing();
     },
 
     codes(host, [program], app) {
