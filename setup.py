@@ -15,8 +15,8 @@ cfg = config["DEFAULT"]
 
 
 class BuildWithLessons(build_py):
-    """Puts the lessons beside the package in the wheel, from where
-    `vae_course notebooks DIR` copies them."""
+    """Puts the lessons, with their pictures and moving parts, beside the package in the
+    wheel, from where `vae_course notebooks DIR` copies them."""
 
     def run(self):
         super().run()
@@ -26,9 +26,14 @@ class BuildWithLessons(build_py):
             self.mkpath(f"{self.build_lib}/vae_course/notebooks")
             self.copy_file(str(notebook),
                            f"{self.build_lib}/vae_course/notebooks/{notebook.name}")
-        # the script of live pages, which the room `live` reads
-        self.copy_file(str(here / "nbs" / "assets" / "live.js"),
-                       f"{self.build_lib}/vae_course/live.js")
+        # what the lessons show beside their text, and the script of live pages
+        assets = here / "nbs" / "assets"
+        for file in (*sorted(assets.glob("diagrams/*.svg")),
+                     *sorted(assets.glob("live/*")), assets / "live.js"):
+            place = (f"{self.build_lib}/vae_course/notebooks/"
+                     f"{file.relative_to(here / 'nbs').as_posix()}")
+            self.mkpath(str(Path(place).parent))
+            self.copy_file(str(file), place)
 
 
 setup(

@@ -1,5 +1,6 @@
 """A real JupyterLab in a real browser: run the widgets' notebook, move every slider
-with the keyboard, see the image change."""
+with the keyboard, see the image change; and open lessons, signed and not, whose parts
+move before a cell is run."""
 import json
 import os
 import secrets
@@ -22,6 +23,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(
                          "to test JupyterLab in a browser")]
 
 name = "92_widgets.ipynb"
+signed, unsigned = ("01_latent.ipynb", "06_beta_vae.ipynb"), "08_vq_vae.ipynb"
 widget = "application/vnd.jupyter.widget-view+json"
 # off-screen widgets exist, too
 settings = {"notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
@@ -31,7 +33,8 @@ settings = {"notebook-extension/tracker.jupyterlab-settings": {"windowingMode": 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    "The address of a JupyterLab that serves a copy of the notebooks."
+    """From a notebook's name to its address in a JupyterLab that serves a copy of the
+    notebooks, of which `signed` are signed."""
     home = tmp_path_factory.mktemp("lab")
     shutil.copytree(root / "nbs", home / "nbs",
                     ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
@@ -48,8 +51,11 @@ def lab(tmp_path_factory):
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "OMP_NUM_THREADS": "1",
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
         "IPYTHONDIR": str(home / "ipython"), "PYTHONPATH": os.pathsep.join(
             filter(None, (str(root), os.environ.get("PYTHONPATH"))))}
+    subprocess.run([sys.executable, "-m", "jupyter", "trust", *signed], check=True,
+                   cwd=home / "nbs", env=environment)
     log = open(home / "log", "w+", encoding="utf-8")
     server = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
@@ -71,7 +77,7 @@ def lab(tmp_path_factory):
         else:
             raise AssertionError("JupyterLab did not start within a minute: "
                                  + (home / "log").read_text(encoding="utf-8")[-3000:])
-        yield f"http://127.0.0.1:{port}/lab/tree/{name}?token={token}&reset"
+        yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset".format
     finally:
         server.send_signal(signal.SIGINT)
         try:
@@ -86,20 +92,32 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(lab):
-    "The notebook, open in the browser, its kernel ready; no cell was run."
+def browser():
     sync_api = pytest.importorskip(
         "playwright.sync_api",
         reason="playwright is not installed: `pip install playwright`")
     with sync_api.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport=dict(width=1280, height=1000))
-        page.set_default_timeout(60_000)
-        page.goto(lab)
-        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-        page.wait_for_selector("text=/\\| Idle/")
-        yield page
+        yield browser
         browser.close()
+
+
+def opened(browser, lab, name):
+    "A notebook, open in the browser; no cell was run."
+    page = browser.new_page(viewport=dict(width=1280, height=1000))
+    page.set_default_timeout(60_000)
+    page.goto(lab(name))
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(browser, lab):
+    "The notebook of the widgets, its kernel ready; no cell was run."
+    page = opened(browser, lab, name)
+    page.wait_for_selector("text=/\\| Idle/")
+    yield page
+    page.close()
 
 
 def code_cells():
@@ -221,3 +239,59 @@ def test_the_kl_is_that_of_the_keyboard(page):
     page.wait_for_function("text => document.querySelector('.widget-vbox "
                            "output').textContent.includes(text)",
                            arg="KL(q ‖ p) = 2.318 nats")
+
+
+hosts = ".jp-OutputArea-output div.live[data-part]"
+
+
+def no_cell_was_run(page):
+    return not page.evaluate(
+        "[...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')]"
+        ".some(p => /\\[[\\d*]+\\]:/.test(p.textContent))")
+
+
+def test_parts_of_a_signed_lesson_move_before_a_cell_is_run(browser, lab):
+    "Two planes beside one another, each moved by the keyboard, each by itself."
+    page = opened(browser, lab, signed[0])
+    page.wait_for_selector(hosts, state="attached")
+    assert page.locator(hosts).count() == 2
+    for i in range(2):
+        part = page.locator(hosts).nth(i)
+        part.scroll_into_view_if_needed()
+        page.wait_for_function("i => document.querySelectorAll('div.live[data-part]')"
+                               "[i].dataset.ready == 'yes'", arg=i)
+        part.locator("canvas").first.focus()
+        for key in ("ArrowRight", "ArrowDown", "ArrowDown"): page.keyboard.press(key)
+        # right and down of the middle: JupyterLab has not taken the keys for its own
+        page.wait_for_function("""i => {
+            const said = document.querySelectorAll('div.live[data-part]')[i]
+                .querySelector('[aria-live]').innerText.replaceAll('−', '-');
+            const [x, y] = (said.match(/-?\\d+\\.\\d+/g) || [0, 0]).map(Number);
+            return x > 0 && y < 0;
+        }""", arg=i, timeout=10_000)
+    boxes = [page.locator(hosts).nth(i).bounding_box() for i in range(2)]
+    assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] < boxes[1]["x"]
+    assert no_cell_was_run(page)
+    page.close()
+
+
+def test_a_part_of_a_signed_lesson_reads_all_of_its_models(browser, lab):
+    page = opened(browser, lab, signed[1])
+    page.wait_for_selector(hosts, state="attached")
+    page.locator(hosts).scroll_into_view_if_needed()
+    page.wait_for_selector(f"{hosts}[data-ready=yes]")
+    assert page.evaluate("document.querySelector('.live').live.programs.length") == 4
+    assert no_cell_was_run(page)
+    page.close()
+
+
+def test_a_lesson_that_is_not_signed_shows_the_picture(browser, lab):
+    page = opened(browser, lab, unsigned)
+    picture = page.locator(".jp-OutputArea-output img[src*='assets/live/codes.png']")
+    picture.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector(\"img[src*='assets/live/codes.png']"
+                           "\").naturalWidth > 300")
+    assert len(picture.get_attribute("alt")) > 40
+    assert page.evaluate("window.vaeLive === undefined && "
+                         "!document.querySelector('.live-app')")
+    page.close()

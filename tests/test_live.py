@@ -500,7 +500,7 @@ def test_a_dropped_image_is_scored_and_its_pixels_are_those_of_the_file(
     wide = torch.tensor(state(tab)["x"]).view(28, 28)      # padded above and below
     assert (wide[:7] == 0).all() and (wide[21:] == 0).all()
     close(wide[7:21], torch.full((14, 28), .299), 1e-3)
-    (tmp_path / "no.png").write_text("no image")
+    (tmp_path / "no.png").write_text("no image", encoding="utf-8")
     tab.set_input_files("input[type=file]", tmp_path / "no.png")
     tab.wait_for_selector("text=holds no image")
 

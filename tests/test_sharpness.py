@@ -89,7 +89,8 @@ def test_it_trains_on_a_folder_and_draws(name, folder, capsys):
 @pytest.mark.parametrize("sigma", ["optimal", "learned", "per_pixel", "0.5"])
 def test_the_kind_of_sigma_is_a_setting(sigma, folder):
     train(folder, "sigma_vae", "--set", f"sigma={sigma}", "--set", "widths=[4, 8]")
-    settings = json.loads((folder / "sigma_vae" / "run.json").read_text())["settings"]
+    settings = json.loads((folder / "sigma_vae" / "run.json").read_text(
+        encoding="utf-8"))["settings"]
     kind = load_model(folder / "sigma_vae" / "model.safetensors").likelihood
     assert settings["set"].get("sigma", "optimal") == (
         0.5 if sigma == "0.5" else sigma)

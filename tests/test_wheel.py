@@ -1,6 +1,6 @@
 """The package as a user gets it: built into a wheel, installed in an environment of its
 own."""
-import os, shutil, subprocess, sys, venv, zipfile
+import os, re, shutil, subprocess, sys, venv, zipfile
 from pathlib import Path
 
 import pytest
@@ -53,7 +53,13 @@ def test_the_wheel_has_every_lesson_and_module(wheel):
     assert len(lessons) > 10 and len(modules) > 10
     for lesson in lessons: assert f"vae_course/notebooks/{lesson.name}" in names
     for module in modules: assert module.relative_to(root).as_posix() in names
-    assert "vae_course/live.js" in names            # what a live page runs
+    assert "vae_course/notebooks/assets/live.js" in names   # what a live page runs
+    for lesson in lessons:              # and all that a lesson names beside itself
+        for name in {*re.findall(r"assets/[\w/.-]+\w", lesson.read_text("utf-8"))}:
+            if (root / "nbs" / name).is_file():
+                assert f"vae_course/notebooks/{name}" in names, (lesson.name, name)
+    for part in (root / "nbs" / "assets" / "live").iterdir():
+        assert f"vae_course/notebooks/assets/live/{part.name}" in names
 
 
 def test_the_installed_package_is_the_wheel_and_trains(installed, tmp_path):
@@ -80,6 +86,8 @@ def test_notebooks_are_copied_and_changed_ones_are_kept(installed, tmp_path):
     command = installed / "bin" / "vae_course"
     out = sh(command, "notebooks", "mine", cwd=tmp_path)
     assert "jupyter lab" in out and (tmp_path / "mine" / "03_elbo.ipynb").is_file()
+    for name in ("diagrams/03.svg", "live/plane.json", "live/plane.png", "live.js"):
+        assert (tmp_path / "mine" / "assets" / name).is_file()
     (tmp_path / "mine" / "01_latent.ipynb").write_text("my notes", encoding="utf-8")
     out = sh(command, "notebooks", "mine", cwd=tmp_path)
     assert ("01_latent.ipynb" in out

@@ -76,7 +76,7 @@ class Averaged(VAE):
     "The mistake of lesson 03: its loss is a mean over the pixels, beside the whole KL."
     def losses(self, batch: Any) -> dict[str, torch.Tensor]:
         terms = super().losses(batch)
-        mean = terms["reconstruction"] / math.prod(self.data_shape)
+        mean = terms["reconstruction"] / math.prod(self.data_shape or ())
         return terms | dict(loss=mean + terms["kl"])
 
 

@@ -15,6 +15,7 @@ from nbdev.process import Processor
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reference                          # noqa: E402
 from layers import evidence, only_imports    # noqa: E402
+from vae_course.lesson_parts import host_element    # noqa: E402
 
 callout = re.compile(r"^> \*\*(Note|Tip|Warning|Important|Caution|Think)[.!:]\*\*[ "
                      r"]*(.*(?:\n>.*)*)", re.M)
@@ -92,27 +93,17 @@ def site_links(cell):
 
 
 def live_parts(cell):
-    """`<!-- live: NAME … -->` becomes the parts of that name in assets/live/parts.json,
-    each with its still picture, which `live.js` replaces when it comes into view; a
-    comment that names no part stays a comment."""
-    if cell.cell_type != "markdown" or "<!-- live: " not in cell.source:
+    """A cell of `lesson_part('NAME', …)` alone becomes these parts, each with its still
+    picture, which `live.js` replaces when it comes into view."""
+    found = re.search(r"^lesson_part\((.+)\)$", cell.source, re.M)
+    if cell.cell_type != "code" or not found:
         return
-    folder = Path(get_config().nbs_path) / "assets" / "live"
-    known = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
-
-    def part(name):
-        places = " ".join(f"assets/live/{n}.json" for n in known[name]["programs"])
-        picture = (f'<img src="assets/live/{name}.png" width="760" alt="'
-                   f'{html.escape(known[name]["alt"], quote=True)}">')
-        return (f'<div class="live" data-part="{known[name]["part"]}" '
-                f'data-program="{places}">{picture}</div>')
-
-    def mount(match):
-        names = match[1].split()
-        if not set(names) <= set(known):
-            return match[0]
-        return f'<div class="live-row">{"".join(map(part, names))}</div>'
-    cell.source = re.sub(r"<!-- live: ([\w ]+) -->", mount, cell.source)
+    names = ast.literal_eval(f"({found[1]},)")
+    cell.cell_type = "markdown"
+    assets = Path(get_config().nbs_path) / "assets"
+    cell.source = host_element(*names, assets=assets)
+    for name in ("outputs", "execution_count"):
+        cell.pop(name, None)
 
 
 def alt_text(out, cell):

@@ -26,7 +26,8 @@ from .step import evaluate, evaluating, map_rows
 def script() -> str:
     "The source of `live.js`. Raises `FileNotFoundError`."
     package = Path(vae_course.__file__).parent
-    for path in (package/'live.js', package.parent/'nbs'/'assets'/'live.js'):
+    for path in (package/'notebooks'/'assets'/'live.js',
+                 package.parent/'nbs'/'assets'/'live.js'):
         if path.exists(): return path.read_text(encoding='utf-8')
     raise FileNotFoundError(f'no live.js beside {package}: install vae_course from a '
                             'wheel, or work in a checkout')

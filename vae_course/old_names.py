@@ -79,7 +79,7 @@ NAMES: dict[str, str] = {
         '(model_settings.read_settings)',
     'cli.full_config': 'model_settings.complete_settings',
     'cli.in_words': 'protocol.format_result',
-    'cli.lessons_folder': 'cli._lessons_folder',
+    'cli.lessons_folder': 'lesson_files._lessons_folder',
     'cli.levels': 'protocol._grey_levels',
     'cli.likelihood_for': 'protocol.likelihood_for',
     'cli.lost': 'cli._connection_lost',

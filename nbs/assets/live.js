@@ -412,9 +412,10 @@
   const css = `
 .live-app{--ground:#fff;--ink:#222;--soft:#595959;--line:#c4c4c4;--accent:#3348c7;--accent-ink:#fff;--field:#f3f3f5;color:var(--ink);background:var(--ground);font:16px/1.45 system-ui,sans-serif;box-sizing:border-box;max-width:100%}
 @media (prefers-color-scheme:dark){.live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:#55565f;--accent:#a9b6ff;--accent-ink:#11131d;--field:#24262d}}
-html.quarto-light .live-app{--ground:#fff;--ink:#222;--soft:#595959;--line:#c4c4c4;--accent:#3348c7;--accent-ink:#fff;--field:#f3f3f5}
-html.quarto-dark .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:#55565f;--accent:#a9b6ff;--accent-ink:#11131d;--field:#24262d}
-html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
+html.quarto-light .live-app,body[data-jp-theme-light="true"] .live-app{--ground:#fff;--ink:#222;--soft:#595959;--line:#c4c4c4;--accent:#3348c7;--accent-ink:#fff;--field:#f3f3f5}
+html.quarto-dark .live-app,body[data-jp-theme-light="false"] .live-app{--ground:#16171b;--ink:#ececf0;--soft:#b4b4be;--line:#55565f;--accent:#a9b6ff;--accent-ink:#11131d;--field:#24262d}
+html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light] .live-app{background:none}
+.live-row:has(.live-app){display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:1rem}
 .live-app *{box-sizing:border-box}
 .live-app h2{font-size:1.15rem;margin:1.6rem 0 .4rem;border:0;color:var(--ink)}
 .live-app p{margin:.3rem 0 .6rem;max-width:44rem}
@@ -546,7 +547,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
   };
   const watchShades = redraw => {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-    new MutationObserver(redraw).observe(document.documentElement, {attributes: true, attributeFilter: ["class"]});
+    for (const root of [document.documentElement, document.body]) new MutationObserver(redraw).observe(root, {attributes: true, attributeFilter: ["class", "data-jp-theme-light"]});
     requestAnimationFrame(redraw);
   };
 
@@ -1443,12 +1444,12 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
       const places = (host.dataset.program || "").split(/\s+/).filter(Boolean), needs = !bare.includes(host.dataset.part);
       if (needs && !specs && !places.length) throw new Error(`the part ${host.dataset.part} needs a data-program`);
       const read = specs || await Promise.all(places.map(async place => {
-        const answer = await fetch(place);
+        const answer = await fetch((host.dataset.base || "") + place);
         if (!answer.ok) throw new Error(`${place} gave ${answer.status}`);
         return answer.json();
       }));
       styled();
-      const inner = el("div", {class: "live-app"}), programs = read.map(spec => spec.weights === undefined ? spec : new Program(spec));
+      const inner = el("div", {class: "live-app", "data-lm-suppress-shortcuts": "true"}), programs = read.map(spec => spec.weights === undefined ? spec : new Program(spec));
       app.programs = programs; app.program = programs[0];
       make(inner, programs, app);
       if (needs && host.dataset.part !== "beta") inner.append(...programs.map(p => aboutLine(p.spec ? p : {spec: p})));
@@ -1469,7 +1470,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app{background:none}
   };
   if (typeof document !== "undefined") { if (document.readyState === "loading") addEventListener("DOMContentLoaded", watch); else watch(); }
 
-  const api = {Program, randomOf, logSumExp, logNormal, centred, fitted, explore, mount, parts, noiseFor};
+  const api = {Program, randomOf, logSumExp, logNormal, centred, fitted, explore, mount, parts, noiseFor, watch};
   if (typeof module !== "undefined" && module.exports) module.exports = api;
   if (typeof window !== "undefined") window.vaeLive = api;
 })();
