@@ -1,7 +1,7 @@
 """What a page computes, in a real browser, beside torch: programs of every registered
 model of images, and the pages that run them."""
-import base64, functools, http.server, json, math, re, shutil, subprocess, sys
-import threading
+import base64, functools, http.server, importlib.util, json, math, re, shutil
+import subprocess, sys, threading
 from functools import cache
 from pathlib import Path
 
@@ -669,6 +669,21 @@ def test_a_page_of_every_model_opens_with_and_without_images(page, name):
     if hasattr(getattr(model, "condition", None), "low"): c = torch.zeros(1)
     elif c is not None and c.dim() == 1: c = torch.tensor([now["cx"]])
     with torch.no_grad(): close(now["reconstruction"], rounded(model).reconstruct(x, c))
+    if name != "quadrants": return
+    shown = tab.evaluate("""() => [...document.querySelectorAll('canvas.live-picture')]
+        .filter(c => !c.closest('button')).map(c => [c.getAttribute('aria-label'),
+        Array.from(c.getContext('2d').getImageData(0, 0, 28, 28).data)])""")
+    assert len(shown) == 3 + 12 + 9
+    unseen = model.condition.unseen[0] > 0
+    want = dict(zip((3, 23), (now["samples"][0], now["between"][-1])))
+    for i, (words, pixels) in enumerate(shown):     # what is given stands in each
+        found = torch.tensor(pixels).view(28, 28, 4)[..., 0] / 255
+        close(found[~unseen], x[0, 0][~unseen], .51 / 255)
+        if i in want: close(found[unseen], torch.tensor(want[i]["mean"]).view(
+            28, 28)[unseen], .51 / 255)
+    facts = tab.evaluate("document.querySelector('#app').live.program.spec.about")
+    assert sum(facts["kl"]) == pytest.approx(evaluate(
+        model, Batches(digits().test[:50], 50), seed=0)["kl"], abs=3e-4)
 
 
 @marked()
@@ -869,6 +884,184 @@ def test_a_part_writes_other_digits_in_the_same_handwriting(part):
         close(of(tab, "rows")[0][5], again.reconstruct(x, 1, 5))
 
 
+def strip(tab):
+    "The pixels on the canvases of the eight completions, (8, 3, H, W)."
+    found = tab.evaluate("""() => [...document.querySelectorAll(
+        '[aria-label="Eight completions"] canvas')].map(canvas => Array.from(
+        canvas.getContext('2d').getImageData(0, 0, 28, 28).data))""")
+    return torch.tensor(found).view(8, 28, 28, 4)[..., :3].movedim(-1, 1) / 255
+
+
+@marked()
+@pytest.mark.parametrize("seen", [["upper left", "upper right"], ["lower left"],
+                                  ["upper left", "lower left", "upper right"]])
+def test_a_part_completes_what_is_drawn_and_examples(part, seen):
+    model = trained("cvae", digits().train[:2000], condition=dict(quadrants=seen),
+                    sees=["decoder", "prior"])
+    tab = part("complete", packed(model, "int8", ("decoder", "prior"),
+                                  shown_examples(5)))
+    again, unseen = rounded(model, "int8"), model.condition.unseen[0] > 0
+
+    def agrees(x):
+        "Eight draws of p(z|c), decoded; what was given stays; and what is said of it."
+        given, eps, z, made, spread, off = of(tab, "given", "eps", "z", "made",
+                                              "spread", "off")
+        close(given, x.masked_fill(unseen, 0), 1e-5)
+        c = torch.tensor(given).float().view(1, 1, 28, 28)
+        with torch.no_grad():
+            p = again.prior(c)
+            close(z, p.mean + p.stddev * torch.tensor(eps).view(8, 4))
+            assert (p.mean.abs() > .01).any() and len(set(eps)) == 32
+            mean = again.decode(torch.tensor(z)[:, None], c).mean[:, 0, 0]
+        mean = mean.where(unseen, c[0, 0])
+        close(made, mean)
+        shown = strip(tab)
+        close(shown[:, 2], mean, .51 / 255)             # blue has all of it
+        tinted = shown[:, 0] < shown[:, 2]
+        assert not (tinted & unseen).any()
+        assert (tinted | unseen | (shown[:, 2] < .02)).all()
+        each = mean[:, unseen]
+        close([spread], each.var(0, unbiased=False).mean().sqrt())
+        assert said(tab, "differ by") == pytest.approx([spread], abs=6e-4)
+        if off is not None:
+            close([off], (each.mean(0) - x[unseen]).square().mean().sqrt())
+            assert said(tab, "off their mean by") == pytest.approx([off], abs=6e-4)
+        return torch.tensor(made), off
+
+    x = digits().test.floats()[:5, 0]
+    tab.locator("button[aria-label^='Take example']").nth(1).click()
+    first, off = agrees(x[1])
+    assert off is not None and tab.get_by_text("the whole example").is_visible()
+    tab.get_by_role("button", name="Fresh draws").press("Enter")
+    second, _ = agrees(x[1])
+    assert (first - second).abs().max() > 1e-3
+    tab.get_by_role("button", name="Clear").click()
+    tab.get_by_role("button", name="Fresh draws").click()
+    given, made, off = of(tab, "given", "made", "off")          # nothing to complete
+    assert not any(given) and made == [] and off is None and not strip(tab).any()
+    assert not tab.get_by_text("the whole example").is_visible()
+    tab.wait_for_selector("text=nothing is drawn yet")
+    stroke(tab, BOARD, [(.25, .1), (.25, .9), (.75, .9), (.75, .1)])
+    drawn = torch.tensor(of(tab, "given")[0]).float().view(28, 28)
+    for r, c in ((6, 7), (20, 7)):              # the left stroke, where it is seen
+        assert (drawn[r, c] > .9) == (not unseen[r, c])
+    agrees(drawn)
+
+
+@marked()
+def test_a_half_is_completed_with_touch_and_other_models_are_refused(
+        part, browser, tmp_path):
+    model = small("cvae", condition=dict(quadrants=["upper left", "upper right"]),
+                  sees=["decoder", "prior"])
+    live.part("complete", model, data=digits().test[:20]).write(tmp_path / "a.html")
+    context = browser.new_context(viewport={"width": 390, "height": 844},
+                                  has_touch=True, is_mobile=True)
+    tab = context.new_page()
+    tab.goto((tmp_path / "a.html").as_uri())
+    tab.wait_for_selector(".live[data-ready=yes]")
+    b, session = box(tab, BOARD), context.new_cdp_session(tab)
+    for i, x in enumerate((.3, .5, .7)):
+        session.send("Input.dispatchTouchEvent", dict(
+            type="touchMove" if i else "touchStart", touchPoints=[dict(
+                x=b["x"] + x * b["width"], y=b["y"] + .3 * b["height"])]))
+    session.send("Input.dispatchTouchEvent", dict(type="touchEnd", touchPoints=[]))
+    given, = of(tab, "given")
+    assert sum(given[28 * 8 + 9:28 * 8 + 19]) > 9 and sum(given[28 * 14:]) == 0
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    context.close()
+    told = part("plane", packed(small("vae"))).evaluate("""program => {
+      const host = document.createElement('div');
+      host.dataset.part = 'complete';
+      return vaeLive.mount(host, [program]).then(() => '', e => e.message);
+    }""", packed(small("vae")))
+    assert told == "the part complete needs a model that is told a part of the image"
+    for other in (small("vae"), small("cvae")):
+        with pytest.raises(ValueError, match="quadrants"):
+            live.part("complete", other, data=digits().test)
+
+
+@marked()
+def test_a_sum_and_a_mean_over_the_pixels_stand_side_by_side(part):
+    models = [lively(small("vae")) for _ in range(2)]
+    with torch.no_grad():
+        for p in models[1].parameters(): p.mul_(.2)
+    tab = part("reduction", *[packed(m, "int8", about=dict(reduction=r, **more))
+                              for m, r, more in zip(models, ("sum", "mean"),
+                                                    (shown_examples(5), {}))])
+    again = [rounded(m, "int8") for m in models]
+
+    def agrees():
+        x, rows = of(tab, "x", "reconstructions")
+        x = torch.tensor(x).float().view(1, 1, 28, 28)
+        noise = tab.evaluate("""() => Array.from(vaeLive.noiseFor(
+            document.querySelector('.live').live.program))""")
+        words, found = tab.locator("output"), []
+        for m, row in zip(again, rows):
+            with torch.no_grad():
+                close(row, m.reconstruct(x))
+                q = m.encode(x)
+                z = q.mean + q.stddev * torch.tensor(noise).view(20, 1, 4)
+                r = -m.decode(z).log_prob(x).mean().item()
+                kl = D.kl_divergence(base_distribution(q), D.Normal(0., 1.)).sum()
+            found.append((r, kl.item()))
+        tab.wait_for_timeout(250)
+        text = words.inner_text()
+        for name, (r, kl), pixels in zip(("sum", "mean"), found, (1, 784)):
+            got = [float(v) for v in re.search(
+                f"{name}: reconstruction ([\\d.]+), KL ([\\d.]+) nats, its own loss "
+                "([\\d.]+)", text).groups()]
+            assert got == pytest.approx([r, kl, r / pixels + kl], abs=.06), text
+        got = of(tab, *(f"terms.{i}.{key}" for i in (0, 1)
+                        for key in ("reconstruction", "kl")))
+        assert got == pytest.approx([v for pair in found for v in pair], rel=1e-5,
+                                    abs=1e-3)
+        return x
+
+    x = digits().test.floats()[:5]
+    rows, = of(tab, "rows")
+    for m, made in zip(again, rows):            # both models, every example
+        with torch.no_grad(): close(made, m.reconstruct(x))
+    tab.get_by_role("button", name="Take example 3").press("Enter")
+    close(agrees(), x[2:3])
+    assert tab.locator("text=weights as int8").count() == 2     # each says what it is
+    stroke(tab, BOARD, [(.3, .2), (.7, .2), (.4, .9)])
+    drawn = agrees()[0, 0]                      # a seven, centred as MNIST is
+    assert (drawn > 0).any(1).sum() == 20 and (drawn > .5).sum() > 50
+    tab.set_viewport_size({"width": 390, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_mean_over_the_pixels_is_the_one_thing_that_differs():
+    "The same settings and protocol; its loss is that of β = 784, divided by 784."
+    spec = importlib.util.spec_from_file_location("live_tool", root / "tools/live.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    rows = json.loads((made / "protocol.json").read_text(encoding="utf-8"))
+    both = [rows[f"reduction_{r}"] for r in ("sum", "mean")]
+    for key in ("model", "train", "data", "seed", "steps", "batch_size", "weights"):
+        assert both[0][key] == both[1][key], key
+    assert [row["settings"].pop("reduction") for row in both] == ["sum", "mean"]
+    assert both[0]["settings"] == both[1]["settings"]
+    batch, losses = (digits().train.floats()[:50], None), []
+    for change in (dict(reduction="mean"), {}):
+        model, _ = tool.trained("vae", dict(hidden=[8], latent_dim=2) | change,
+                                digits(), 3, 0)
+        if not change: model.load_state_dict(losses[0][0].state_dict())
+        model.beta.fill_(1 if change else 784)
+        model.zero_grad()
+        with seeded(1): loss = model.losses(batch)["loss"]
+        loss.backward()
+        slope = torch.cat([p.grad.flatten() for p in model.parameters()])
+        losses.append((model, loss.item(), slope))
+    (_, mean, slope), (_, heavy, steep) = losses
+    assert 784 * mean == pytest.approx(heavy, rel=1e-5)
+    assert torch.allclose(784 * slope, steep, rtol=1e-4, atol=1e-4)
+    programs = [json.loads((made / f"reduction_{r}.json").read_text(encoding="utf-8"))
+                for r in ("sum", "mean")]
+    kl = [sum(p["about"]["kl"]) for p in programs]
+    assert kl[0] > 10 and kl[1] < .01           # the mean's codes say nothing
+
+
 @marked()
 def test_a_part_paints_with_codes(part):
     model = trained("vq_vae", digits().train[:2000], prior="uniform")
@@ -1031,7 +1224,7 @@ def test_a_part_of_two_betas_shows_their_own_rates(tab, tmp_path):
 
 # ---------------------------------------------------------------- parts without a model
 
-BARE = ["noise", "reliability", "blur", "posterior", "roofline"]
+BARE = ["gaussian", "noise", "reliability", "blur", "posterior", "roofline"]
 
 
 @pytest.fixture
@@ -1076,6 +1269,102 @@ def said(tab, *words):
         assert number, f"{w!r} is not in {text!r}"
         found.append(float(number[1]))
     return found
+
+
+DENSITY = "canvas[aria-roledescription=density]"
+
+
+def of_gaussian(tab):
+    "What the part says of q, which torch.distributions and an integral say too."
+    from scipy import integrate
+    mu, logvar = of(tab, "mu", "logvar")
+    q, p = D.Normal(torch.tensor(mu).double(), math.exp(logvar / 2)), D.Normal(0., 1.)
+
+    def weight(z):
+        z = torch.tensor(z, dtype=torch.double)
+        return (q.log_prob(z).exp() * (q.log_prob(z) - p.log_prob(z))).item()
+
+    areas = [integrate.quad(lambda z: max(0, way * weight(z)), mu - 20, mu + 20,
+                            points=[-1, 0, mu - 1, mu, mu + 1], limit=400)[0]
+             for way in (1, -1)]
+    kl = D.kl_divergence(q, p).item()
+    of_mean = D.kl_divergence(D.Normal(torch.tensor(mu), 1.), p).item()
+    want = [of_mean, kl, *areas]
+    got = said(tab, "log σ²):", "together", "area above 0", "below 0")
+    assert got == pytest.approx(want, abs=1e-3)
+    assert said(tab, "log σ²): %.3f and" % got[0]) == pytest.approx(
+        [kl - of_mean], abs=1e-3)
+    assert got[2] - got[3] == pytest.approx(kl, abs=2e-3)       # (3): the area
+    return mu, logvar
+
+
+@marked()
+def test_a_gaussian_is_moved_away_from_the_prior(alone):
+    tab = alone("gaussian")
+    assert of_gaussian(tab) == (1, -1.4)
+    for label, pressed in (("μ", ["ArrowLeft"] * 3), ("log σ²", ["ArrowRight"] * 5),
+                           ("μ", ["Home"]), ("log σ²", ["End"]), ("log σ²", ["Home"]),
+                           ("μ", ["End"])):
+        at = keys(tab, label, *pressed)
+        assert at in [pytest.approx(v) for v in of_gaussian(tab)]
+    tab.locator(DENSITY).focus()
+    for key, want in (("Home", (0, 0)), ("ArrowRight", (.1, 0)), ("ArrowUp", (.1, -.1)),
+                      ("ArrowLeft", (0, -.1)), ("Shift+ArrowDown", (0, .4))):
+        tab.keyboard.press(key)
+        assert of_gaussian(tab) == pytest.approx(want)
+        assert float(tab.get_by_label("log σ²").input_value()) == pytest.approx(want[1])
+    tab.keyboard.press("Home")
+    assert of_gaussian(tab) == (0, 0)
+    assert said(tab, "together", "area above 0", "below 0") == [0, 0, 0]
+    peak = 1 / math.sqrt(2 * math.pi)           # of q, whose top is dragged up
+    b = box(tab, DENSITY)
+
+    def at(mu, high):
+        return (b["x"] + b["width"] * (60 + 568 * (mu + 5) / 10) / 640,
+                b["y"] + b["height"] * (210 - 198 * high / 2) / 584)
+
+    tab.mouse.move(*at(0, peak))
+    tab.mouse.down()
+    tab.mouse.move(*at(-1.5, 2 * peak), steps=5)
+    tab.mouse.up()
+    assert of_gaussian(tab) == pytest.approx((-1.5, -2 * math.log(2)), abs=.06)
+    tab.mouse.click(b["x"] + b["width"] / 2, b["y"] + .6 * b["height"])
+    assert of_gaussian(tab)[0] < -1.4           # only the upper field is for dragging
+
+
+@marked()
+def test_a_gaussian_is_moved_with_touch(browser, tmp_path):
+    (tmp_path / "a.html").write_text(
+        "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-"
+        "width'><div class=live data-part=gaussian></div><div style='height:2000px'>"
+        f"</div><script>{script.read_text(encoding='utf-8')}</script>",
+        encoding="utf-8")
+    context = browser.new_context(viewport={"width": 390, "height": 844},
+                                  has_touch=True, is_mobile=True)
+    tab = context.new_page()
+    tab.goto((tmp_path / "a.html").as_uri())
+    tab.wait_for_selector(".live[data-ready=yes]")
+    b, session = box(tab, DENSITY), context.new_cdp_session(tab)
+
+    def slide(start, end):
+        for i in range(9):
+            x, y = (s + (e - s) * i / 8 for s, e in zip(start, end))
+            session.send("Input.dispatchTouchEvent", dict(
+                type="touchMove" if i else "touchStart", touchPoints=[dict(
+                    x=b["x"] + x * b["width"], y=b["y"] + y * b["height"])]))
+        session.send("Input.dispatchTouchEvent", dict(type="touchEnd", touchPoints=[]))
+        tab.wait_for_timeout(300)
+
+    slide((.6, .2), (.4, .28))                  # up and down in the upper field: σ
+    mu, logvar = of_gaussian(tab)
+    assert mu == pytest.approx(10 * (.4 * 640 - 60) / 568 - 5, abs=.06)
+    high = 2 * (210 - .28 * 584) / 198
+    assert logvar == pytest.approx(-2 * math.log(high) - math.log(2 * math.pi), abs=.06)
+    assert tab.evaluate("scrollY") == 0
+    slide((.5, .9), (.5, .2))                   # below it the page scrolls
+    assert of_gaussian(tab) == (mu, logvar) and tab.evaluate("scrollY") > 50
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
 
 
 @marked()
@@ -1296,6 +1585,7 @@ def test_a_served_part_fetches_no_program_unless_it_needs_one(part):
 
 made = root / "nbs" / "assets" / "live"
 NEEDS = dict(plane="plane plane_autoencoder", draw="draw", codes="codes",
+             complete="complete", reduction="reduction_sum reduction_mean",
              threshold="threshold", traversals="beta_4",
              beta="beta_0_25 beta_1 beta_4 beta_10") | {"class": "class"}
 PAGES = {part: [made / f"{name}.json" for name in names.split()]
@@ -1317,6 +1607,9 @@ def test_the_page_models_are_small_and_say_what_they_are():
         assert max(row["settings"].get("hidden") or [0]) <= 128
     for name, of_page in PAGES.items():
         assert sum(p.stat().st_size for p in of_page) <= 500_000, name
+    for together in (("draw", "reduction"), ("class", "complete")):   # of one lesson
+        assert sum(p.stat().st_size for name in together
+                   for p in PAGES[name]) <= 500_000, together
 
 
 def test_each_part_without_a_model_has_a_still_picture():

@@ -59,28 +59,6 @@ def run(command: Iterable[object], **environment: str) -> tuple[int, str, float]
     return done.returncode, done.stdout, time.perf_counter() - start
 
 
-def processor_seconds() -> tuple[float, float]:
-    """Seconds that all processors together have worked, and those that this process's
-    finished children have; where that is not told (outside Linux), `(0, 0)`."""
-    try:
-        first = Path("/proc/stat").read_text(encoding="utf-8").split("\n")[0]
-        user, nice, system, _, _, irq, softirq, steal, *_ = map(int, first.split()[1:])
-    except (OSError, ValueError):
-        return 0.0, 0.0
-    ticks = user + nice + system + irq + softirq + steal
-    t = os.times()
-    return ticks / os.sysconf("SC_CLK_TCK"), t.children_user + t.children_system
-
-
-def too_slow(seconds: float, others: float) -> str:
-    """What is wrong with a notebook that took `seconds` while the processors worked
-    `others` seconds for something else; nothing when that was much, since then nobody
-    can tell."""
-    slow = seconds > limit and others < 0.1 * seconds
-    took = f"took {seconds:.0f} s on an idle machine; the limit is {limit} s"
-    return took if slow else ""
-
-
 def check_lint() -> None:
     "The form of the code: `ruff.toml` says what is asked."
     status, output, _ = run([sys.executable, "-m", "ruff", "check",
@@ -136,9 +114,9 @@ def run_notebook(path: Path, **environment: str) -> tuple[int, str, float]:
 
 
 def check_lessons(names: Iterable[str] = (), leave_out: bool = False) -> None:
-    """Every notebook: lessons one after another with all cores, as a reader runs them,
-    the others two at a time with one thread each. With `leave_out`, those that passed
-    as they stand are skipped."""
+    """Every notebook, two at a time with one thread each; one that takes longer than
+    `limit` so is run again, alone and with all cores. With `leave_out`, those that
+    passed as they stand are skipped."""
     leave_out = leave_out and passed.may_leave_out()
     left, states = [], {}
     for path in notebooks(names):
@@ -147,22 +125,20 @@ def check_lessons(names: Iterable[str] = (), leave_out: bool = False) -> None:
             record("lesson", path.stem, "unchanged since it passed", skipped=True)
         else:
             left.append(path)
-    lessons = [path for path in left if not re.match(r"[79]\d|8\d", path.stem)]
-    for path in lessons:
-        before = processor_seconds()
-        status, output, seconds = run_notebook(path)
-        (every, ours) = (b - a for a, b in zip(before, processor_seconds()))
-        others = every - ours
-        busy = others > 0.1 * seconds
-        beside = f", beside {others:.0f} s of other work" if busy else ""
-        lesson_ran(path, states[path], f"{seconds:.0f} s{beside}",
-                   output[-3000:] if status else too_slow(seconds, others))
-    rooms = [path for path in left if path not in lessons]
+    late = []
     with ThreadPoolExecutor(2) as two:
-        runs = two.map(lambda path: run_notebook(path, OMP_NUM_THREADS="1"), rooms)
-        for path, (status, output, seconds) in zip(rooms, runs):
-            lesson_ran(path, states[path], f"{seconds:.0f} s",
-                       output[-3000:] if status else "")
+        runs = two.map(lambda path: run_notebook(path, OMP_NUM_THREADS="1"), left)
+        for path, (status, output, seconds) in zip(left, runs):
+            if seconds > limit and not status:
+                late.append(path)
+            else:
+                lesson_ran(path, states[path], f"{seconds:.0f} s",
+                           output[-3000:] if status else "")
+    for path in late:
+        status, output, seconds = run_notebook(path)
+        slow = f"took {seconds:.0f} s alone; the limit is {limit} s"
+        lesson_ran(path, states[path], f"{seconds:.0f} s, alone",
+                   output[-3000:] if status else slow if seconds > limit else "")
 
 
 def lesson_ran(path: Path, state: str, how: str, problem: str) -> None:

@@ -3,7 +3,7 @@
 Each is small, is trained on one thread from a fixed seed in about a minute or less, and
 has its row in nbs/assets/live/protocol.json: settings, data, seed, steps, seconds of
 CPU, versions, the day, −ELBO on test images as trained and as rounded, and bytes."""
-import argparse, base64, datetime, json, platform, shutil, sys, time
+import argparse, base64, datetime, json, math, platform, shutil, sys, time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +22,7 @@ from vae_course.checkpoint import write_atomic                          # noqa: 
 from vae_course.data import DataSet, Examples, as_floats                # noqa: E402
 from vae_course.datasets import load                                    # noqa: E402
 from vae_course.devices import seeded                                   # noqa: E402
+from vae_course.elbo import VAE                                         # noqa: E402
 from vae_course.generation import encode_point                          # noqa: E402
 from vae_course.lines import load_names                                 # noqa: E402
 from vae_course.live import facts_of                                    # noqa: E402
@@ -38,6 +39,11 @@ MLP = dict(data_shape=[1, 28, 28], hidden=[128])
 CONV = dict(data_shape=[1, 28, 28], hidden=None, widths=[16, 32], latent_dim=10)
 CODES = dict(data_shape=[1, 28, 28], n_codes=64, dim=8, widths=[16, 32],
              prior="uniform")
+HALF = dict(data_shape=[1, 28, 28], hidden=[88], latent_dim=8,
+            sees=["decoder", "prior"],
+            condition=dict(quadrants=["upper left", "upper right"]))
+
+SMALL = dict(data_shape=[1, 28, 28], hidden=[36], latent_dim=8)
 
 # name: (what it is, model, settings, parts, steps, examples of each class in it)
 PROGRAMS: dict[str, tuple[str, str, dict[str, Any], tuple, int, int]] = {
@@ -46,8 +52,13 @@ PROGRAMS: dict[str, tuple[str, str, dict[str, Any], tuple, int, int]] = {
     "plane_autoencoder": ("an autoencoder with two latents", "autoencoder",
                           MLP | dict(latent_dim=2), DECODER, 3000, 0),
     "draw": ("a VAE with two latents", "vae", MLP | dict(latent_dim=2), BOTH, 3000, 1),
+    **{f"reduction_{r}": (f"a small VAE, the {r} over its pixels", "vae",
+                          SMALL | dict(reduction=r), BOTH, 5000, int(r == "sum"))
+       for r in ("sum", "mean")},
     "class": ("a conditional VAE", "cvae", MLP | dict(latent_dim=8, hidden=[112]),
               BOTH, 2500, 1),
+    "complete": ("a conditional VAE that is told the upper half", "cvae", HALF, DECODER,
+                 9000, 1),
     "codes": ("a VQ-VAE of 64 codes", "vq_vae", CODES, BOTH, 1500, 1),
     **{f"beta_{b:g}".replace(".", "_"): (
         f"a VAE trained with β = {b:g}", "beta_vae", CONV | dict(beta=b), BOTH, 1500,
@@ -69,14 +80,31 @@ def shown(data: DataSet, n: int) -> dict[str, Any]:
                 examples=dict(images=blob, labels=some.y.tolist()))
 
 
+class Averaged(VAE):
+    "The mistake of lesson 03: its loss is a mean over the pixels, beside the whole KL."
+    def losses(self, batch: Any) -> dict[str, torch.Tensor]:
+        terms = super().losses(batch)
+        mean = terms["reconstruction"] / math.prod(self.data_shape or ())
+        return terms | dict(loss=mean + terms["kl"])
+
+
+def takes_grey(name: str, settings: dict) -> bool:
+    "Whether a program is trained on grey pixels: the others draw each as 0 or 1."
+    told = settings.get("condition") or {}
+    return name in ("vq_vae", "autoencoder") or "quadrants" in told
+
+
 def trained(name: str, settings: dict, data: DataSet, steps: int, seed: int) -> Any:
     "The model, and the seconds of CPU that its training took."
-    with seeded(seed): model = build(name, **settings)
+    reduction = settings.get("reduction", "sum")
+    with seeded(seed):
+        model = build(name, **{k: v for k, v in settings.items() if k != "reduction"})
+    if reduction == "mean": model.__class__ = Averaged
     epochs = -(-steps * 128 // len(data.train))
     start = time.process_time()
     fit(model, data.train, epochs=epochs, max_steps=steps, batch_size=128, seed=seed,
         progress=False, device="cpu",
-        binarize=name not in ("vq_vae", "autoencoder"))
+        binarize=not takes_grey(name, settings))
     return model.eval(), time.process_time() - start
 
 
@@ -87,7 +115,7 @@ def one_program(name: str, data: DataSet, steps: int | None, seed: int) -> tuple
     test = data.test[:2000]
     binary = Examples((as_floats(test.x) > torch.rand(
         test.x.shape, generator=torch.Generator().manual_seed(seed))).float(), test.y)
-    measured = test if kind in ("vq_vae", "autoencoder") else binary
+    measured = test if takes_grey(kind, settings) else binary
     for weights in ("int8", "float16"):         # the smaller one, where it costs little
         before, after = rounding_cost(model, measured, weights, seed)
         if abs(after - before) < 0.4: break
@@ -95,12 +123,15 @@ def one_program(name: str, data: DataSet, steps: int | None, seed: int) -> tuple
     about: dict[str, Any] = dict(name=what, trained=day, neg_elbo=round(after, 2),
                                  test=f"{len(test):,} test images of {data.name}")
     if kind == "autoencoder": about["measure"] = "reconstruction"
+    if "quadrants" in (settings.get("condition") or {}):
+        about["measure"] = "−ELBO of the other half"
     with evaluating(model):
         about |= facts_of(model, test)
         if getattr(model, "latent_dim", 0) == 2:     # how far a plane has to reach
             mu = encode_point(model, as_floats(test.x))
             about["span"] = max(3.0, round(mu.abs().quantile(0.98).item(), 1))
     about |= shown(data, n)
+    if "reduction" in settings: about["reduction"] = settings["reduction"]
     if kind == "beta_vae":
         rate = sum(about["kl"])
         about |= dict(beta=settings["beta"], rate=round(rate, 3),
@@ -250,13 +281,13 @@ def speed(seconds: float = 2.0) -> None:
 
 
 # part without a program: what is pressed before its still picture is taken
-STILLS = dict(noise="Fresh noise at each move", reliability=None, blur="Learn σ",
-              posterior="Best diagonal q", roofline=None)
+STILLS = dict(gaussian=None, noise="Fresh noise at each move", reliability=None,
+              blur="Learn σ", posterior="Best diagonal q", roofline=None)
 
 
-def stills(out: Path) -> None:
+def stills(out: Path, names: list[str]) -> None:
     """The pictures that stand where a part cannot run, in light shades: of its canvas,
-    where it needs no program, else of the whole part."""
+    where it needs no program, else of the whole part. Of all parts, or of some."""
     from playwright.sync_api import sync_playwright
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     script = (root / "nbs" / "assets" / "live.js").read_text(encoding="utf-8")
@@ -266,6 +297,7 @@ def stills(out: Path) -> None:
         page = browser.new_page(viewport=dict(width=900, height=1000),
                                 color_scheme="light")
         for name, pressed in STILLS.items():
+            if names and name not in names: continue
             page.set_content(f"<div class=live data-part={name}></div>"
                              f"<script>{script}</script>")
             page.evaluate("vaeLive.mount(document.querySelector('.live'))")
@@ -279,7 +311,7 @@ def stills(out: Path) -> None:
                                 color_scheme="light")
         parts = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
         for name, part in parts.items():
-            if not part["programs"]: continue
+            if not part["programs"] or names and name not in names: continue
             specs = [json.loads((folder / f"{n}.json").read_text(encoding="utf-8"))
                      for n in part["programs"]]
             page.set_content(f"<div class=live data-part={part['part']}></div>"
@@ -307,10 +339,10 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true",
                         help="train nothing: how many decodes a second a browser does")
     parser.add_argument("--stills", action="store_true",
-                        help="train nothing: pictures of the parts without a program")
+                        help="train nothing: the still pictures of parts")
     given = parser.parse_args()
     if given.speed: return speed()
-    if given.stills: return stills(given.out)
+    if given.stills: return stills(given.out, given.names)
     others: dict[str, Callable] = dict(threshold=scores, spread=spread,
                                    names=names)
     known = [*PROGRAMS, *others]

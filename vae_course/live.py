@@ -15,6 +15,7 @@ from torch import Tensor
 import vae_course
 from .anomaly_detection import AnomalyDetector
 from .checkpoint import write_atomic
+from .cvae import LearnedPrior
 from .data import Batches, DataError, DataSet, Examples, as_floats
 from .generation import encode_point
 from .model import Unsupported
@@ -63,10 +64,15 @@ def _conditions(model: Any, images: Examples) -> Any:
                     images.x, y)
 
 def _kl_by_latent(model: Any, x: Tensor, c: Any) -> Tensor | None:
-    "The mean KL of each latent from N(0, 1), `(D,)`; None for codes."
+    """The mean KL of each latent from N(0, 1), or from a prior that is learned, `(D,)`;
+    None for codes."""
+    learned = isinstance(getattr(model, 'prior_net', None), LearnedPrior)
     def of(x, c=None):
         q = model.encode(as_floats(x), c)
-        return (.5 * (q.mean**2 + q.variance - 1 - q.variance.log())).cpu()
+        p = model.prior(c) if learned else None
+        off, ratio = (q.mean - p.mean, p.variance) if p else (q.mean, 1)
+        share = q.variance / ratio
+        return (.5 * (off**2 / ratio + share - 1 - share.log())).cpu()
     if not getattr(model, 'latent_dim', None): return None
     return map_rows(of, model, x, c).mean(0)
 
@@ -247,7 +253,12 @@ def explore(
     return made
 
 # %% ../nbs/92b_live.ipynb #da9ade32
-part_names = ('plane', 'traversals', 'draw', 'class', 'codes', 'beta')
+part_names = ('plane', 'traversals', 'draw', 'class', 'complete', 'codes', 'beta')
+
+def _leaves_open(model: Any) -> bool:
+    "Whether a model, or its program, is told a part of the image."
+    if isinstance(model, dict): return 'unseen' in model
+    return getattr(getattr(model, 'condition', None), 'unseen', None) is not None
 
 def _of_part(model: Any, images: Examples | None, classes: Sequence[str],
              weights: str) -> dict[str, Any]:
@@ -280,8 +291,11 @@ def part(
     if name not in part_names or not models:
         raise ValueError(f'got {name!r} and {len(models)} models: give one of '
                          f'{", ".join(part_names)}, and a model')
-    if data is None and name in ('draw', 'class', 'codes', 'beta'):
+    if data is None and name in ('draw', 'class', 'complete', 'codes', 'beta'):
         raise ValueError(f'the part {name} shows test images: give data=')
+    if name == 'complete' and not _leaves_open(models[0]):
+        raise ValueError('the part complete needs a model built with '
+                         "condition={'quadrants': [...]}")
     images = None if data is None else _test_images(models[0], data)
     classes = getattr(data, 'classes', ())
     programs = [_of_part(m, images, classes, weights) for m in models]

@@ -318,6 +318,9 @@
       return {reconstruction, kl, negElbo: reconstruction + kl, q};
     }
 
+    /* An image as it is shown: with the pixels that were given, where the model is told a part of it and makes only the others. */
+    whole(mean, c) { return this.unseen ? mean.map((v, i) => this.unseen[i] ? v : c[i]) : mean; }
+
     reconstruct(x, c, other) {
       const q = this.encode(x, c);
       return this.decode(q.codes || q.mu, other === undefined ? c : other).mean;
@@ -644,8 +647,8 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
     return g.getImageData(0, 0, bitmap.width, bitmap.height);
   };
 
-  /* A square to draw on, light on dark, with pointer or finger; `change` gets the ink, 0 to 1, of 280 × 280. */
-  const sketch = change => {
+  /* A square to draw on, light on dark, with pointer or finger; `change` gets the ink, 0 to 1, of 280 × 280. `inside` are the boxes that may be drawn in, where not all of it may: left, top, width and height as shares. */
+  const sketch = (change, inside) => {
     const size = 280, canvas = el("canvas", {class: "live-pad", width: size, height: size, role: "img", "aria-label": "Draw here with a pointer or a finger", style: "background:#000;width:280px"});
     const g = canvas.getContext("2d", {willReadFrequently: true});
     let last = null;
@@ -661,7 +664,8 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
     canvas.addEventListener("pointermove", event => { if (last && canvas.hasPointerCapture(event.pointerId)) { stroke(point(event)); change(ink(), size); } });
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { last = null; });
     clear();
-    return {element: canvas, clear: () => { clear(); change(ink(), size); }};
+    if (inside) { g.beginPath(); for (const [l, t, w, h] of inside) g.rect(l * size, t * size, w * size, h * size); g.clip(); }
+    return {element: canvas, clear: () => { clear(); change(ink(), size); }, put: picture => { clear(); g.imageSmoothingEnabled = false; g.drawImage(picture, 0, 0, size, size); }};
   };
 
   /* Where an image is dropped, chosen or pasted. */
@@ -780,7 +784,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       const random = randomOf(seed);
       app.samples = canvases.map(canvas => {
         const c = condition(), z = program.codebook ? program.drawCodes(random, temperature) : program.drawLatent(random, c, temperature), mean = program.decode(z, c).mean;
-        show(canvas, mean, shape);
+        show(canvas, program.whole(mean, c), shape);
         return {z, mean};
       });
     };
@@ -818,7 +822,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       if (!D) return;
       const made = program.decode(app.z, condition());
       app.mean = made.mean; app.c = condition();
-      decoded.set(made.mean);
+      decoded.set(program.whole(made.mean, app.c));
       for (const [i, s] of Object.entries(sliders)) s.set(app.z[i]);
       if (map) map.set(app.z[axes[0]], app.z[axes[1]]);
       speak.say(`z ${order.slice(0, 4).map(i => round(app.z[i])).join(", ")}${D > 4 ? ", …" : ""}${nearest()}`);
@@ -831,7 +835,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       app.terms = program.terms(x, app.cx, noise);
       app.q = app.terms.q || program.encode(x, app.cx);
       app.reconstruction = program.reconstruct(x, app.cx);
-      seen.set(x); again.set(app.reconstruction); table.set(app.terms);
+      seen.set(x); again.set(program.whole(app.reconstruction, app.cx)); table.set(app.terms);
       if (page.detector) {
         app.score = scoreOf(program, page.detector, x, app.cx);
         chart.set({mark: app.score});
@@ -879,7 +883,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
     if (spec.prior) host.append(el("h2", {}, "Samples"), el("p", {}, "New images: codes from the prior, decoded."), sampler(program, condition, app));
     if (D) {
       const ends = [0, 1].map(i => codes && codes.length >= 2 * D ? Float64Array.from(codes.subarray(i * D, i * D + D)) : program.drawLatent(randomOf(7 + i), condition())), strip = Array.from({length: 9}, () => still(shape, null, 56));
-      const between = () => { app.between = strip.map((canvas, i) => { const t = i / 8, z = ends[0].map((v, d) => (1 - t) * v + t * ends[1][d]), mean = program.decode(z, condition()).mean; show(canvas, mean, shape); return {z, mean}; }); };
+      const between = () => { app.between = strip.map((canvas, i) => { const t = i / 8, z = ends[0].map((v, d) => (1 - t) * v + t * ends[1][d]), mean = program.decode(z, condition()).mean; show(canvas, program.whole(mean, condition()), shape); return {z, mean}; }); };
       app.interpolate = between;
       between();
       host.append(el("h2", {}, "From one code to another"), el("p", {}, "Move the point or give an image, and make it one of the ends."),
@@ -990,6 +994,35 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       if (from.images.length) take(from.images[0], from.labels ? from.labels[0] : null);
     },
 
+    /* Models that differ in their loss alone: what each makes of the same digits, and its terms for one of them. */
+    reduction(host, programs, app) {
+      const shape = programs[0].shape, about = programs.map(p => p.spec.about), words = about.map(a => a.reduction), taken = about.map(a => a.examples).find(Boolean), images = imagesOf(taken, shape), labels = taken && taken.labels, speak = speaker();
+      const noise = programs.map(noiseFor), seen = picture(shape, "the image", 112), again = words.map(w => picture(shape, `by the ${w}`, 112));
+      const chart = chartOf("Both terms of each model as a bar, in nats", 224, (g, tone, panel) => {
+        const most = 100 * Math.ceil(Math.max(200, ...(app.terms || []).map(t => t.negElbo)) / 100), p = panel({box: [86, 12, 612, 154], x: [0, most], y: [0, words.length], xticks: span(0, most, 4), name: "nats", yticks: words.map((w, i) => [words.length - i - .5, w])});
+        (app.terms || []).forEach((t, i) => [[0, t.reconstruction, tone.soft], [t.reconstruction, t.negElbo, tone.accent]].forEach(([from, to, colour]) => { g.fillStyle = colour; g.fillRect(p.px(from), p.py(words.length - i - .1), p.px(to) - p.px(from), p.py(0) - p.py(.45)); }));
+        (app.terms || []).forEach((t, i) => p.words(`${round(t.reconstruction, 1)} + ${round(t.kl, 1)}`, most / 80, words.length - i - .88));
+      });
+      const take = x => {
+        app.x = x;
+        app.terms = programs.map((p, i) => p.terms(x, null, noise[i]));
+        app.losses = app.terms.map((t, i) => t.reconstruction / (words[i] === "mean" ? count(shape) : 1) + t.kl);
+        app.reconstructions = programs.map(p => p.reconstruct(x, null));
+        seen.set(x); again.forEach((canvas, i) => canvas.set(app.reconstructions[i]));
+        chart.redraw();
+        speak.say(app.terms.map((t, i) => `${words[i]}: reconstruction ${round(t.reconstruction, 1)}, KL ${round(t.kl, 1)} nats, its own loss ${round(app.losses[i], words[i] === "mean" ? 3 : 1)}`).join("; "));
+      };
+      app.rows = programs.map(p => images.map(x => p.reconstruct(x, null)));
+      const wide = x => { const canvas = still(shape, x); canvas.style.cssText = "width:100%;height:auto"; return canvas; }, label = text => el("div", {class: "live-soft", style: "grid-column:1/-1"}, text);
+      const buttons = images.map((x, i) => button(wide(x), () => take(x), {"aria-label": `Take example ${i + 1}${labels ? `, ${labels[i]}` : ""}`, style: "padding:0;min-width:0"}));
+      const board = sketch((ink, size) => { if (ink.some(v => v > .05)) take(centred(ink, size, size, shape[1], shape[2])); });
+      app.take = take;
+      if (images.length) host.append(el("div", {style: `display:grid;grid-template-columns:repeat(${images.length},minmax(0,1fr));gap:2px 4px;max-width:600px`}, label("take one of these, or draw"), ...buttons, ...words.flatMap((w, i) => [label(`reconstructed, trained with the ${w} over the pixels`), ...app.rows[i].map(wide)])));
+      host.append(el("div", {class: "live-row", style: "margin-top:1rem"}, el("figure", {class: "live-col"}, board.element, el("figcaption", {}, "draw here"), el("p", {}, button("Clear", () => board.clear()))),
+        el("div", {class: "live-col"}, el("div", {class: "live-row"}, seen.element, ...again.map(a => a.element)), chart.element, key(["reconstruction", "var(--soft)"], ["KL", "var(--accent)"]))), speak.element);
+      if (images.length) take(images[0]);
+    },
+
     class(host, [program], app) {
       const shape = program.shape, K = program.spec.condition.classes, seen = picture(shape, "what the model sees", 112), made = Array.from({length: K}, () => still(shape, null, 56)), speak = speaker(), classes = program.spec.about.classes || [];
       const shown = conditionControls(program, classes, "it shows", () => app.x && take(app.x, null));
@@ -1004,6 +1037,47 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       app.take = take;
       host.append(el("div", {class: "live-row"}, from.element, el("div", {class: "live-col"}, seen.element, shown.element, el("div", {class: "live-strip", role: "img", "aria-label": "The same handwriting in every class, 0 first"}, ...made))), speak.element);
       if (from.images.length) take(from.images[0], from.labels[0]);
+    },
+
+    /* A model that is told some quadrants: the reader gives these, draws of z give the others. */
+    complete(host, [program], app) {
+      const shape = program.shape, [C, H, W] = shape, D = program.width, N = 8, unseen = program.unseen, speak = speaker(), about = program.spec.about, classes = about.classes || [];
+      if (!unseen) throw new Error("the part complete needs a model that is told a part of the image");
+      const quarters = [[0, 0], [.5, 0], [0, .5], [.5, .5]], hidden = quarters.filter(([l, t]) => unseen[(t ? H - 1 : 0) * W + (l ? W - 1 : 0)] > 0), given = quarters.filter(q => !hidden.includes(q));
+      const side = hidden.length !== 2 ? "" : hidden.every(q => q[1]) ? "lower" : hidden.every(q => !q[1]) ? "upper" : hidden.every(q => q[0]) ? "right" : hidden.every(q => !q[0]) ? "left" : "", rest = side ? `${side} half` : "unseen part";
+      const images = imagesOf(about.examples, shape), labels = about.examples && about.examples.labels, made = Array.from({length: N}, () => still(shape, null, 84)), truth = picture(shape, "the whole example", 84), open = unseen.reduce((s, v) => s + v, 0);
+      let seed = 1;
+      const colour = x => C === 3 ? x : Float64Array.from({length: 3 * H * W}, (_, i) => x[i % (H * W)] * (unseen[i % (H * W)] ? 1 : [.5, .68, 1][Math.floor(i / H / W)]));   // what was given is blue
+      const update = () => {
+        const p = program.priorOf(app.given);
+        app.z = Array.from({length: N}, (_, k) => p.mu.map((m, i) => m + p.sigma[i] * app.eps[k * D + i]));
+        app.made = app.z.map(z => program.whole(program.decode(z, app.given).mean, app.given));
+        made.forEach((canvas, k) => show(canvas, colour(app.made[k]), [3, H, W]));
+        const mid = unseen.map((_, i) => mean(app.made.map(x => x[i]))), over = f => Math.sqrt(unseen.reduce((s, u, i) => s + u * f(i), 0) / open);
+        app.spread = over(i => mean(app.made.map(x => (x[i] - mid[i]) ** 2)));
+        app.off = app.whole ? over(i => (app.whole[i] - mid[i]) ** 2) : null;
+        truth.element.style.visibility = app.whole ? "visible" : "hidden";
+        if (app.whole) truth.set(app.whole);
+        speak.say(`eight draws of the ${rest} differ by ${fine(app.spread)} a pixel${app.whole ? `; the example is off their mean by ${fine(app.off)}` : ""}`);
+      };
+      const draws = () => { app.eps = randomOf(seed).normals(N * D); }, seen = x => Float64Array.from(x, (v, i) => unseen[i] ? 0 : v);
+      const take = x => { app.whole = x; app.given = seen(x); if (board) board.put(still(shape, app.given)); update(); };
+      const nothing = () => {
+        Object.assign(app, {whole: null, made: [], z: [], spread: null, off: null});
+        made.forEach(canvas => show(canvas, new Float64Array(C * H * W), shape));
+        truth.element.style.visibility = "hidden";
+        speak.say(`nothing is drawn yet: draw all but the ${rest} of a digit`);
+      };
+      const board = C === 1 ? sketch((ink, size) => { app.whole = null; app.given = seen(resized(ink, size, size, H, W)); if (app.given.some(v => v > .05)) update(); else nothing(); }, given.map(q => [...q, .5, .5])) : null;
+      if (board) board.element.setAttribute("aria-label", `Draw here with a pointer or a finger: all but the ${rest}`);
+      const box = (l, t, w, h, more) => el("div", {"aria-hidden": "true", style: `position:absolute;pointer-events:none;left:${100 * l}%;top:${100 * t}%;width:${100 * w}%;height:${100 * h}%;${more}`});
+      const drawing = board && el("figure", {}, el("div", {style: "position:relative;width:280px;max-width:100%"}, board.element, ...hidden.map(q => box(...q, .5, .5, "background:var(--field)")), box(1 / 7, 1 / 7, 5 / 7, 5 / 7, "border:2px dashed #8a8a94")), el("figcaption", {}, `draw a digit without its ${rest}, in the frame, or take one of those below`));
+      app.take = take;
+      draws();
+      host.append(el("div", {class: "live-row"}, el("div", {class: "live-col", style: "width:300px"}, drawing, board ? el("p", {}, button("Clear", () => board.clear())) : null, images.length ? exampleButtons(images, shape, labels, classes, take) : null),
+        el("div", {class: "live-col"}, el("figure", {}, el("div", {class: "live-strip", style: `width:${4 * 88}px;max-width:100%`, role: "img", "aria-label": "Eight completions"}, ...made), el("figcaption", {}, `blue as given; the ${rest} by the model`)),
+          el("p", {}, button("Fresh draws", () => { seed++; draws(); if (app.made.length) update(); })), truth.element)), speak.element);
+      if (images.length) take(images[Math.min(3, images.length - 1)]); else nothing();
     },
 
     codes(host, [program], app) {
@@ -1111,7 +1185,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
     const inside = paintIt => { g.save(); g.beginPath(); g.rect(l, t, r - l, b - t); g.clip(); paintIt(); g.restore(); };
     const trace = points => { g.beginPath(); points.forEach(([a, c]) => g.lineTo(px(a), py(c))); };
     return {px, py, line: (points, colour, width = 4, dash = []) => inside(() => { trace(points); g.strokeStyle = colour; g.lineWidth = width; g.setLineDash(dash); g.stroke(); }),
-      area: (points, colour) => inside(() => { trace([[points[0][0], y[0]], ...points, [points[points.length - 1][0], y[0]]]); g.fillStyle = colour; g.fill(); }),
+      area: (points, colour, base = y[0]) => inside(() => { trace([[points[0][0], base], ...points, [points[points.length - 1][0], base]]); g.fillStyle = colour; g.fill(); }),
       dot: (a, c, colour, size = 10) => inside(() => { g.beginPath(); g.arc(px(a), py(c), size, 0, 7); g.fillStyle = colour; g.fill(); }),
       words: (text, a, c, align = "left") => { g.fillStyle = tone.ink; g.textAlign = align; g.fillText(text, px(a), py(c)); }};
   };
@@ -1138,6 +1212,54 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
   ];
 
   Object.assign(parts, {
+    gaussian(host, _, app) {
+      const speak = speaker(), xs = span(-5, 5, 500), wide = span(-22, 22, 4400), above = colours[0], below = colours[1], shares = [colours[5], colours[6]], fit = (v, most) => Math.min(most[1], Math.max(most[0], Math.round(20 * v) / 20)), ends = {mu: [-3, 3], logvar: [-3, 2]};
+      const log = (z, m, v) => -((z - m) ** 2 / Math.exp(v) + v + LOG2PI) / 2, weight = z => Math.exp(log(z, app.mu, app.logvar)) * (log(z, app.mu, app.logvar) - log(z, 0, 0)), box = [60, 12, 628, 210], tall = [0, 2];
+      const update = (mu, logvar) => {
+        app.mu = fit(mu, ends.mu); app.logvar = fit(logvar, ends.logvar);
+        app.parts = [app.mu ** 2 / 2, (Math.exp(app.logvar) - 1 - app.logvar) / 2]; app.kl = app.parts[0] + app.parts[1];
+        const w = wide.map(weight);
+        app.areas = [1, -1].map(way => .01 * w.reduce((s, v) => s + Math.max(0, way * v), 0));
+        rows[0].set(app.mu); rows[1].set(app.logvar);
+        chart.redraw();
+        speak.say(`KL(q‖p) = ½ μ² + ½ (σ² − 1 − log σ²): ${fine(app.parts[0])} and ${fine(app.parts[1])}, together ${fine(app.kl)} nats; area above 0 ${fine(app.areas[0])}, below 0 ${fine(app.areas[1])}`);
+      };
+      const chart = chartOf("Above: p = N(0, 1) and q = N(μ, σ²). Drag the top of q: sideways for μ, up and down for σ; or press the arrow keys. In the middle: q times log q/p, above and below 0. Below: both parts of the KL.", 584, (g, tone, panel) => {
+        const top = [1, 1.5, 2, 4, 8, 12].find(v => v >= Math.max(...xs.map(weight))), peak = Math.exp(log(app.mu, app.mu, app.logvar)), x = [-5, 5];
+        const a = panel({box, x, y: tall, yticks: [0, 1, 2]}), b = panel({box: [60, 234, 628, 424], x, y: [-top / 4, top], xticks: [-4, -2, 0, 2, 4], yticks: [0, top / 2, top], name: "z"}), c = panel({box: [60, 496, 628, 526], x: [0, 7], y: [0, 1], xticks: span(0, 7, 7), name: "KL in nats"});
+        a.area(xs.map(z => [z, Math.exp(log(z, 0, 0))]), tone.line);
+        a.line(xs.map(z => [z, Math.exp(log(z, app.mu, app.logvar))]), tone.accent, 5);
+        a.dot(app.mu, peak, tone.accent, 14); a.dot(app.mu, peak, tone.ground, 6);
+        a.words("p", -1.9, .22); a.words("q", app.mu + (app.mu > 2.5 ? -.6 : .4), Math.min(1.8, peak + .06));
+        b.area(xs.map(z => [z, Math.max(0, weight(z))]), above, 0); b.area(xs.map(z => [z, Math.min(0, weight(z))]), below, 0);
+        b.line([[-5, 0], [5, 0]], tone.soft, 2); b.words("q log(q/p)", -4.8, .8 * top);
+        [[0, app.parts[0]], [app.parts[0], app.kl]].forEach(([from, to], i) => { g.fillStyle = shares[i]; g.fillRect(c.px(from), 498, c.px(to) - c.px(from), 26); });
+      });
+      const rows = ["mu", "logvar"].map((name, i) => slider(["μ", "log σ²"][i], 0, ...ends[name], .05, v => i ? update(app.mu, v) : update(v, app.logvar))), canvas = chart.element;
+      const place = event => { const r = canvas.getBoundingClientRect(); return [(event.clientX - r.left) / r.width * 640, (event.clientY - r.top) / r.height * 584]; }, within = event => place(event)[1] < box[3] + 10;
+      const follow = event => {
+        const [x, y] = place(event), high = (box[3] - y) / (box[3] - box[1]) * tall[1];
+        update((x - box[0]) / (box[2] - box[0]) * 10 - 5, high > 0 ? -2 * Math.log(high) - LOG2PI : ends.logvar[1]);
+      };
+      for (const [k, v] of Object.entries({role: "application", "aria-roledescription": "density", tabindex: 0})) canvas.setAttribute(k, v);
+      canvas.style.cursor = "crosshair";
+      canvas.addEventListener("touchstart", event => { if (within(event.touches[0])) event.preventDefault(); }, {passive: false});   // the rest of it scrolls the page
+      let held = false;                           // a finger captures whatever it touches
+      canvas.addEventListener("pointerdown", event => { if (!within(event)) return; held = true; canvas.setPointerCapture(event.pointerId); canvas.focus({preventScroll: true}); follow(event); event.preventDefault(); });
+      canvas.addEventListener("pointermove", event => { if (held) follow(event); });
+      for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { held = false; });
+      canvas.addEventListener("keydown", event => {
+        const way = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key], step = event.shiftKey ? .5 : .1;
+        if (event.key === "Home") update(0, 0);
+        else if (way) update(app.mu + way[0] * step, app.logvar + way[1] * step);
+        else return;
+        event.preventDefault();
+      });
+      Object.assign(app, {mu: 1, logvar: -1.4});
+      host.append(canvas, key(["above 0", above], ["below 0", below], ["½ μ²", shares[0]], ["½ (σ² − 1 − log σ²)", shares[1]]), ...rows.map(row => row.element), speak.element);
+      update(1, -1.4);
+    },
+
     noise(host, _, app) {
       const N = 20, places = span(-2, 3, 50), speak = speaker(), target = 1;
       let seed = 1;
@@ -1618,7 +1740,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
     }
   });
 
-  const bare = ["noise", "reliability", "blur", "posterior", "roofline"];   // mounted without a program, from a file, too
+  const bare = ["gaussian", "noise", "reliability", "blur", "posterior", "roofline"];   // mounted without a program, from a file, too
 
   /* `<div class="live" data-program="a.json b.json" data-part="plane">` with a still picture in it: once it comes into view, the part takes its place. Without the programs the picture stays. A part that needs none (`bare`) has no data-program. */
   const mount = async (host, specs) => {
@@ -1638,7 +1760,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       const inner = el("div", {class: "live-app", "data-lm-suppress-shortcuts": "true"}), programs = read.map(spec => spec.weights === undefined ? spec : spec.alphabet ? new Lines(spec) : new Program(spec));
       app.programs = programs; app.program = programs[0];
       make(inner, programs, app);
-      if (needs && host.dataset.part !== "beta") inner.append(aboutLine(programs[0].spec ? programs[0] : {spec: programs[0]}));
+      if (needs && host.dataset.part !== "beta") inner.append(...programs.map(p => aboutLine(p.spec ? p : {spec: p})));
       host.replaceChildren(inner);
       host.dataset.ready = "yes";
     } catch (error) {
