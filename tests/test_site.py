@@ -359,7 +359,8 @@ def test_the_first_use_of_a_term_leads_to_the_glossary(tab, address):
 
 
 # pages with parts that move, at least
-LIVE = ("index", "latent", "elbo", "beta_vae", "cvae", "vq_vae", "anomaly_detection")
+LIVE = ("index", "latent", "elbo", "beta_vae", "cvae", "vq_vae", "generation",
+        "anomaly_detection", "semi_supervised", "text")
 mounts = """() => [...document.querySelectorAll('div.live[data-part]')].map(host => (
     {ready: host.dataset.ready, asked: host.dataset.program, still:
      !!host.querySelector('img')}))"""
@@ -395,7 +396,27 @@ def test_parts_of_a_page_load_when_they_come_into_view(tab, address, site, name)
     files = {site / url.removeprefix(address) for url in tab.asked
              if "assets/live/" in url and url.endswith(".json")}
     assert 0 < sum(f.stat().st_size for f in files) <= 500_000
-    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for width in (1280, 390):           # nothing is wider than the column
+        tab.set_viewport_size(dict(width=width, height=900))
+        tab.wait_for_timeout(200)
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert not tab.evaluate("""() => [...document.querySelectorAll('.live-app')]
+            .flatMap(app => [...app.querySelectorAll('*')].filter(e =>
+                e.getBoundingClientRect().right > app.getBoundingClientRect().right + 1)
+            ).map(e => e.outerHTML.slice(0, 80))""")
+
+
+@pytest.mark.browser
+@needs_browser
+def test_the_first_tab_leads_past_the_navigation(tab, address):
+    tab.goto(f"{address}beta_vae.html")
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.className") == "skip-link"
+    assert tab.locator(".skip-link").bounding_box()["x"] >= 0
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("document.activeElement.tagName") == "MAIN"
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("!!document.activeElement.closest('main')")
 
 
 @pytest.mark.browser
