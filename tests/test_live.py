@@ -1139,7 +1139,7 @@ def test_beta_is_switched(part):
     tab.wait_for_function(said, arg=f"the {label}: rate 2.3")
     assert tab.get_by_label("Take example 4").get_attribute("aria-pressed") == "true"
     chart = tab.locator("canvas[aria-label^='Rate and distortion']")
-    box = chart.bounding_box()              # the point of β = 0.5 is on the right, below
+    box = chart.bounding_box()    # the point of β = 0.5 is on the right, below
     chart.click(position=dict(x=.9 * box["width"], y=.78 * box["height"]))
     agrees(0, 3)
 
