@@ -47,7 +47,7 @@ def marked(*marks):
 # models of something else than images; a page cannot show them
 REFUSED = {"text_vae", "code_prior", "speech_vq_vae", "classifier"}
 IMAGES = ["vae", "conv_vae", "beta_vae", "beta_tcvae", "cvae", "autoencoder", "vq_vae",
-          "m2"]
+          "m2", "sigma_vae", "perceptual_vae", "vae_gan"]
 
 
 def small(name, **more):
@@ -70,6 +70,22 @@ def mixture():
     return build("vae", hidden=[32], latent_dim=4, prior=MixturePrior(4, 3)).eval()
 
 
+def after_a_step(model):
+    "A σ-VAE that has seen a batch, so that its σ is the one it computed."
+    before = float(model.likelihood.sigma.detach())
+    model.train().losses((images(model, 50), torch.zeros(50)))
+    assert abs(float(model.likelihood.sigma.detach()) - before) > 0.1
+    return model.eval()
+
+
+def off_start(model):
+    "A learned σ, away from where it starts, and each its own."
+    with torch.no_grad():
+        for p in model.likelihood.parameters(): p.add_(torch.randn_like(p))
+    assert len([*model.likelihood.parameters()]) == 1
+    return model
+
+
 MODELS = {name: lambda name=name: small(name) for name in IMAGES}
 MODELS |= {
     "colour": lambda: small("conv_vae", data_shape=[3, 32, 32], widths=[8, 16],
@@ -86,6 +102,11 @@ MODELS |= {
                                sees=["encoder", "decoder", "prior"]),
     "mixture prior": mixture,
     "conv classifier": lambda: small("m2", classifier="conv"),
+    # σ from training ("optimal", the default, keeps a running average)
+    "computed sigma": lambda: after_a_step(small("sigma_vae")),
+    "learned sigma": lambda: off_start(small("sigma_vae", sigma="learned")),
+    "sigma per pixel": lambda: off_start(small("sigma_vae", sigma="per_pixel")),
+    "fixed sigma": lambda: small("sigma_vae", sigma=0.4),
     "colour codes": lambda: small("vq_vae", data_shape=[3, 32, 32], prior="uniform"),
 }
 
