@@ -821,7 +821,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
   /* q(z|x) on two latents: an ellipse, turned by a covariance; what is no Gaussian as draws. */
   const qWords = program => program.top || program.couplings ? "a hundred draws as rings, and the code as a dot" : `an ellipse of one and of two deviations${program.spec.posterior ? ", turned by the covariance" : ""}`;
   const cloudOf = (program, q) => q.base || q.first ? Array.from({length: 100}, (_, k) => program.draw(q, randomOf(k + 1).normals(program.width))) : null;
-  const ring = (g, x, y, colour) => { g.beginPath(); g.arc(x, y, 4, 0, 7); g.lineWidth = 2; g.strokeStyle = colour; g.stroke(); };
+  const ring = (g, x, y, colour) => { g.beginPath(); g.arc(x, y, 5, 0, 7); g.lineWidth = 2; g.strokeStyle = colour; g.stroke(); };
   const drawQ = (g, px, py, program, q, [i, j], colour, cloud) => {
     const mu = [q.mu[i], q.mu[j]], D = program.width;
     if (cloud) {
@@ -855,6 +855,13 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
   const nameOf = (program, i) => !program.top ? `z${i + 1}` : i < program.top ? `upper ${i + 1}` : `lower ${i + 1 - program.top}`;
   const tells = ({spec: {about: {kl, spread}}}, i) => kl && kl[i] !== undefined ? ` · ${kl[i].toFixed(2)} nats` : spread && spread[i] !== undefined ? ` · variance ${spread[i].toFixed(2)}` : "";
   const sortedBy = ({spec: {about: {kl, spread}}}) => kl ? "by their KL on test images" : spread ? "by the variance of the mean code over test images" : "";
+
+  const drawsOf = program => { const random = randomOf(2); return Array.from({length: 300}, () => program.drawLatent(random)); };
+  const reachOf = (program, axes, least) => {     // how far a prior goes that is neither N(0, I) nor has it on top
+    if (!["mixture", "vamp", "flow"].includes(program.spec.prior.name)) return least;
+    const far = drawsOf(program).flatMap(z => axes.map(i => Math.abs(z[i]))).sort((a, b) => a - b);
+    return Math.max(least, Math.ceil(far[Math.floor(.95 * far.length)]));
+  };
 
   /* The score of an image, as lesson 10 has it, with the noise of the page. */
   const scoreOf = (program, detector, x, c) => {
@@ -1013,8 +1020,8 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       const seenLabels = labels ? [...new Set(labels)].filter(k => k >= 0).sort((a, b) => a - b).slice(0, 20) : [];
       const key = seenLabels.length ? el("ul", {class: "live-key"}, ...seenLabels.map(k => el("li", {}, el("i", {style: `background:${colours[k % 10]}`}), classes[k] || String(k)))) : null;
       const upper = top ? order.filter(i => i < top).slice(0, 8) : [], lower = top ? order.filter(i => i >= top).slice(0, 8) : order.slice(0, 12);
-      const some = top ? [app.z, ...Array.from({length: 100}, (_, k) => program.drawLatent(randomOf(k + 1), condition())), ...Array.from({length: codes ? codes.length / D : 0}, (_, n) => codes.subarray(n * D, n * D + D))] : [];
-      const wide = i => Math.max(4, ...some.map(z => Math.ceil(Math.abs(z[i]))));   // a lower layer has no scale of its own
+      const scaled = program.priorOf(condition()), some = scaled ? [] : [app.z, ...codes ? Array.from({length: codes.length / D}, (_, n) => codes.subarray(n * D, n * D + D)) : drawsOf(program)];
+      const wide = i => Math.max(4, ...some.map(z => Math.ceil(Math.abs(z[i]))));   // without N(0, 1) as its prior a latent has a scale of its own
       for (const i of [...upper, ...lower]) { const most = wide(i); sliders[i] = slider(`${nameOf(program, i)}${tells(program, i)}`, 0, -most, most, .05, v => { set(i, v); update(); }); }
       host.append(el("h2", {}, "The map"),
         el("p", {}, codes && (top || D) > 1 ? `Each dot is the code of a test image, on the latents ${axes[0] + 1} and ${axes[1] + 1}${top ? " of the upper layer" : ""}, which ${spec.about.kl ? "tell" : "vary"} most. ` : "", "Drag the point, or reach it with the Tab key and press the arrows. ",
@@ -1091,7 +1098,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
 
   const parts = {
     plane(host, [program], app) {
-      const shape = program.shape, made = picture(shape, "decoded at the point", 200), speak = speaker(), span = program.spec.about.span || 3, grid = 13, [a, b] = axesOf(program), tiles = document.createElement("canvas");
+      const shape = program.shape, made = picture(shape, "decoded at the point", 200), speak = speaker(), span = program.spec.about.span || reachOf(program, axesOf(program), 3), grid = 13, [a, b] = axesOf(program), tiles = document.createElement("canvas");
       tiles.width = grid * shape[2]; tiles.height = grid * shape[1];
       app.z = program.settled(new Float64Array(program.width));
       const controls = conditionControls(program, [], "decode as", () => { manifold(); update(); });
@@ -1117,13 +1124,13 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       const made = picture(program.shape, "decoded", 200), speak = speaker(), {top} = program, order = orderOf(program).slice(0, top || 10).slice(0, 10);   // of two layers the upper one
       app.z = program.settled(new Float64Array(program.width));
       const update = () => { app.mean = program.decode(app.z).mean; made.set(app.mean); speak.say(`z ${order.slice(0, 4).map(i => round(app.z[i])).join(", ")}`); };
-      const rows = order.map(i => slider(`${nameOf(program, i)}${tells(program, i)}`, 0, -3, 3, .05, v => { app.z[i] = v; app.z = program.settled(app.z); update(); }));
+      const rows = order.map(i => slider(`${nameOf(program, i)}${tells(program, i)}`, 0, -reachOf(program, [i], 3), reachOf(program, [i], 3), .05, v => { app.z[i] = v; app.z = program.settled(app.z); update(); }));
       host.append(el("div", {class: "live-row"}, made.element, el("div", {class: "live-col"}, ...rows.map(r => r.element), button("All to 0", () => { app.z = program.settled(new Float64Array(program.width)); rows.forEach(r => r.set(0)); update(); }))), speak.element);
       update();
     },
 
     draw(host, [program], app) {
-      const shape = program.shape, seen = picture(shape, "what the model sees", 112), again = picture(shape, "its reconstruction", 112), table = termsTable(), speak = speaker(), axes = axesOf(program), noise = noiseFor(program), {name} = program.spec.prior, normal = ["normal", "learned", "layers"].includes(name), random = randomOf(2), before = normal ? [] : Array.from({length: 300}, () => program.drawLatent(random));
+      const shape = program.shape, seen = picture(shape, "what the model sees", 112), again = picture(shape, "its reconstruction", 112), table = termsTable(), speak = speaker(), axes = axesOf(program), noise = noiseFor(program), {name} = program.spec.prior, normal = ["normal", "learned", "layers"].includes(name), reach = reachOf(program, axes, 4), before = normal ? [] : drawsOf(program);
       const asked = conditionControls(program, [], "it shows", () => app.x && take(app.x, null));
       const take = (x, k) => {
         if (k !== null && asked.set) asked.set(k);
@@ -1134,7 +1141,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       };
       const from = taker(program, take);
       const plane = {element: el("canvas", {class: "live-pad", width: 640, height: 640, role: "img", "aria-label": `q(z|x) as ${qWords(program)}, over the prior`, style: "cursor:default;touch-action:auto"}), redraw() {
-        const g = plane.element.getContext("2d"), tone = shades(plane.element), px = v => (v[0] / 4 + 1) * 320, py = v => (1 - v[1] / 4) * 320;
+        const g = plane.element.getContext("2d"), tone = shades(plane.element), px = v => (v[0] / reach + 1) * 320, py = v => (1 - v[1] / reach) * 320;
         g.fillStyle = tone.ground; g.fillRect(0, 0, 640, 640);
         if (normal) ellipse(g, px, py, [0, 0], [1, 1], tone.line);
         else for (const z of before) ring(g, px(axes.map(i => z[i])), py(axes.map(i => z[i])), tone.line);
