@@ -12,9 +12,10 @@ from test_live import (DEEP, MAP, MODELS, browser, close, deep, diagonal, digits
                        small, state, stroke, tab)
 from vae_course import live
 from vae_course.anomaly_detection import AnomalyDetector
+from vae_course.beyond_gaussian import FullGaussian
 from vae_course.generation import encode_point
 from vae_course.live import explore, facts_of
-from vae_course.model import Unsupported, center
+from vae_course.model import MixturePrior, Unsupported, center
 from vae_course.packing import packed, rounded
 
 fixtures = browser, engine, page, tab          # of test_live, for pytest to find here
@@ -69,7 +70,7 @@ def image_agrees(tab, model, x):
         kl = (q.log_prob(z) - prior.log_prob(z)).mean()
         cloud = row_of(drawn(q, rings[:, None]))
     for key, want in dict(reconstruction=cost, kl=kl, negElbo=cost + kl).items():
-        assert now["terms"][key] == pytest.approx(want.item(), rel=1e-4, abs=2e-3), key
+        assert abs(now["terms"][key] - want) < 1e-3 + 1e-4 * abs(want), key
     shown = [f"{now['terms'][k]:.1f}" for k in ("reconstruction", "kl", "negElbo")]
     cells = [t.replace("−", "-") for t in tab.locator("table td").all_inner_texts()]
     assert cells == shown
@@ -296,6 +297,23 @@ def test_a_detector_of_these_models_scores_as_in_python_or_is_refused(
     detector.model_ = rounded(detector.model_)
     score, found = detector.anomaly_score(x[None])[0], state(tab)["score"]
     assert abs(found - score) < 1e-3 * max(1, abs(score))
+
+
+class Other(FullGaussian):
+    def forward(self, out): return super().forward(2 * out)
+
+
+@pytest.mark.parametrize("part, make, name", [
+    ("posterior", lambda m: Other(5), "full, normal"),
+    ("prior_net.base", lambda m: MixturePrior(5, 2), "gaussian, flow"),
+    ("posterior.gaussian", lambda m: torch.nn.Identity(), "flow, normal"),
+    ("top_prior", lambda m: MixturePrior(UPPER, 2), "two_layer_vae")])
+def test_a_part_of_another_class_is_refused_by_name(part, make, name):
+    model = model_of(name)
+    new, (*where, last) = make(model), part.split(".")
+    setattr(model.get_submodule(".".join(where)), last, new)
+    with pytest.raises(Unsupported, match=f"a page cannot run a {type(new).__name__} "):
+        packed(model)
 
 
 def test_facts_of_a_model_with_a_closed_kl_are_as_before():

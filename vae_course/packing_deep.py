@@ -8,7 +8,7 @@ __all__ = ['posteriors', 'packed_posterior', 'packed_prior', 'packed_layers']
 # %% ../nbs/92e_packing_deep.ipynb #6dc8619d
 from typing import Any
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from .beyond_gaussian import (FlowPosterior, FlowPrior, FullGaussian, RealNVP,
                                         TwoLayerVAE, VampPrior)
 from .elbo import DiagonalGaussian
