@@ -268,6 +268,7 @@ ELSEWHERE = {
                      "packing.packed", "packing.rounded", "packing.rounding_cost"),
                     "test_live"),
     "packing.packed_lines": "test_live_more",
+    "packing_deep.packed_layers": "packing.packed",
     "imputation.impute": "test_tables", "text.FixedLanguageVAE": "test_text",
     "text.text_scores": "lesson 12: a model of lines alone",
     "acceleration.AutocastLosses": "test_models", "anomaly_detection.AnomalyDetector":

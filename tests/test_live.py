@@ -14,6 +14,7 @@ from torch import nn
 from test_models import SMALL
 from vae_course import live
 from vae_course.anomaly_detection import AnomalyDetector, precision_from_rates
+from vae_course.beyond_gaussian import TwoLayerDistribution, TwoLayerVAE
 from vae_course.cli import main
 from vae_course.cvae import Quadrants
 from vae_course.data import Batches, DataError
@@ -23,7 +24,7 @@ from vae_course.evaluation import base_distribution
 from vae_course.gpu import arithmetic_intensity, attainable, linear_cost
 from vae_course.images import read_image
 from vae_course.live import explore
-from vae_course.model import MixturePrior, Unsupported
+from vae_course.model import MixturePrior, Unsupported, center
 from vae_course.packing import packed, rounded, rounding_cost, weight_kinds
 from vae_course.step import evaluate
 from vae_course.training import build, fit, load_model, registry, save_model
@@ -47,7 +48,8 @@ def marked(*marks):
 # models of something else than images; a page cannot show them
 REFUSED = {"text_vae", "code_prior", "speech_vq_vae", "classifier"}
 IMAGES = ["vae", "conv_vae", "beta_vae", "beta_tcvae", "cvae", "autoencoder", "vq_vae",
-          "m2"]
+          "m2", "sigma_vae", "perceptual_vae", "vae_gan", "flexible_vae",
+          "two_layer_vae"]
 
 
 def small(name, **more):
@@ -70,6 +72,43 @@ def mixture():
     return build("vae", hidden=[32], latent_dim=4, prior=MixturePrior(4, 3)).eval()
 
 
+def after_a_step(model):
+    "A σ-VAE that has seen a batch, so that its σ is the one it computed."
+    before = float(model.likelihood.sigma.detach())
+    model.train().losses((images(model, 50), torch.zeros(50)))
+    assert abs(float(model.likelihood.sigma.detach()) - before) > 0.1
+    return model.eval()
+
+
+def off_start(model):
+    "A learned σ, away from where it starts, and each its own."
+    with torch.no_grad():
+        for p in model.likelihood.parameters(): p.add_(torch.randn_like(p))
+    assert len([*model.likelihood.parameters()]) == 1
+    return model
+
+
+def bent(name, **more):
+    "A model of lesson 16, its flows and its prior away from where they start."
+    model = small(name, **more)
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            if "flow" in key: p.normal_(0, 0.15)
+            elif key.startswith("prior_net"): p.add_(0.5 * torch.randn_like(p))
+    return model
+
+
+DEEP = {f"{posterior}, {prior}": (posterior, prior)
+        for posterior in ("gaussian", "full", "flow")
+        for prior in ("normal", "mixture", "vamp", "flow")}
+
+
+def deep(posterior, prior, **more):
+    # five latents: the halves of a coupling are not of one width
+    return bent("flexible_vae", posterior=posterior, prior=prior,
+                **dict(latent_dim=5, couplings=3) | more)
+
+
 MODELS = {name: lambda name=name: small(name) for name in IMAGES}
 MODELS |= {
     "colour": lambda: small("conv_vae", data_shape=[3, 32, 32], widths=[8, 16],
@@ -86,8 +125,15 @@ MODELS |= {
                                sees=["encoder", "decoder", "prior"]),
     "mixture prior": mixture,
     "conv classifier": lambda: small("m2", classifier="conv"),
+    # σ from training ("optimal", the default, keeps a running average)
+    "computed sigma": lambda: after_a_step(small("sigma_vae")),
+    "learned sigma": lambda: off_start(small("sigma_vae", sigma="learned")),
+    "sigma per pixel": lambda: off_start(small("sigma_vae", sigma="per_pixel")),
+    "fixed sigma": lambda: small("sigma_vae", sigma=0.4),
+    "ladder": lambda: small("two_layer_vae", ladder=True),
     "colour codes": lambda: small("vq_vae", data_shape=[3, 32, 32], prior="uniform"),
 }
+MODELS |= {name: lambda kinds=kinds: deep(*kinds) for name, kinds in DEEP.items()}
 
 
 @cache
@@ -147,17 +193,56 @@ def engine(tab, tmp_path):
 
 
 RUN = """([program, xs, cs, noise]) => {
+  const rows = (p, noise) => Array.from({length: noise.length / p.width},
+                                        (_, k) => noise.slice(k * p.width,
+                                                              (k + 1) * p.width));
   const p = new vaeLive.Program(program), list = v => v && Array.from(v);
   return xs.map((x, i) => {
     const c = cs && cs[i], q = p.encode(x, c), made = p.decode(q.codes || q.mu, c);
     return {mu: list(q.mu), logvar: list(q.logvar), codes: list(q.codes),
-            mean: list(made.mean), terms: p.spec.prior && p.terms(x, c, noise),
+            mean: list(made.mean), z: noise && q.mu && rows(p, noise).map(
+              e => list(p.draw(q, e))), logq: noise && q.mu && rows(p, noise).map(
+              e => p.logQ(q, p.draw(q, e))), logp: noise && q.mu && rows(p, noise).map(
+              e => p.logPrior(p.draw(q, e), c)),
+            terms: p.spec.prior && p.terms(x, c, noise),
             labels: p.classifier && list(p.classify(x))};
   });
 }"""
 
 
 def flat(x): return x.flatten(1).tolist()
+
+
+def latents(model):
+    "How many numbers z has; 4 for a model of codes, which needs no noise."
+    if isinstance(model, TwoLayerVAE): return sum(model.config["latent_dims"])
+    return getattr(model, "latent_dim", 4)
+
+
+def diagonal(p): return isinstance(base_distribution(p), D.Normal)
+
+
+def row_of(z):
+    "z as a page has it: of two layers the numbers of the upper one first."
+    return torch.cat(z, -1) if isinstance(z, tuple) else z
+
+
+def drawn(q, noise):
+    "What torch draws from q(z|x) with this noise, `(K, B, D)`."
+    if isinstance(q, TwoLayerDistribution):
+        d = 3                                   # latents of the upper layer in `SMALL`
+        upper, lower = noise[..., :d], noise[..., d:]
+        one, two = (upper, lower) if q.top_first else (lower, upper)
+        first = drawn(q.first, one)
+        second = drawn(q.second(first), two)
+        return (first, second) if q.top_first else (second, first)
+    if isinstance(q, D.TransformedDistribution):
+        z = drawn(q.base_dist, noise)
+        for transform in q.transforms: z = transform(z)
+        return z
+    if isinstance(q, D.MultivariateNormal):
+        return q.mean + (q.scale_tril @ noise[..., None])[..., 0]
+    return q.mean + q.stddev * noise
 
 
 @marked()
@@ -168,32 +253,38 @@ def test_a_browser_computes_what_torch_computes_with_the_rounded_weights(
     model = lively(MODELS[name]())
     again, x = rounded(model, kind), images(model)
     c = conditions(model, x)
-    noise = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    width = latents(model)
+    noise = torch.randn(3, width, generator=torch.Generator().manual_seed(1))
     cs = None if c is None else c.flatten(1).tolist() if c.dim() > 1 else c.tolist()
     found = engine.evaluate(RUN, [packed(model, kind), flat(x), cs,
                                   noise.flatten().tolist()])
     with torch.no_grad():
         q = again.encode(x, c)
-        codes = not hasattr(q, "mean")
-        mean = again.decode(q.mode if codes else q.mean, c).mean.flatten(1)
-        z = q.mode[None] if codes else q.mean + q.stddev * noise[:, None]
+        codes, simple = hasattr(model, "codes"), diagonal(q)
+        mode = q.mode if codes else center(q)
+        mean = again.decode(mode, c).mean.flatten(1)
+        z = mode[None] if codes else drawn(q, noise[:, None])
         reconstruction = -again.decode(z, c).log_prob(x).mean(0)
         prior = again.prior(c)
         if codes: kl = -prior.log_prob(q.mode)
-        elif name == "mixture prior":
-            kl = (q.log_prob(z) - prior.log_prob(z)).mean(0)
-        else: kl = torch.distributions.kl_divergence(
+        elif simple and diagonal(prior): kl = torch.distributions.kl_divergence(
             base_distribution(q), base_distribution(prior)).sum(-1)
-    rows = {key: torch.tensor([row[key] for row in found]) for key in ("mean", *(
-        ["codes"] if codes else ["mu", "logvar"]))}
+        else: kl = (q.log_prob(z) - prior.log_prob(z)).mean(0)
+    rows = {key: torch.tensor([row[key] for row in found]) for key in (
+        ("mean", "codes") if codes else ("mean", "mu", "z", "logq", "logp"))}
     assert (rows["mean"] - mean).abs().max() < 1e-3
     if codes:
         assert (rows["codes"] == q.mode.flatten(1)).float().mean() >= 0.999
         assert len(q.mode.unique()) > 2
     else:
+        assert (rows["mu"] - row_of(mode)).abs().max() < 1e-3
+        assert (rows["z"] - row_of(z).movedim(0, 1)).abs().max() < 1e-3
+        for key, p in (("logq", q), ("logp", prior)):
+            assert torch.allclose(rows[key], p.log_prob(z).T, rtol=1e-4, atol=1e-3), key
+    if simple or isinstance(q, D.MultivariateNormal):
+        logvar = torch.tensor([row["logvar"] for row in found])
         assert q.variance.log().abs().max() > 1
-        assert (rows["mu"] - q.mean).abs().max() < 1e-3
-        assert (rows["logvar"] - q.variance.log()).abs().max() < 1e-3
+        assert (logvar - q.variance.log()).abs().max() < 1e-3
     terms = [row["terms"] for row in found]
     for key, want in dict(reconstruction=reconstruction, kl=kl).items():
         got = torch.tensor([t[key] for t in terms])
@@ -346,7 +437,7 @@ STATE = """() => {
   if (out.terms) out.terms = {reconstruction: out.terms.reconstruction,
                               kl: out.terms.kl, negElbo: out.terms.negElbo};
   if (app.q && app.q.mu) { out.mu = Array.from(app.q.mu);
-                           out.sigma = Array.from(app.q.sigma); }
+                           out.sigma = app.q.sigma && Array.from(app.q.sigma); }
   return out;
 }"""
 
@@ -682,13 +773,15 @@ def test_a_page_of_every_model_opens_with_and_without_images(page, name):
         if i in want: close(found[unseen], torch.tensor(want[i]["mean"]).view(
             28, 28)[unseen], .51 / 255)
     facts = tab.evaluate("document.querySelector('#app').live.program.spec.about")
+    assert facts["order"][0] == facts["kl"].index(max(facts["kl"]))
     assert sum(facts["kl"]) == pytest.approx(evaluate(
         model, Batches(digits().test[:50], 50), seed=0)["kl"], abs=3e-4)
 
 
 @marked()
 @pytest.mark.parametrize("mode", ["light", "dark"])
-@pytest.mark.parametrize("kind", ["vae", "cvae", "vq_vae"])
+@pytest.mark.parametrize("kind", ["vae", "cvae", "vq_vae", "flexible_vae",
+                                  "two_layer_vae"])
 def test_axe_finds_nothing_serious_and_nothing_is_too_wide(page, kind, mode):
     from axe_playwright_python.sync_playwright import Axe
     tab = page(small(kind), digits().test)
@@ -1139,7 +1232,7 @@ def test_beta_is_switched(part):
     tab.wait_for_function(said, arg=f"the {label}: rate 2.3")
     assert tab.get_by_label("Take example 4").get_attribute("aria-pressed") == "true"
     chart = tab.locator("canvas[aria-label^='Rate and distortion']")
-    box = chart.bounding_box()    # the point of β = 0.5 is on the right, below
+    box = chart.bounding_box()          # the point of β = 0.5 is on the right, below
     chart.click(position=dict(x=.9 * box["width"], y=.78 * box["height"]))
     agrees(0, 3)
 

@@ -12,9 +12,10 @@ widest = 88             # columns
 longest = 250           # lines of code in a room of the workshop
 workshop = 70           # notebooks from this number on
 # these import what they like
-around = {"widgets", "packing", "live", "live_files", "lesson_parts", "lesson_files",
-          "cli", "model_settings", "use", "partly_labelled", "speech_files",
-          "named_data", "samples", "diagnosis", "diagnosis_measures", "diagnosis_run"}
+around = {"widgets", "packing", "packing_deep", "live", "live_files", "lesson_parts",
+          "lesson_files", "cli", "model_settings", "use", "partly_labelled",
+          "speech_files", "named_data", "samples", "diagnosis", "diagnosis_measures",
+          "diagnosis_run"}
 tables = {"old_names"}  # rooms that are a table, as long as what it lists
 allowed = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "sklearn",
            "safetensors", "vae_course", *sys.stdlib_module_names}

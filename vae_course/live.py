@@ -14,13 +14,17 @@ import torch
 from torch import Tensor
 import vae_course
 from .anomaly_detection import AnomalyDetector
+from .beyond_gaussian import FullGaussian, TwoLayerVAE
 from .checkpoint import write_atomic
-from .cvae import LearnedPrior
+from .cvae import LearnedPrior, Unconditional
 from .data import Batches, DataError, DataSet, Examples, as_floats
+from .elbo import DiagonalGaussian
 from .generation import encode_point
+from .latent import StandardNormal
 from .model import Unsupported
 from .packing import packed, rounded, rounding_cost  # noqa: F401
 from .step import evaluate, evaluating, map_rows
+from .vq_vae import VQVAE
 
 # %% ../nbs/92b_live.ipynb #c2ee7796
 def script() -> str:
@@ -65,16 +69,24 @@ def _conditions(model: Any, images: Examples) -> Any:
 
 def _kl_by_latent(model: Any, x: Tensor, c: Any) -> Tensor | None:
     """The mean KL of each latent from N(0, 1), or from a prior that is learned, `(D,)`;
-    None for codes."""
-    learned = isinstance(getattr(model, 'prior_net', None), LearnedPrior)
+    None where q(z|x) or the prior is no diagonal Gaussian."""
+    prior = getattr(model, 'prior_net', None)
+    if isinstance(prior, Unconditional): prior = prior.net
+    learned = isinstance(prior, LearnedPrior)
+    if not (learned or isinstance(prior, StandardNormal)) or not isinstance(
+            getattr(model, 'posterior', None), DiagonalGaussian): return None
     def of(x, c=None):
         q = model.encode(as_floats(x), c)
         p = model.prior(c) if learned else None
         off, ratio = (q.mean - p.mean, p.variance) if p else (q.mean, 1)
         share = q.variance / ratio
         return (.5 * (off**2 / ratio + share - 1 - share.log())).cpu()
-    if not getattr(model, 'latent_dim', None): return None
     return map_rows(of, model, x, c).mean(0)
+
+def _codes_of(model: Any, x: Tensor, c: Any = None) -> Tensor:
+    "The code of each image, `(N, D)`; of two layers the upper one first."
+    z = encode_point(model, as_floats(x), c)
+    return torch.cat(z if isinstance(z, tuple) else (z,), -1).cpu().float()
 
 def usage_of(
     model: Any,   # with `codes`
@@ -91,12 +103,16 @@ def facts_of(
     model: Any,       # a model of images
     images: Examples, # test images
 ) -> dict[str, Any]:
-    """What a page says of the latents: `order`, most KL first, and `kl` in nats; of
-    codes their `usage`."""
-    kl = _kl_by_latent(model, images.x, _conditions(model, images))
-    if kl is None: return dict(usage=usage_of(model, images.x))
-    return dict(order=kl.argsort(descending=True).tolist(),
-                kl=[round(v, 4) for v in kl.tolist()])
+    """What a page says of the latents: `order`, most KL first, and `kl` in nats, or
+    without one `spread`, the variance of the mean code; of codes their `usage`."""
+    if isinstance(model, VQVAE): return dict(usage=usage_of(model, images.x))
+    c, name = _conditions(model, images), 'kl'
+    by = _kl_by_latent(model, images.x, c)
+    if by is None: name, by = 'spread', _codes_of(model, images.x, c).var(0)
+    order, below = by.argsort(descending=True).tolist(), len(by)
+    if isinstance(model, TwoLayerVAE): below -= model.bottom_dim
+    order.sort(key=lambda i: i >= below)            # a stable sort
+    return {'order': order, name: [round(v, 4) for v in by.tolist()]}
 
 def _examples(model: Any, images: Examples) -> dict[str, Any]:
     "Images for the page, their labels and their codes."
@@ -104,9 +120,9 @@ def _examples(model: Any, images: Examples) -> dict[str, Any]:
     labels = images.y.tolist() if images.y.dim() == 1 else None
     shown = _as_text(_as_bytes(images.x[:_SHOWN]))
     found: dict[str, Any] = dict(labels=labels, images=shown)
-    if getattr(model, 'latent_dim', None):
-        mu = encode_point(model, as_floats(images.x), _conditions(model, images))
-        found['codes'] = _as_text(mu.float())
+    if not isinstance(model, VQVAE):
+        found['codes'] = _as_text(_codes_of(model, images.x,
+                                            _conditions(model, images)))
     return found
 
 # %% ../nbs/92b_live.ipynb #03f200bf
@@ -119,8 +135,15 @@ def _of_detector(detector: AnomalyDetector) -> dict[str, Any]:
     if method not in _SCORED:
         raise Unsupported(f'a page cannot compute the score {method}: it knows '
                           f'{", ".join(_SCORED)}')
+    model = detector.model_
+    if method != 'reconstruction_error' and (
+            isinstance(model, TwoLayerVAE)
+            or isinstance(getattr(model, 'posterior', None), FullGaussian)):
+        raise Unsupported(f'a page cannot compute the score {method} of a '
+                          f'{type(model).__name__} with this q(z|x): take '
+                          'reconstruction_error')
     g = torch.Generator().manual_seed(settings.get('seed', 0))
-    k, d = settings.get('samples', 20), int(detector.model_.latent_dim or 0)
+    k, d = settings.get('samples', 20), int(getattr(model, 'latent_dim', 0) or 0)
     noise = torch.randn(k, 1, d, generator=g)       # as `anomaly_scores` draws it
     return dict(method=method, threshold=float(detector.threshold_),
                 false_alarm=float(detector.false_alarm), noise=_as_text(noise),

@@ -16,11 +16,13 @@ from .cvae import (CVAE, Columns, Concat, Condition, FiLM, Labels,
                              LearnedPrior, Number, Quadrants, ReshapeOutput,
                              Unconditional)
 from .data import Batches, Examples
+from .beyond_gaussian import TwoLayerVAE
 from .elbo import VAE, Bernoulli, Crop, DiagonalGaussian, Gaussian
 from .latent import StandardNormal
 from .likelihoods import (GaussianPerDimension, HeteroscedasticGaussian,
                                     Laplace)
 from .model import MixturePrior, Unsupported, require
+from .packing_deep import packed_layers, packed_posterior, packed_prior
 from .semi_supervised import M2
 from .step import evaluate
 from .text import CharacterGRU, TextDecoder, TextVAE
@@ -273,14 +275,10 @@ def _check_is_known(model: Any) -> None:
     require(model, 'packed', 'encode', 'decode')
     for name in ('encode', 'decode'):
         own = getattr(type(model), name)
-        if own not in [getattr(kind, name) for kind in (VAE, CVAE, VQVAE)]:
+        if own not in [getattr(k, name) for k in (VAE, CVAE, VQVAE, TwoLayerVAE)]:
             raise Unsupported(f'a page cannot run a {type(model).__name__}, which has '
                               f'an `{name}` of its own: it runs the models that keep '
-                              'those of VAE, CVAE or VQVAE')
-    posterior = getattr(model, 'posterior', None)
-    if posterior is not None and type(posterior) is not DiagonalGaussian:
-        raise Unsupported('a page cannot run the posterior '
-                          f'{type(posterior).__name__}: it knows DiagonalGaussian')
+                              'those of VAE, CVAE, VQVAE or TwoLayerVAE')
     shape = model.data_shape
     if not shape or len(shape) != 3 or shape[0] not in (1, 3):
         raise Unsupported(f'a page shows images of 1 or 3 channels, and this '
@@ -288,7 +286,7 @@ def _check_is_known(model: Any) -> None:
 
 # %% ../nbs/92a_packing.ipynb #b7bc3d05
 def _of_gaussian(w, model, x, parts): # a `VAE`, an example, and which parts
-    "Encoder, decoder, prior and condition of a program with Gaussian codes."
+    "Encoder, decoder, q(z|x), prior and condition of a program with latents."
     found: dict[str, Any] = dict(latent_dim=model.latent_dim)
     more, e = (), None
     if model.conditional:
@@ -301,7 +299,9 @@ def _of_gaussian(w, model, x, parts): # a `VAE`, an example, and which parts
     if 'encoder' in parts: found['encoder'], _ = w.layers(model.encoder, x, *more)
     z = torch.zeros(1, model.latent_dim)
     if 'decoder' in parts: found['decoder'], _ = w.layers(model.decoder, z, *more)
-    found['prior'] = _prior(w, model.prior_net, e)
+    found |= packed_posterior(w, model.posterior)
+    found['prior'] = (packed_prior(w, model.prior_net, rounded(model, w.kind))
+                      or _prior(w, model.prior_net, e))
     if isinstance(model, M2) and 'encoder' in parts:
         found['classifier'], _ = w.layers(model.classifier, x)
         found['log_share'] = w.numbers(model.log_share)
@@ -335,7 +335,8 @@ def packed(
     _check_is_known(model)
     model = copy.deepcopy(model).cpu().float().eval()
     w, x = _Writer(kind), torch.zeros(1, *model.data_shape)
-    write = _of_codes if isinstance(model, VQVAE) else _of_gaussian
+    write = (_of_codes if isinstance(model, VQVAE) else
+             packed_layers if isinstance(model, TwoLayerVAE) else _of_gaussian)
     name = (model.config or {}).get('name', type(model).__name__)
     program = dict(format=1, model=name, data_shape=list(model.data_shape), kind=kind,
                    likelihood=_likelihood(w, model.likelihood), about=about or {})

@@ -171,7 +171,10 @@
       if (spec.likelihood.scale) this.scale = numbersOf(this.bytes, spec.likelihood.scale);
       if (spec.unseen) this.unseen = numbersOf(this.bytes, spec.unseen);
       if (spec.log_share) this.logShare = numbersOf(this.bytes, spec.log_share);
+      if (spec.posterior && spec.posterior.nets) this.couplings = spec.posterior.nets.map(net => this.ready(net));
       this.priorParts = spec.prior && this.readyPrior(spec.prior);
+      this.top = spec.layers ? spec.layers.top : 0;   // latents of an upper layer: the first numbers of z
+      for (const part of ["seen", "up"]) this[part] = spec.layers && spec.layers[part] && this.ready(spec.layers[part]);
     }
 
     numbers(ref) { return ref ? numbersOf(this.bytes, ref) : null; }
@@ -187,7 +190,12 @@
     }
 
     readyPrior(prior) {
-      if (prior.name === "learned") return {...prior, layers: this.ready(prior.layers)};
+      if (prior.name === "learned" || prior.name === "layers") return {...prior, layers: this.ready(prior.layers)};
+      if (prior.name === "flow") return {...prior, nets: prior.nets.map(net => this.ready(net))};
+      if (prior.name === "vamp") {
+        const all = this.numbers(prior.each), [K, n] = prior.each.shape;
+        return {...prior, each: Array.from({length: K}, (_, k) => this.posterior(Float64Array.from(all.subarray(k * n, k * n + n))))};
+      }
       if (prior.name === "mixture") return {...prior, mu: this.numbers(prior.mu), logvar: this.numbers(prior.logvar), logits: this.numbers(prior.logits)};
       if (prior.name !== "transformer") return prior;
       const norm = n => ({scale: this.numbers(n.scale), shift: this.numbers(n.shift), eps: n.eps});
@@ -218,10 +226,106 @@
       return {mu, logvar, sigma: logvar.map(v => Math.exp(v / 2))};
     }
 
-    /* q(z|x, c) of an image, its numbers in [0, 1]: {mu, logvar, sigma}, or {codes}. */
+    /* q(z|x, c) of an image, its numbers in [0, 1]: {mu, logvar, sigma}, or {codes}. With a covariance it has the Cholesky factor `lower`, too, and sigma is that of each latent by itself; of a flow, or of two layers, only mu, the code, is a number for each latent. */
     encode(x, c) {
       const out = this.run(this.encoder, x, this.shape, this.embed(c));
-      return this.codebook ? {codes: this.nearest(out)} : this.gaussian(out);
+      if (this.codebook) return {codes: this.nearest(out)};
+      return this.top ? this.layered(out) : this.posterior(out);
+    }
+
+    posterior(out) {
+      const kind = this.spec.posterior, D = this.width;
+      if (!kind) return this.gaussian(out);
+      const base = this.gaussian(out.slice(0, 2 * D));
+      if (kind.name === "flow") {
+        const context = out.slice(2 * D);
+        return {base, context, mu: this.bend(this.couplings, base.mu, context).z};
+      }
+      const lower = new Float64Array(D * D), {mu} = base;   // rows of the factor, one after another
+      for (let i = 0, k = 2 * D; i < D; i++) {
+        for (let j = 0; j < i; j++) lower[i * D + j] = out[k++];
+        lower[i * D + i] = base.sigma[i];
+      }
+      const sigma = mu.map((_, i) => Math.hypot(...lower.subarray(i * D, i * D + i + 1)));
+      return {mu, lower, sigma, logvar: sigma.map(v => 2 * Math.log(v))};
+    }
+
+    /* What couplings make of z, and the logarithm of how they stretch space: each keeps the first half, scales and shifts the other by what it reads off the first, and changes their places. */
+    bend(nets, z, context = []) {
+      const D = z.length, half = Math.ceil(D / 2);
+      let stretch = 0;
+      for (const net of nets) {
+        const kept = z.slice(0, half), read = this.run(net, Float64Array.from([...kept, ...context])), y = new Float64Array(D);
+        for (let i = 0; i < D - half; i++) { const s = Math.tanh(read[i]); y[i] = z[half + i] * Math.exp(s) + read[D - half + i]; stretch += s; }
+        y.set(kept, D - half);
+        z = y;
+      }
+      return {z, stretch};
+    }
+
+    unbend(nets, y, context = []) {
+      const D = y.length, half = Math.ceil(D / 2);
+      let stretch = 0;
+      for (const net of [...nets].reverse()) {
+        const kept = y.slice(D - half), read = this.run(net, Float64Array.from([...kept, ...context])), z = new Float64Array(D);
+        z.set(kept);
+        for (let i = 0; i < D - half; i++) { const s = Math.tanh(read[i]); z[half + i] = (y[i] - read[D - half + i]) / Math.exp(s); stretch += s; }
+        y = z;
+      }
+      return {z: y, stretch};
+    }
+
+    /* q of two layers: the lower drawn first, or, as a ladder, the upper one. */
+    layered(h) {
+      const seen = this.gaussian(this.run(this.seen, h)), q = {seen, first: this.spec.layers.ladder ? this.gaussian(this.run(this.up, h)) : seen};
+      q.mu = this.pair(q.first.mu, this.second(q, q.first.mu).mu);
+      return q;
+    }
+
+    pair(first, second) { return Float64Array.from(this.spec.layers.ladder ? [...first, ...second] : [...second, ...first]); }
+
+    second(q, first) {
+      if (!this.spec.layers.ladder) return this.gaussian(this.run(this.up, first));
+      const p = this.below(first), logvar = p.logvar.map((v, i) => -Math.log(Math.exp(-v) + Math.exp(-q.seen.logvar[i])));
+      return {mu: p.mu.map((m, i) => (m * Math.exp(-p.logvar[i]) + q.seen.mu[i] * Math.exp(-q.seen.logvar[i])) * Math.exp(logvar[i])), logvar, sigma: logvar.map(v => Math.exp(v / 2))};
+    }
+
+    /* p(lower|upper) of two layers. */
+    below(upper) { return this.gaussian(this.run(this.priorParts.layers, upper)); }
+
+    /* z with the mean of p(lower|upper) below its upper layer; of one layer z itself. */
+    settled(z) { return this.top ? Float64Array.from([...z.slice(0, this.top), ...this.below(Float64Array.from(z.slice(0, this.top))).mu]) : z; }
+
+    /* The draw from q that noise makes; of two layers the noise of the upper one comes first. */
+    draw(q, noise) {
+      const at = (g, eps) => g.mu.map((m, i) => m + g.sigma[i] * eps[i]);
+      if (q.base) return this.bend(this.couplings, at(q.base, noise), q.context).z;
+      if (q.first) {
+        const upper = noise.slice(0, this.top), lower = noise.slice(this.top), [one, two] = this.spec.layers.ladder ? [upper, lower] : [lower, upper], first = at(q.first, one);
+        return this.pair(first, at(this.second(q, first), two));
+      }
+      if (!q.lower) return at(q, noise);
+      const D = this.width;
+      return q.mu.map((m, i) => { let v = m; for (let j = 0; j <= i; j++) v += q.lower[i * D + j] * noise[j]; return v; });
+    }
+
+    /* log q(z|x). */
+    logQ(q, z) {
+      if (q.base) { const {z: start, stretch} = this.unbend(this.couplings, Float64Array.from(z), q.context); return logNormal(start, q.base.mu, q.base.logvar) - stretch; }
+      if (q.first) {
+        const upper = Float64Array.from(z.slice(0, this.top)), lower = Float64Array.from(z.slice(this.top)), [one, two] = this.spec.layers.ladder ? [upper, lower] : [lower, upper], p = this.second(q, one);
+        return logNormal(one, q.first.mu, q.first.logvar) + logNormal(two, p.mu, p.logvar);
+      }
+      if (!q.lower) return logNormal(z, q.mu, q.logvar);
+      const D = this.width, y = new Float64Array(D);
+      let total = -D * LOG2PI / 2;
+      for (let i = 0; i < D; i++) {
+        let v = z[i] - q.mu[i];
+        for (let j = 0; j < i; j++) v -= q.lower[i * D + j] * y[j];
+        y[i] = v / q.lower[i * D + i];
+        total -= y[i] ** 2 / 2 + Math.log(q.lower[i * D + i]);
+      }
+      return total;
     }
 
     codes(x) { return this.encode(x).codes; }
@@ -248,8 +352,8 @@
 
     /* p(x|z, c): {mean, out}, and the scale of each value where it has one. z are numbers, or codes. */
     decode(z, c) {
-      const input = this.codebook ? this.lookUp(z) : Float64Array.from(z);
-      const from = this.codebook ? [this.spec.codebook.shape[1], ...this.spec.codes] : [z.length];
+      const input = this.codebook ? this.lookUp(z) : Float64Array.from(this.top ? z.slice(this.top) : z);
+      const from = this.codebook ? [this.spec.codebook.shape[1], ...this.spec.codes] : [input.length];
       const out = this.run(this.decoder, input, from, this.embed(c)), name = this.spec.likelihood.name;
       if (name === "bernoulli") return {mean: out.map(sigmoid), out};
       if (name !== "spread") return {mean: out, out, scale: this.scale};
@@ -273,7 +377,7 @@
       return total;
     }
 
-    /* p(z|c) as a Gaussian {mu, logvar, sigma}; null for a mixture. */
+    /* p(z|c) as a Gaussian {mu, logvar, sigma}; null where it is none. */
     priorOf(c) {
       const prior = this.priorParts;
       if (prior.name === "learned") return this.gaussian(this.run(prior.layers, this.embed(c)));
@@ -282,20 +386,29 @@
       return {mu: zero, logvar: zero, sigma: zero.map(() => 1)};
     }
 
-    /* The KL of each latent in closed form; null where the prior has none. */
+    /* The KL of each latent in closed form; null where q or the prior is no diagonal Gaussian. */
     klByLatent(q, c) {
-      const p = this.priorOf(c);
+      const p = q.base || q.first || q.lower ? null : this.priorOf(c);
       return p && q.mu.map((m, i) => (Math.exp(q.logvar[i] - p.logvar[i]) + (m - p.mu[i]) ** 2 / Math.exp(p.logvar[i]) - 1 - q.logvar[i] + p.logvar[i]) / 2);
     }
 
     kl(q, z, c) {
       const parts = this.klByLatent(q, c);
-      return parts ? parts.reduce((a, b) => a + b, 0) : logNormal(z, q.mu, q.logvar) - this.logPrior(z, c);
+      return parts ? parts.reduce((a, b) => a + b, 0) : this.logQ(q, z) - this.logPrior(z, c);
     }
 
     logPrior(z, c) {
       const prior = this.priorParts, p = this.priorOf(c);
       if (p) return logNormal(z, p.mu, p.logvar);
+      if (prior.name === "flow") {
+        const {z: start, stretch} = this.unbend(prior.nets, Float64Array.from(z)), zero = new Float64Array(this.width);
+        return logNormal(start, zero, zero) - stretch;
+      }
+      if (prior.name === "vamp") return logSumExp(prior.each.map(q => this.logQ(q, z))) - Math.log(prior.each.length);
+      if (prior.name === "layers") {
+        const upper = Float64Array.from(z.slice(0, this.top)), zero = new Float64Array(this.top), below = this.below(upper);
+        return logNormal(upper, zero, zero) + logNormal(z.slice(this.top), below.mu, below.logvar);
+      }
       const K = prior.logits.length, D = this.width, each = [], top = Math.max(...prior.logits);
       const total = top + Math.log(prior.logits.reduce((s, l) => s + Math.exp(l - top), 0));
       for (let k = 0; k < K; k++) each.push(prior.logits[k] - total + logNormal(z, prior.mu.subarray(k * D, k * D + D), prior.logvar.subarray(k * D, k * D + D)));
@@ -311,7 +424,7 @@
       const q = this.encode(x, c), D = this.width, K = noise ? noise.length / D : 1;
       let reconstruction = 0, kl = 0;
       for (let k = 0; k < K; k++) {
-        const z = noise ? q.mu.map((m, i) => m + q.sigma[i] * noise[k * D + i]) : q.mu;
+        const z = noise ? this.draw(q, noise.slice(k * D, k * D + D)) : q.mu;
         reconstruction += this.cost(this.decode(z, c), x) / K;
         kl += this.kl(q, z, c) / K;
       }
@@ -333,6 +446,12 @@
     drawLatent(random, c, temperature = 1) {
       const prior = this.priorParts, eps = random.normals(this.width);
       let p = this.priorOf(c);
+      if (prior.name === "flow") return this.bend(prior.nets, eps.map(e => temperature * e)).z;
+      if (prior.name === "vamp") return this.draw(prior.each[Math.floor(random.uniform() * prior.each.length)], eps.map(e => temperature * e));
+      if (prior.name === "layers") {
+        const upper = eps.slice(0, this.top).map(e => temperature * e), {mu, sigma} = this.below(upper);
+        return Float64Array.from([...upper, ...mu.map((m, i) => m + temperature * sigma[i] * eps[this.top + i])]);
+      }
       if (!p) {
         const k = pick(softmax(prior.logits), random), D = this.width;
         p = {mu: prior.mu.slice(k * D, k * D + D), sigma: prior.logvar.slice(k * D, k * D + D).map(v => Math.exp(v / 2))};
@@ -699,6 +818,27 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
     g.beginPath(); g.arc(px(mu), py(mu), 5, 0, 7); g.fillStyle = colour; g.fill();
   };
 
+  /* q(z|x) on two latents: an ellipse, turned by a covariance; what is no Gaussian as draws. */
+  const qWords = program => program.top || program.couplings ? "a hundred draws as rings, and the code as a dot" : `an ellipse of one and of two deviations${program.spec.posterior ? ", turned by the covariance" : ""}`;
+  const cloudOf = (program, q) => q.base || q.first ? Array.from({length: 100}, (_, k) => program.draw(q, randomOf(k + 1).normals(program.width))) : null;
+  const ring = (g, x, y, colour) => { g.beginPath(); g.arc(x, y, 5, 0, 7); g.lineWidth = 2; g.strokeStyle = colour; g.stroke(); };
+  const drawQ = (g, px, py, program, q, [i, j], colour, cloud) => {
+    const mu = [q.mu[i], q.mu[j]], D = program.width;
+    if (cloud) {
+      for (const z of cloud) ring(g, px([z[i], z[j]]), py([z[i], z[j]]), colour);
+      g.beginPath(); g.arc(px(mu), py(mu), 6, 0, 7); g.fillStyle = colour; g.fill();
+    } else if (q.lower) {
+      const product = (a, b) => { let s = 0; for (let k = 0; k < D; k++) s += q.lower[a * D + k] * q.lower[b * D + k]; return s; };
+      const a = q.sigma[i], b = product(i, j) / a, c = Math.sqrt(Math.max(0, product(j, j) - b * b));   // the factor of the covariance of these two
+      for (const k of [1, 2]) {
+        g.beginPath();
+        for (let t = 0; t <= 64; t++) { const u = Math.cos(t * Math.PI / 32), w = Math.sin(t * Math.PI / 32), at = [mu[0] + k * a * u, mu[1] + k * (b * u + c * w)]; g.lineTo(px(at), py(at)); }
+        g.lineWidth = 4; g.strokeStyle = colour; g.stroke();
+      }
+      g.beginPath(); g.arc(px(mu), py(mu), 5, 0, 7); g.fillStyle = colour; g.fill();
+    } else ellipse(g, px, py, mu, [q.sigma[i], q.sigma[j]], colour);
+  };
+
   // ------------------------------------------------------------------ parts of a page
 
   const DRAWS = 20;                             // of z for the terms of an image
@@ -711,7 +851,17 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
   };
   const floats = text => text ? numbersOf(bytesOf(text), {kind: "float32", at: 0, shape: [atob(text).length / 4]}) : null;
   const orderOf = program => program.spec.about.order || Array.from({length: program.width}, (_, i) => i);
-  const axesOf = program => { const [a, b] = orderOf(program); return [a, b === undefined ? a : b]; };
+  const axesOf = program => { const [a, b] = orderOf(program); return [a, b === undefined || program.top === 1 ? a : b]; };   // of two layers, of the upper one
+  const nameOf = (program, i) => !program.top ? `z${i + 1}` : i < program.top ? `upper ${i + 1}` : `lower ${i + 1 - program.top}`;
+  const tells = ({spec: {about: {kl, spread}}}, i) => kl && kl[i] !== undefined ? ` · ${kl[i].toFixed(2)} nats` : spread && spread[i] !== undefined ? ` · variance ${spread[i].toFixed(2)}` : "";
+  const sortedBy = ({spec: {about: {kl, spread}}}) => kl ? "by their KL on test images" : spread ? "by the variance of the mean code over test images" : "";
+
+  const drawsOf = program => { const random = randomOf(2); return Array.from({length: 300}, () => program.drawLatent(random)); };
+  const reachOf = (program, axes, least) => {     // how far a prior goes that is neither N(0, I) nor has it on top
+    if (!["mixture", "vamp", "flow"].includes(program.spec.prior.name)) return least;
+    const far = drawsOf(program).flatMap(z => axes.map(i => Math.abs(z[i]))).sort((a, b) => a - b);
+    return Math.max(least, Math.ceil(far[Math.floor(.95 * far.length)]));
+  };
 
   /* The score of an image, as lesson 10 has it, with the noise of the page. */
   const scoreOf = (program, detector, x, c) => {
@@ -723,9 +873,9 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
     const noise = floats(detector.noise), K = noise.length / D, weights = [];
     let total = 0;
     for (let k = 0; k < K; k++) {
-      const z = q.mu.map((m, i) => m + q.sigma[i] * noise[k * D + i]), cost = program.cost(program.decode(z, c), x);
+      const z = program.draw(q, noise.slice(k * D, k * D + D)), cost = program.cost(program.decode(z, c), x);
       total += (cost + (detector.method === "neg_elbo" ? program.kl(q, z, c) : 0)) / K;
-      weights.push(program.logPrior(z, c) - logNormal(z, q.mu, q.logvar) - cost);
+      weights.push(program.logPrior(z, c) - program.logQ(q, z) - cost);
     }
     return detector.method === "neg_log_px" ? Math.log(K) - logSumExp(weights) : total;
   };
@@ -799,7 +949,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
     host.classList.add("live-app");
     const program = new Program(page.program), spec = program.spec, shape = program.shape, D = program.width, classes = page.classes || [];
     const examples = page.examples || {}, images = imagesOf(examples, shape), labels = examples.labels || null, codes = floats(examples.codes);
-    const order = orderOf(program), axes = axesOf(program), kl = spec.about.kl || [], speak = speaker(), app = {program, page, z: new Float64Array(D), x: null};
+    const order = orderOf(program), axes = axesOf(program), speak = speaker(), top = program.top, app = {program, page, z: program.settled(new Float64Array(D)), x: null};
     host.live = app;
     const part = spec.condition && spec.condition.kind === "part", noise = D ? noiseFor(program) : null;
     const asked = conditionControls(program, classes, "decode as", () => { update(); strips(); });
@@ -825,8 +975,10 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       decoded.set(program.whole(made.mean, app.c));
       for (const [i, s] of Object.entries(sliders)) s.set(app.z[i]);
       if (map) map.set(app.z[axes[0]], app.z[axes[1]]);
-      speak.say(`z ${order.slice(0, 4).map(i => round(app.z[i])).join(", ")}${D > 4 ? ", …" : ""}${nearest()}`);
+      const first = top ? order.slice(0, Math.min(4, top)) : order.slice(0, 4);
+      speak.say(`${top ? "upper layer" : "z"} ${first.map(i => round(app.z[i])).join(", ")}${(top || D) > 4 ? ", …" : ""}${nearest()}`);
     };
+    const set = (i, v) => { app.z[i] = v; if (i < top) app.z = program.settled(app.z); };
     const moved = z => { app.z = Float64Array.from(z); update(); };
     const yours = x => {
       app.x = x;
@@ -834,6 +986,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       app.cx = own(x);
       app.terms = program.terms(x, app.cx, noise);
       app.q = app.terms.q || program.encode(x, app.cx);
+      app.cloud = D ? cloudOf(program, app.q) : null;
       app.reconstruction = program.reconstruct(x, app.cx);
       seen.set(x); again.set(program.whole(app.reconstruction, app.cx)); table.set(app.terms);
       if (page.detector) {
@@ -861,16 +1014,20 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
 
     if (D) {
       const reach = codes ? Math.max(3, ...Array.from({length: codes.length / D}, (_, i) => spot(i).map(Math.abs)).flat().sort((a, b) => a - b).slice(0, Math.ceil(1.96 * codes.length / D)).slice(-1)) : 3;
-      map = pad({label: "Map of codes: drag the point, or press the arrow keys", span: Math.ceil(reach * 2) / 2, change: ([a, b]) => { app.z[axes[1]] = b; app.z[axes[0]] = a; update(); },
+      map = pad({label: "Map of codes: drag the point, or press the arrow keys", span: Math.ceil(reach * 2) / 2, change: ([a, b]) => { set(axes[1], b); set(axes[0], a); update(); },
         ground: (g, px, py) => { if (codes) for (let i = 0; i < codes.length / D; i++) { g.globalAlpha = .75; g.fillStyle = colours[labels && labels[i] >= 0 ? labels[i] % 10 : 0]; g.beginPath(); g.arc(px(spot(i)), py(spot(i)), 5, 0, 7); g.fill(); g.globalAlpha = 1; } },
-        over: (g, px, py, tone) => { if (app.q && app.q.mu) ellipse(g, px, py, axes.map(i => app.q.mu[i]), axes.map(i => app.q.sigma[i]), tone.ink); }});
+        over: (g, px, py, tone) => { if (app.q && app.q.mu) drawQ(g, px, py, program, app.q, axes, tone.ink, app.cloud); }});
       const seenLabels = labels ? [...new Set(labels)].filter(k => k >= 0).sort((a, b) => a - b).slice(0, 20) : [];
       const key = seenLabels.length ? el("ul", {class: "live-key"}, ...seenLabels.map(k => el("li", {}, el("i", {style: `background:${colours[k % 10]}`}), classes[k] || String(k)))) : null;
-      for (const i of order.slice(0, 12)) sliders[i] = slider(`z${i + 1}${kl[i] === undefined ? "" : ` · ${kl[i].toFixed(2)} nats`}`, 0, -4, 4, .05, v => { app.z[i] = v; update(); });
+      const upper = top ? order.filter(i => i < top).slice(0, 8) : [], lower = top ? order.filter(i => i >= top).slice(0, 8) : order.slice(0, 12);
+      const scaled = program.priorOf(condition()), some = scaled ? [] : [app.z, ...codes ? Array.from({length: codes.length / D}, (_, n) => codes.subarray(n * D, n * D + D)) : drawsOf(program)];
+      const wide = i => Math.max(4, ...some.map(z => Math.ceil(Math.abs(z[i]))));   // without N(0, 1) as its prior a latent has a scale of its own
+      for (const i of [...upper, ...lower]) { const most = wide(i); sliders[i] = slider(`${nameOf(program, i)}${tells(program, i)}`, 0, -most, most, .05, v => { set(i, v); update(); }); }
       host.append(el("h2", {}, "The map"),
-        el("p", {}, codes ? `Each dot is the code of a test image, on the latents ${axes[0] + 1} and ${axes[1] + 1}, which tell most. Drag the point, or reach it with the Tab key and press the arrows.` : "Drag the point, or reach it with the Tab key and press the arrows."),
-        el("div", {class: "live-row"}, el("div", {class: "live-col"}, D > 1 ? map.element : null, key), el("div", {class: "live-col"}, decoded.element, asked.element),
-          el("div", {class: "live-col"}, el("p", {class: "live-soft"}, kl.length ? "Latents by their KL on test images" : "Latents"), ...order.slice(0, 12).map(i => sliders[i].element), button("All to 0", () => moved(new Float64Array(D))))), speak.element);
+        el("p", {}, codes && (top || D) > 1 ? `Each dot is the code of a test image, on the latents ${axes[0] + 1} and ${axes[1] + 1}${top ? " of the upper layer" : ""}, which ${spec.about.kl ? "tell" : "vary"} most. ` : "", "Drag the point, or reach it with the Tab key and press the arrows. ",
+          top ? "The layer below follows: it stands at the mean of p(lower|upper), until one of its own sliders is moved. " : "", (top || D) > 1 ? `q(z|x) of your image is shown as ${qWords(program)}.` : ""),
+        el("div", {class: "live-row"}, el("div", {class: "live-col"}, (top || D) > 1 ? map.element : null, key), el("div", {class: "live-col"}, decoded.element, asked.element),
+          el("div", {class: "live-col"}, el("p", {class: "live-soft"}, `${top ? "The upper layer" : "Latents"} ${sortedBy(program)}`.trim()), ...upper.map(i => sliders[i].element), top ? el("p", {class: "live-soft"}, "The layer below") : null, ...lower.map(i => sliders[i].element), button(top ? "Upper layer to 0" : "All to 0", () => moved(program.settled(new Float64Array(D)))))), speak.element);
     }
     host.append(el("h2", {}, "Your image"),
       el("p", {}, board ? `Draw, or drop an image. A drawing is scaled to 20 of 28 pixels and put so that its center of mass is in the middle, as MNIST was.` : "Drop an image; it is brought to the size that the model takes."),
@@ -941,22 +1098,22 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
 
   const parts = {
     plane(host, [program], app) {
-      const shape = program.shape, made = picture(shape, "decoded at the point", 200), speak = speaker(), span = program.spec.about.span || 3, grid = 13, [a, b] = axesOf(program), tiles = document.createElement("canvas");
+      const shape = program.shape, made = picture(shape, "decoded at the point", 200), speak = speaker(), span = program.spec.about.span || reachOf(program, axesOf(program), 3), grid = 13, [a, b] = axesOf(program), tiles = document.createElement("canvas");
       tiles.width = grid * shape[2]; tiles.height = grid * shape[1];
-      app.z = new Float64Array(program.width);
+      app.z = program.settled(new Float64Array(program.width));
       const controls = conditionControls(program, [], "decode as", () => { manifold(); update(); });
       const manifold = () => {
         for (let r = 0; r < grid; r++) for (let c = 0; c < grid; c++) {
           const z = new Float64Array(program.width);
           z[b] = span - (r + .5) * 2 * span / grid; z[a] = (c + .5) * 2 * span / grid - span;
           const tile = tiles.getContext("2d").createImageData(shape[2], shape[1]);
-          paint(tile.data, program.decode(z, controls.value()).mean, shape);
+          paint(tile.data, program.decode(program.settled(z), controls.value()).mean, shape);
           tiles.getContext("2d").putImageData(tile, c * shape[2], r * shape[1]);
         }
       };
       const update = () => { app.mean = program.decode(app.z, controls.value()).mean; made.set(app.mean); speak.say(`z ${round(app.z[a])}, ${round(app.z[b])}`); };
       manifold();
-      const map = pad({label: "Plane of codes: drag the point, or press the arrow keys", span, change: ([x, y]) => { app.z[b] = y; app.z[a] = x; update(); },
+      const map = pad({label: "Plane of codes: drag the point, or press the arrow keys", span, change: ([x, y]) => { app.z[b] = y; app.z[a] = x; app.z = program.settled(app.z); update(); },
         ground: (g, px, py, tone, size) => g.drawImage(tiles, 0, 0, size, size)});
       host.append(el("p", {class: "live-soft"}, "Drag the point, or use the arrow keys (Shift: larger steps, Home: the middle)."),
         el("div", {class: "live-row"}, map.element, el("div", {class: "live-col"}, made.element, controls.element)), speak.element);
@@ -964,33 +1121,35 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
     },
 
     traversals(host, [program], app) {
-      const made = picture(program.shape, "decoded", 200), speak = speaker(), kl = program.spec.about.kl || [], order = orderOf(program).slice(0, 10);
-      app.z = new Float64Array(program.width);
+      const made = picture(program.shape, "decoded", 200), speak = speaker(), {top} = program, order = orderOf(program).slice(0, top || 10).slice(0, 10);   // of two layers the upper one
+      app.z = program.settled(new Float64Array(program.width));
       const update = () => { app.mean = program.decode(app.z).mean; made.set(app.mean); speak.say(`z ${order.slice(0, 4).map(i => round(app.z[i])).join(", ")}`); };
-      const rows = order.map(i => slider(`z${i + 1}${kl[i] === undefined ? "" : ` · ${kl[i].toFixed(2)} nats`}`, 0, -3, 3, .05, v => { app.z[i] = v; update(); }));
-      host.append(el("div", {class: "live-row"}, made.element, el("div", {class: "live-col"}, ...rows.map(r => r.element), button("All to 0", () => { app.z.fill(0); rows.forEach(r => r.set(0)); update(); }))), speak.element);
+      const rows = order.map(i => slider(`${nameOf(program, i)}${tells(program, i)}`, 0, -reachOf(program, [i], 3), reachOf(program, [i], 3), .05, v => { app.z[i] = v; app.z = program.settled(app.z); update(); }));
+      host.append(el("div", {class: "live-row"}, made.element, el("div", {class: "live-col"}, ...rows.map(r => r.element), button("All to 0", () => { app.z = program.settled(new Float64Array(program.width)); rows.forEach(r => r.set(0)); update(); }))), speak.element);
       update();
     },
 
     draw(host, [program], app) {
-      const shape = program.shape, seen = picture(shape, "what the model sees", 112), again = picture(shape, "its reconstruction", 112), table = termsTable(), speak = speaker(), axes = axesOf(program), noise = noiseFor(program);
+      const shape = program.shape, seen = picture(shape, "what the model sees", 112), again = picture(shape, "its reconstruction", 112), table = termsTable(), speak = speaker(), axes = axesOf(program), noise = noiseFor(program), {name} = program.spec.prior, normal = ["normal", "learned", "layers"].includes(name), reach = reachOf(program, axes, 4), before = normal ? [] : drawsOf(program);
       const asked = conditionControls(program, [], "it shows", () => app.x && take(app.x, null));
       const take = (x, k) => {
         if (k !== null && asked.set) asked.set(k);
         app.x = x; app.terms = program.terms(x, asked.value(), noise); app.q = app.terms.q; app.reconstruction = program.reconstruct(x, asked.value());
+        app.cloud = cloudOf(program, app.q);
         seen.set(x); again.set(app.reconstruction); table.set(app.terms); plane.redraw();
-        speak.say(`μ ${axes.map(i => round(app.q.mu[i])).join(", ")}, σ ${axes.map(i => round(app.q.sigma[i])).join(", ")}; reconstruction ${round(app.terms.reconstruction, 1)}, KL ${round(app.terms.kl, 1)} nats`);
+        speak.say(`${app.q.sigma ? "μ" : "code"} ${axes.map(i => round(app.q.mu[i])).join(", ")}${app.q.sigma ? `, σ ${axes.map(i => round(app.q.sigma[i])).join(", ")}` : ""}; reconstruction ${round(app.terms.reconstruction, 1)}, KL ${round(app.terms.kl, 1)} nats`);
       };
       const from = taker(program, take);
-      const plane = {element: el("canvas", {class: "live-pad", width: 640, height: 640, role: "img", "aria-label": "q(z|x) as an ellipse of one and of two deviations, over the prior", style: "cursor:default;touch-action:auto"}), redraw() {
-        const g = plane.element.getContext("2d"), tone = shades(plane.element), px = v => (v[0] / 4 + 1) * 320, py = v => (1 - v[1] / 4) * 320;
+      const plane = {element: el("canvas", {class: "live-pad", width: 640, height: 640, role: "img", "aria-label": `q(z|x) as ${qWords(program)}, over the prior`, style: "cursor:default;touch-action:auto"}), redraw() {
+        const g = plane.element.getContext("2d"), tone = shades(plane.element), px = v => (v[0] / reach + 1) * 320, py = v => (1 - v[1] / reach) * 320;
         g.fillStyle = tone.ground; g.fillRect(0, 0, 640, 640);
-        ellipse(g, px, py, [0, 0], [1, 1], tone.line);
-        if (app.q) ellipse(g, px, py, axes.map(i => app.q.mu[i]), axes.map(i => app.q.sigma[i]), tone.accent);
+        if (normal) ellipse(g, px, py, [0, 0], [1, 1], tone.line);
+        else for (const z of before) ring(g, px(axes.map(i => z[i])), py(axes.map(i => z[i])), tone.line);
+        if (app.q) drawQ(g, px, py, program, app.q, axes, tone.accent, app.cloud);
       }};
       watchShades(plane.redraw);
       app.take = take;
-      host.append(el("div", {class: "live-row"}, from.element, el("figure", {class: "live-col"}, plane.element, el("figcaption", {}, "q(z|x), and the prior in grey")), el("div", {class: "live-col"}, seen.element, again.element, asked.element, table.element)), speak.element);
+      host.append(el("div", {class: "live-row"}, from.element, el("figure", {class: "live-col"}, plane.element, el("figcaption", {}, program.spec.posterior || program.top || !normal ? `q(z|x): ${qWords(program)}${program.top ? ", of the upper layer" : ""}; the prior in grey${normal ? "" : ": draws"}` : "q(z|x), and the prior in grey")), el("div", {class: "live-col"}, seen.element, again.element, asked.element, table.element)), speak.element);
       if (from.images.length) take(from.images[0], from.labels ? from.labels[0] : null);
     },
 
@@ -1103,7 +1262,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
 
     beta(host, programs, app) {
       const shape = programs[0].shape, taken = (programs.find(p => p.spec.about.examples) || programs[0]).spec.about.examples, images = imagesOf(taken, shape), labels = taken.labels || [], speak = speaker();
-      const points = programs.map(p => p.spec.about), rates = points.map(p => p.rate), costs = points.map(p => p.distortion), D = programs[0].width, shown = Math.min(5, D);
+      const points = programs.map(p => p.spec.about), rates = points.map(p => p.rate), costs = points.map(p => p.distortion), D = programs[0].width, shown = Math.min(5, D), most = points.every(a => a.kl) ? "most KL" : "most variance of the mean code";
       const rows = Array.from({length: shown}, () => ({tiles: Array.from({length: 9}, () => still(shape, null, 40)), words: el("span")})), draws = Array.from({length: 8}, () => still(shape, null, 56)), noise = randomOf(1).normals(8 * D);
       Object.assign(app, {index: Math.min(1, programs.length - 1), example: 0, draws: []});
       const ticks = all => { const low = Math.min(...all), high = Math.max(...all), step = [1, 2, 5, 10, 20, 50, 100, 200, 500].find(v => (high - low) / v <= 4) || 1000, found = []; for (let v = Math.ceil(low / step) * step; v <= high; v += step) found.push(v); return found; };
@@ -1134,14 +1293,14 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
         app.reconstructions.forEach((made, i) => show(again[i], made, shape));
         rows.forEach((row, r) => {
           const k = order[r];
-          row.words.textContent = kl.length ? `${round(kl[k], 2)} nats` : "";
-          row.tiles.forEach((canvas, i) => { const z = Float64Array.from(q.mu); z[k] = -3 + 6 * i / 8; show(canvas, program.decode(z).mean, shape); });
+          row.words.textContent = kl.length ? `${round(kl[k], 2)} nats` : tells(program, k).replace(" · ", "");
+          row.tiles.forEach((canvas, i) => { const z = Float64Array.from(q.mu); z[k] = -3 + 6 * i / 8; show(canvas, program.decode(k < program.top ? program.settled(z) : z).mean, shape); });
         });
-        app.draws = draws.map((canvas, i) => { const made = program.decode(noise.slice(i * D, i * D + D)).mean; show(canvas, made, shape); return made; });
+        app.draws = draws.map((canvas, i) => { const made = program.decode(program.spec.prior.name === "normal" ? noise.slice(i * D, i * D + D) : program.drawLatent(randomOf(i + 1))).mean; show(canvas, made, shape); return made; });
         buttons.forEach((b, i) => b.setAttribute("aria-pressed", i === app.index));
         about.replaceChildren(aboutLine(program));
         const active = kl.filter(v => v >= .1).length;
-        note.textContent = `${shown} of ${D} latents, those with most KL, each moved from −3 to 3` + (kl.length ? `; ${active} of ${D} hold 0.1 nats or more` : "");
+        note.textContent = `${shown} of ${D} latents, those with ${most}, each moved from −3 to 3` + (kl.length ? `; ${active} of ${D} hold 0.1 nats or more` : "");
         const name = labels[app.example] >= 0 ? `, the ${labels[app.example]}` : "";
         speak.say(`β ${a.beta}${name}: rate ${round(a.rate, 1)}, distortion ${round(a.distortion, 1)}, −ELBO ${round(a.rate + a.distortion, 1)} nats`);
         redraw();
@@ -1155,8 +1314,8 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       watchShades(redraw);
       host.append(el("p", {class: "live-soft"}, "Take an image:"), examples, el("p", {class: "live-soft"}, "Its reconstruction under each β; choose one:"), el("div", {class: "live-strip", role: "group", "aria-label": "β"}, ...buttons),
         el("div", {class: "live-row"}, el("div", {class: "live-col"}, chart, speak.element), el("div", {class: "live-col"},
-          el("figure", {}, el("div", {class: "live-rows", role: "img", "aria-label": `A row for each of the ${shown} latents with most KL, moved from −3 to 3`}, ...rows.flatMap(row => [...row.tiles, row.words])), note),
-          el("figure", {style: "margin-top:.8rem"}, el("div", {class: "live-strip", role: "img", "aria-label": "Eight draws"}, ...draws), el("figcaption", {}, "eight draws: z from N(0, I), the same z for each β")))), about);
+          el("figure", {}, el("div", {class: "live-rows", role: "img", "aria-label": `A row for each of the ${shown} latents with ${most}, moved from −3 to 3`}, ...rows.flatMap(row => [...row.tiles, row.words])), note),
+          el("figure", {style: "margin-top:.8rem"}, el("div", {class: "live-strip", role: "img", "aria-label": "Eight draws"}, ...draws), el("figcaption", {}, programs.every(p => p.spec.prior.name === "normal") ? "eight draws: z from N(0, I), the same z for each β" : "eight draws: z from the prior of each β, with the same noise")))), about);
       update();
     }
   };
@@ -1778,7 +1937,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
   };
   if (typeof document !== "undefined") { if (document.readyState === "loading") addEventListener("DOMContentLoaded", watch); else watch(); }
 
-  const api = {Program, randomOf, logSumExp, logNormal, centred, fitted, explore, mount, parts, noiseFor, lerp, slerp, watch};
+  const api = {Program, randomOf, logSumExp, logNormal, centred, fitted, drawQ, explore, mount, parts, noiseFor, lerp, slerp, watch};
   if (typeof module !== "undefined" && module.exports) module.exports = api;
   if (typeof window !== "undefined") window.vaeLive = api;
 })();
