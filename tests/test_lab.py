@@ -254,22 +254,24 @@ def test_parts_of_a_signed_lesson_move_before_a_cell_is_run(browser, lab):
     "Two planes beside one another, each moved by the keyboard, each by itself."
     page = opened(browser, lab, signed[0])
     page.wait_for_selector(hosts, state="attached")
-    assert page.locator(hosts).count() == 2
+    planes = page.locator(f"{hosts}[data-part=plane]")
+    assert planes.count() == 2
     for i in range(2):
-        part = page.locator(hosts).nth(i)
+        part = planes.nth(i)
         part.scroll_into_view_if_needed()
-        page.wait_for_function("i => document.querySelectorAll('div.live[data-part]')"
-                               "[i].dataset.ready == 'yes'", arg=i)
+        page.wait_for_function("i => document.querySelectorAll("
+                               "'div.live[data-part=plane]')[i].dataset.ready == 'yes'",
+                               arg=i)
         part.locator("canvas").first.focus()
         for key in ("ArrowRight", "ArrowDown", "ArrowDown"): page.keyboard.press(key)
         # right and down of the middle: JupyterLab has not taken the keys for its own
         page.wait_for_function("""i => {
-            const said = document.querySelectorAll('div.live[data-part]')[i]
+            const said = document.querySelectorAll('div.live[data-part=plane]')[i]
                 .querySelector('[aria-live]').innerText.replaceAll('−', '-');
             const [x, y] = (said.match(/-?\\d+\\.\\d+/g) || [0, 0]).map(Number);
             return x > 0 && y < 0;
         }""", arg=i, timeout=10_000)
-    boxes = [page.locator(hosts).nth(i).bounding_box() for i in range(2)]
+    boxes = [planes.nth(i).bounding_box() for i in range(2)]
     assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] < boxes[1]["x"]
     assert no_cell_was_run(page)
     page.close()

@@ -1225,11 +1225,11 @@ def test_beta_is_switched(part):
         assert pressed.inner_text() == f"β = {(0.5, 4)[k]}"
         assert tab.locator(".live-rows span").first.inner_text() == (
             f"{(0.5, 4)[k]:.2f} nats")
-        assert "; 3 of 6 hold" in tab.locator("figcaption").first.inner_text()
+        assert "3 of all 6 hold" in tab.locator(".live-rows + figcaption").inner_text()
     tab.get_by_label("Take example 4").click()
     agrees(1, 3)
     label = digits().test.y[3].item()
-    tab.wait_for_function(said, arg=f"the {label}: rate 2.3")
+    tab.wait_for_function(said, arg=f"the {label} under β 4; on average")
     assert tab.get_by_label("Take example 4").get_attribute("aria-pressed") == "true"
     chart = tab.locator("canvas[aria-label^='Rate and distortion']")
     box = chart.bounding_box()          # the point of β = 0.5 is on the right, below

@@ -555,8 +555,9 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
 .live-drop{border:2px dashed var(--line);border-radius:6px;padding:.6rem;max-width:20rem}
 .live-drop.over{border-color:var(--accent)}
 .live-strip{display:flex;flex-wrap:wrap;gap:4px;margin-bottom:.4rem}
-.live-app .live-take{padding:2px;display:grid;justify-items:center;align-content:start;font-size:.875rem}
-.live-app .live-take[aria-pressed=true]{outline:3px solid var(--accent);outline-offset:-1px}
+.live-app .live-take{padding:2px 4px;display:grid;justify-items:center;align-content:start;font-size:.875rem}
+.live-app .live-take[aria-pressed=true]{box-shadow:0 0 0 2px var(--accent)}
+.live-app [aria-pressed=true]:focus-visible{outline-color:var(--ink);outline-offset:4px}
 .live-rows{display:grid;grid-template-columns:repeat(9,minmax(0,40px)) max-content;gap:4px;align-items:center;max-width:100%}
 .live-rows canvas{width:100%!important;height:auto!important}
 .live-rows span{color:var(--soft);font-size:.875rem;padding-left:.3rem;font-variant-numeric:tabular-nums}
@@ -632,7 +633,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
   };
 
   /* A square of two numbers with a point to drag: pointer, touch and arrow keys. `draw` is called after the ground, with the way from numbers to pixels. */
-  const pad = ({label, span, value = [0, 0], change, ground, over}) => {
+  const pad = ({label, span, value = [0, 0], change, ground, over, cross = true}) => {
     const size = 640, canvas = el("canvas", {class: "live-pad", width: size, height: size, tabindex: "0", role: "application", "aria-roledescription": "plane", "aria-label": label});
     const at = [...value];
     const px = v => (v[0] / span + 1) / 2 * size, py = v => (1 - v[1] / span) / 2 * size;
@@ -643,7 +644,8 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       if (ground) ground(g, px, py, tone, size);
       g.strokeStyle = tone.line;
       g.lineWidth = 2;
-      g.beginPath(); g.moveTo(size / 2, 0); g.lineTo(size / 2, size); g.moveTo(0, size / 2); g.lineTo(size, size / 2); g.stroke();
+      const reach = cross ? size / 2 : 18;      // the axes, or short marks where images lie below
+      g.beginPath(); for (const [x, y] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) { g.moveTo(size / 2 * (1 + x), size / 2 * (1 + y)); g.lineTo(size / 2 * (1 + x) - reach * x, size / 2 * (1 + y) - reach * y); } g.stroke();
       if (over) over(g, px, py, tone, size);
       g.beginPath(); g.arc(px(at), py(at), 14, 0, 7);
       g.fillStyle = tone.accent; g.fill();
@@ -659,11 +661,23 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       const box = canvas.getBoundingClientRect();
       go(((event.clientX - box.left) / box.width * 2 - 1) * span, (1 - (event.clientY - box.top) / box.height * 2) * span);
     };
-    canvas.addEventListener("pointerdown", event => { canvas.setPointerCapture(event.pointerId); canvas.focus({preventScroll: true}); follow(event); event.preventDefault(); });
-    canvas.addEventListener("pointermove", event => { if (canvas.hasPointerCapture(event.pointerId)) follow(event); });
+    /* A finger takes the point where it lies, or draws it sideways from elsewhere; up and down from elsewhere the page scrolls. */
+    const near = event => { const box = canvas.getBoundingClientRect(); return Math.hypot(event.clientX - box.left - px(at) / size * box.width, event.clientY - box.top - py(at) / size * box.height) < 44; };
+    let held = null;
+    canvas.style.touchAction = "pan-y";
+    canvas.addEventListener("touchstart", event => { if (event.touches.length === 1 && near(event.touches[0])) event.preventDefault(); }, {passive: false});
+    canvas.addEventListener("pointerdown", event => {
+      held = event.pointerId; canvas.focus({preventScroll: true});
+      if (event.pointerType === "touch" && !near(event)) return;
+      canvas.setPointerCapture(event.pointerId); follow(event); event.preventDefault();
+    });
+    canvas.addEventListener("pointermove", event => { if (event.pointerId === held) { if (!canvas.hasPointerCapture(held)) canvas.setPointerCapture(held); follow(event); } });
+    for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, event => { if (event.pointerId === held) held = null; });
+    canvas.addEventListener("click", event => { if (event.pointerType === "touch") follow(event); });
     canvas.addEventListener("keydown", event => {
       const step = span / (event.shiftKey ? 6 : 30), way = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1]}[event.key];
       if (event.key === "Home") go(0, 0);
+      else if (event.key === "End") go(span, at[1]);
       else if (way) go(at[0] + way[0] * step, at[1] + way[1] * step);
       else return;
       event.preventDefault();
@@ -1114,8 +1128,8 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       const update = () => { app.mean = program.decode(app.z, controls.value()).mean; made.set(app.mean); speak.say(`z ${round(app.z[a])}, ${round(app.z[b])}`); };
       manifold();
       const map = pad({label: "Plane of codes: drag the point, or press the arrow keys", span, change: ([x, y]) => { app.z[b] = y; app.z[a] = x; app.z = program.settled(app.z); update(); },
-        ground: (g, px, py, tone, size) => g.drawImage(tiles, 0, 0, size, size)});
-      host.append(el("p", {class: "live-soft"}, "Drag the point, or use the arrow keys (Shift: larger steps, Home: the middle)."),
+        ground: (g, px, py, tone, size) => g.drawImage(tiles, 0, 0, size, size), cross: false});
+      host.append(el("p", {class: "live-soft"}, "Drag the point, or use the arrow keys (Shift: larger steps, Home: the middle, End: the right edge)."),
         el("div", {class: "live-row"}, map.element, el("div", {class: "live-col"}, made.element, controls.element)), speak.element);
       update();
     },
@@ -1300,22 +1314,23 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
         buttons.forEach((b, i) => b.setAttribute("aria-pressed", i === app.index));
         about.replaceChildren(aboutLine(program));
         const active = kl.filter(v => v >= .1).length;
-        note.textContent = `${shown} of ${D} latents, those with ${most}, each moved from −3 to 3` + (kl.length ? `; ${active} of ${D} hold 0.1 nats or more` : "");
-        const name = labels[app.example] >= 0 ? `, the ${labels[app.example]}` : "";
-        speak.say(`β ${a.beta}${name}: rate ${round(a.rate, 1)}, distortion ${round(a.distortion, 1)}, −ELBO ${round(a.rate + a.distortion, 1)} nats`);
+        note.textContent = `the ${["", "one latent", "two latents", "three latents", "four latents", "five latents"][shown]} with ${most}, moved from −3 to 3.` + (kl.length ? ` At this β ${active} of all ${D} hold 0.1 nats or more.` : "");
+        given.set(x);
+        const name = labels[app.example] >= 0 ? `the ${labels[app.example]} under ` : "";
+        speak.say(`${name}β ${a.beta}; on average over test images: rate ${round(a.rate, 1)}, distortion ${round(a.distortion, 1)}, −ELBO ${round(a.rate + a.distortion, 1)} nats`);
         redraw();
       };
       const choose = i => { app.index = i; update(); };
-      const about = el("div"), note = el("figcaption"), again = programs.map(() => still(shape, null, 64));
+      const about = el("div"), note = el("figcaption"), again = programs.map(() => still(shape, null, 64)), given = picture(shape, "the image", 64);
       const buttons = programs.map((p, i) => button("", () => choose(i), {class: "live-take", "aria-pressed": "false"}));
       buttons.forEach((b, i) => b.append(again[i], `β = ${points[i].beta}`));
       const examples = exampleButtons(images, shape, labels, [], x => { app.example = images.indexOf(x); update(); });
       examples.firstChild.setAttribute("aria-pressed", "true");
       watchShades(redraw);
-      host.append(el("p", {class: "live-soft"}, "Take an image:"), examples, el("p", {class: "live-soft"}, "Its reconstruction under each β; choose one:"), el("div", {class: "live-strip", role: "group", "aria-label": "β"}, ...buttons),
+      host.append(el("p", {class: "live-soft"}, "Take an image:"), examples, el("p", {class: "live-soft"}, "Its reconstruction under each β; choose one, here or in the chart:"), el("div", {class: "live-strip", style: "align-items:flex-start"}, given.element, el("div", {class: "live-strip", role: "group", "aria-label": "β"}, ...buttons)),
+        el("figure", {style: "margin-bottom:.8rem"}, el("div", {class: "live-strip", role: "img", "aria-label": "Eight draws"}, ...draws), el("figcaption", {}, programs.every(p => p.spec.prior.name === "normal") ? "eight draws under the chosen β: z from N(0, I), the same z for each" : "eight draws under the chosen β: z from its prior, with the same noise")),
         el("div", {class: "live-row"}, el("div", {class: "live-col"}, chart, speak.element), el("div", {class: "live-col"},
-          el("figure", {}, el("div", {class: "live-rows", role: "img", "aria-label": `A row for each of the ${shown} latents with ${most}, moved from −3 to 3`}, ...rows.flatMap(row => [...row.tiles, row.words])), note),
-          el("figure", {style: "margin-top:.8rem"}, el("div", {class: "live-strip", role: "img", "aria-label": "Eight draws"}, ...draws), el("figcaption", {}, programs.every(p => p.spec.prior.name === "normal") ? "eight draws: z from N(0, I), the same z for each β" : "eight draws: z from the prior of each β, with the same noise")))), about);
+          el("figure", {}, el("div", {class: "live-rows", role: "img", "aria-label": `A row for each of the ${shown} latents with ${most}, moved from −3 to 3`}, ...rows.flatMap(row => [...row.tiles, row.words])), note))), about);
       update();
     }
   };
