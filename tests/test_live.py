@@ -1194,6 +1194,47 @@ def test_the_threshold_is_moved(part):
 
 
 @marked()
+def test_a_finger_takes_the_point_and_scrolls_past_the_plane(browser, tmp_path):
+    program = json.dumps(packed(small("vae", latent_dim=2)))
+    (tmp_path / "a.html").write_text(
+        "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-"
+        "width'><div class=live data-part=plane></div><div style='height:3000px'></div>"
+        f"<script>{script.read_text(encoding='utf-8')}</script><script>vaeLive.mount("
+        f"document.querySelector('.live'), [{program}])</script>", encoding="utf-8")
+    context = browser.new_context(viewport=dict(width=390, height=800),
+                                  has_touch=True, is_mobile=True)
+    tab = context.new_page()
+    tab.goto((tmp_path / "a.html").as_uri())
+    tab.wait_for_selector(".live[data-ready=yes]")
+    plane = "canvas[aria-roledescription=plane]"
+    session = context.new_cdp_session(tab)
+
+    def slide(start, end):
+        b = box(tab, plane)
+        for i in range(9):
+            x, y = (s + (e - s) * i / 8 for s, e in zip(start, end))
+            session.send("Input.dispatchTouchEvent", dict(
+                type="touchMove" if i else "touchStart", touchPoints=[dict(
+                    x=b["x"] + x * b["width"], y=b["y"] + y * b["height"])]))
+        session.send("Input.dispatchTouchEvent", dict(type="touchEnd", touchPoints=[]))
+        tab.wait_for_timeout(300)
+        z, = of(tab, "z")
+        return z, tab.evaluate("scrollY")
+    span = 3
+    z, scrolled = slide((.15, .9), (.15, .3))           # away from the point: a scroll
+    assert z == [0, 0] and scrolled > 50
+    tab.evaluate("scrollTo(0, 0)")
+    z, scrolled = slide((.5, .5), (.8, .2))             # from the point: it follows
+    assert z == pytest.approx([.6 * span, .6 * span], abs=.1) and scrolled == 0
+    z, scrolled = slide((.1, .9), (.4, .9))             # sideways: it follows, too
+    assert z == pytest.approx([-.2 * span, -.8 * span], abs=.1) and scrolled == 0
+    b = box(tab, plane)
+    tab.touchscreen.tap(b["x"] + .75 * b["width"], b["y"] + .25 * b["height"])
+    assert of(tab, "z")[0] == pytest.approx([.5 * span, .5 * span], abs=.05)
+    context.close()
+
+
+@marked()
 def test_beta_is_switched(part):
     programs, models = [], []
     for beta in (0.5, 4):

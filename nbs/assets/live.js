@@ -663,15 +663,20 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
     };
     /* A finger takes the point where it lies, or draws it sideways from elsewhere; up and down from elsewhere the page scrolls. */
     const near = event => { const box = canvas.getBoundingClientRect(); return Math.hypot(event.clientX - box.left - px(at) / size * box.width, event.clientY - box.top - py(at) / size * box.height) < 44; };
-    let held = null;
+    let held = null, start = null;              // of a finger that may yet scroll
     canvas.style.touchAction = "pan-y";
     canvas.addEventListener("touchstart", event => { if (event.touches.length === 1 && near(event.touches[0])) event.preventDefault(); }, {passive: false});
     canvas.addEventListener("pointerdown", event => {
       held = event.pointerId; canvas.focus({preventScroll: true});
-      if (event.pointerType === "touch" && !near(event)) return;
+      start = event.pointerType === "touch" && !near(event) ? [event.clientX, event.clientY] : null;
+      if (start) return;
       canvas.setPointerCapture(event.pointerId); follow(event); event.preventDefault();
     });
-    canvas.addEventListener("pointermove", event => { if (event.pointerId === held) { if (!canvas.hasPointerCapture(held)) canvas.setPointerCapture(held); follow(event); } });
+    canvas.addEventListener("pointermove", event => {
+      if (event.pointerId !== held) return;
+      if (start && Math.abs(event.clientX - start[0]) < Math.max(8, Math.abs(event.clientY - start[1]))) return;
+      start = null; canvas.setPointerCapture(held); follow(event);
+    });
     for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, event => { if (event.pointerId === held) held = null; });
     canvas.addEventListener("click", event => { if (event.pointerType === "touch") follow(event); });
     canvas.addEventListener("keydown", event => {
