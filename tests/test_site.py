@@ -408,6 +408,26 @@ def test_parts_of_a_page_load_when_they_come_into_view(tab, address, site, name)
 
 @pytest.mark.browser
 @needs_browser
+def test_the_menu_of_a_narrow_page_lies_below_the_header_and_scrolls(tab, address):
+    tab.set_viewport_size(dict(width=390, height=844))
+    tab.goto(f"{address}beta_vae.html")
+    tab.evaluate("scrollTo(0, 1500)")
+    tab.click(".quarto-btn-toggle")
+    tab.wait_for_selector("#quarto-sidebar.show")
+    tab.wait_for_timeout(600)                   # it slides in
+    found = tab.evaluate("""() => {
+        const menu = document.querySelector('#quarto-sidebar');
+        menu.scrollTo(0, 500);
+        return [menu.getBoundingClientRect().top, menu.getBoundingClientRect().bottom,
+                document.querySelector('#quarto-header').getBoundingClientRect().bottom,
+                menu.scrollTop];
+    }""")
+    top, bottom, header, scrolled = found
+    assert abs(top - header) < 2 and bottom <= 845 and scrolled == 500
+
+
+@pytest.mark.browser
+@needs_browser
 def test_the_first_tab_leads_past_the_navigation(tab, address):
     tab.goto(f"{address}beta_vae.html")
     tab.keyboard.press("Tab")
