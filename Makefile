@@ -27,7 +27,7 @@ help:
 	touch $@
 
 lab: .venv/installed
-	.venv/bin/jupyter trust --log-level=WARN nbs/index.ipynb nbs/[01]*.ipynb
+	-.venv/bin/jupyter trust --log-level=WARN nbs/index.ipynb nbs/[01]*.ipynb
 	.venv/bin/jupyter lab --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/index.ipynb $(ARGS)
 
 test: .venv/bench
