@@ -1333,7 +1333,7 @@ html.quarto-light .live-app,html.quarto-dark .live-app,body[data-jp-theme-light]
       examples.firstChild.setAttribute("aria-pressed", "true");
       watchShades(redraw);
       host.append(el("p", {class: "live-soft"}, "Take an image:"), examples, el("p", {class: "live-soft"}, "Its reconstruction under each β; choose one, here or in the chart:"), el("div", {class: "live-strip", style: "align-items:flex-start"}, given.element, el("div", {class: "live-strip", role: "group", "aria-label": "β"}, ...buttons)),
-        el("figure", {style: "margin-bottom:.8rem"}, el("div", {class: "live-strip", role: "img", "aria-label": "Eight draws"}, ...draws), el("figcaption", {}, programs.every(p => p.spec.prior.name === "normal") ? "eight draws under the chosen β: z from N(0, I), the same z for each" : "eight draws under the chosen β: z from its prior, with the same noise")),
+        el("figure", {style: "margin-bottom:.8rem"}, el("div", {class: "live-strip", role: "img", "aria-label": "Eight draws"}, ...draws), el("figcaption", {}, programs.every(p => p.spec.prior.name === "normal") ? "eight draws under the chosen β: z from N(0, I), the same z for each" : "eight draws under the chosen β: z from the prior of each, with the same noise")),
         el("div", {class: "live-row"}, el("div", {class: "live-col"}, chart, speak.element), el("div", {class: "live-col"},
           el("figure", {}, el("div", {class: "live-rows", role: "img", "aria-label": `A row for each of the ${shown} latents with ${most}, moved from −3 to 3`}, ...rows.flatMap(row => [...row.tiles, row.words])), note))), about);
       update();
