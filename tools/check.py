@@ -33,7 +33,7 @@ without_data = ("03", "04", "05", "07", "08", "09", "10", "11", "12", "13", "14"
 quick_tests = ("tools", "names", "old_names", "workshop", "models", "training", "traps",
                "promises", "cvae", "exercises")
 # files that take longest: they start first, so that none is left alone at the end
-longest = ("planted_errors", "live", "bench", "encoding", "cli", "lab", "far_device",
+longest = ("planted_errors", "bench", "live", "encoding", "cli", "lab", "far_device",
            "wheel", "site", "processes", "portable", "data", "readme", "live_more",
            "live_deep")
 quick_marks = "not slow and not browser and not processes"
