@@ -892,6 +892,17 @@ def shown_examples(n=4):
                 classes=[str(k) for k in range(10)])
 
 
+def finger(tab, session, b, start, end):
+    "A finger slides over the box `b` from one place to another, both in shares of it."
+    for i in range(9):
+        x, y = (s + (e - s) * i / 8 for s, e in zip(start, end))
+        session.send("Input.dispatchTouchEvent", dict(
+            type="touchMove" if i else "touchStart", touchPoints=[dict(
+                x=b["x"] + x * b["width"], y=b["y"] + y * b["height"])]))
+    session.send("Input.dispatchTouchEvent", dict(type="touchEnd", touchPoints=[]))
+    tab.wait_for_timeout(300)
+
+
 def of(tab, *names):
     "What the part knows by these names."
     return tab.evaluate("""names => {
@@ -1210,14 +1221,7 @@ def test_a_finger_takes_the_point_and_scrolls_past_the_plane(browser, tmp_path):
     session = context.new_cdp_session(tab)
 
     def slide(start, end):
-        b = box(tab, plane)
-        for i in range(9):
-            x, y = (s + (e - s) * i / 8 for s, e in zip(start, end))
-            session.send("Input.dispatchTouchEvent", dict(
-                type="touchMove" if i else "touchStart", touchPoints=[dict(
-                    x=b["x"] + x * b["width"], y=b["y"] + y * b["height"])]))
-        session.send("Input.dispatchTouchEvent", dict(type="touchEnd", touchPoints=[]))
-        tab.wait_for_timeout(300)
+        finger(tab, session, box(tab, plane), start, end)
         z, = of(tab, "z")
         return z, tab.evaluate("scrollY")
     span = 3
@@ -1480,14 +1484,7 @@ def test_a_gaussian_is_moved_with_touch(browser, tmp_path):
     tab.wait_for_selector(".live[data-ready=yes]")
     b, session = box(tab, DENSITY), context.new_cdp_session(tab)
 
-    def slide(start, end):
-        for i in range(9):
-            x, y = (s + (e - s) * i / 8 for s, e in zip(start, end))
-            session.send("Input.dispatchTouchEvent", dict(
-                type="touchMove" if i else "touchStart", touchPoints=[dict(
-                    x=b["x"] + x * b["width"], y=b["y"] + y * b["height"])]))
-        session.send("Input.dispatchTouchEvent", dict(type="touchEnd", touchPoints=[]))
-        tab.wait_for_timeout(300)
+    def slide(start, end): finger(tab, session, b, start, end)
 
     slide((.6, .2), (.4, .28))                  # up and down in the upper field: σ
     mu, logvar = of_gaussian(tab)

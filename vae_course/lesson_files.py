@@ -47,12 +47,13 @@ def copy_notebooks(
 # %% ../nbs/96e_lesson_files.ipynb #35b23a49
 def sign(
     lessons: Iterable[str | Path], # notebooks that came with this package
-) -> bool:                         # whether they are signed; False without nbformat
-    "Sign notebooks for JupyterLab, so that their parts move before a cell is run."
+) -> bool:                         # whether they are signed
+    """Sign notebooks for JupyterLab, so that their parts move before a cell is run;
+    False without nbformat, or where Jupyter's folder cannot be written."""
     try:
         import nbformat
         from nbformat.sign import NotebookNotary
-    except ImportError: return False
-    notary = NotebookNotary()
-    for path in lessons: notary.sign(nbformat.read(path, 4))
+        notary = NotebookNotary()
+        for path in lessons: notary.sign(nbformat.read(path, 4))
+    except (ImportError, OSError): return False
     return True
